@@ -1,0 +1,1 @@
+"""Numbers to verdicts. Imports `data` and `probes`."""

@@ -1,0 +1,1 @@
+"""What models read: facts, text and the atlas. Imports nothing of ours."""

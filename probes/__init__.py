@@ -1,0 +1,1 @@
+"""Models and instruments. Imports only `data`."""
