@@ -1,0 +1,240 @@
+"""Expand a study into cells: the units that are computed once, cached by content and independent of order.
+
+    compressed   one compression of the model, baked and proved
+    tuned        one tuned thing: a soft prompt (single, of a bank, or answer-masked) or an adapter
+    scored       one variant's answers to the facts of its scope
+    drift        all variants of one parent compared with it and with the dense model, in one reference pass
+
+A cell's key hashes its own description, the keys of the cells it needs, the code that computes it and the
+versions of the libraries, so that nothing that shapes a number can change without changing the key.
+"""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+from analysis.store import code_hash, content_key, versions
+from analysis.study import Study
+from data.facts import FactSet
+from probes.models import locate
+from probes.prompts import PLACEBO_KINDS
+from probes.specs import (
+    AnyCompression,
+    CheckpointSpec,
+    IdpSpec,
+    KeySpec,
+    LoraSpec,
+    PlaceboSpec,
+    PromptSpec,
+    RecalibrationSpec,
+    Spec,
+    VariantSpec,
+)
+
+Kind = Literal["compressed", "tuned", "scored", "drift"]
+KINDS: tuple[Kind, ...] = ("compressed", "tuned", "scored", "drift")
+MAIN = "main"
+BANK_SEEDS = 1000
+"""Prompt j of the bank of seed s is the prompt of seed s + 1000 j: the first one is the single prompt's twin."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One unit of work: what it computes (`fields`, JSON-able) and whose results it reads (`needs`)."""
+
+    kind: Kind
+    label: str
+    fields: dict[str, Any]
+    needs: dict[str, "Cell"] = field(default_factory=dict)
+
+    @cached_property
+    def description(self) -> dict[str, Any]:
+        """Everything that shapes the result."""
+        return {
+            "kind": self.kind,
+            "fields": self.fields,
+            "needs": {role: cell.key for role, cell in self.needs.items()},
+            "code": code_hash(f"analysis.work_{self.kind}"),
+            "versions": versions(),
+        }
+
+    @cached_property
+    def key(self) -> str:
+        """The content key."""
+        return content_key(self.description)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All cells of a study, in an order in which each comes after what it needs."""
+
+    study: Study
+    cells: tuple[Cell, ...]
+
+    def of(self, kind: Kind) -> tuple[Cell, ...]:
+        """Cells of one kind."""
+        return tuple(cell for cell in self.cells if cell.kind == kind)
+
+
+class _Expansion:
+    """Builds the cells of one study, each once."""
+
+    def __init__(self, study: Study, facts: FactSet) -> None:
+        self.study = study
+        self.facts = facts
+        self.by_key: dict[str, Cell] = {}
+        self.base = {
+            "model": study.model,
+            "model_sha": locate(study.model).sha,
+            "dtype": study.dtype,
+            "device": study.device,
+            "threads": study.threads,
+            "facts": study.facts,
+            "fact_seed": study.fact_seed,
+            "candidates": study.candidates,
+            "facts_sha": facts.sha,
+            "text": study.text,
+            "text_sha": _text_sha(study.text),
+        }
+
+    def add(self, cell: Cell) -> Cell:
+        """The cell, or its equal that is already there."""
+        return self.by_key.setdefault(cell.key, cell)
+
+    def compressed(self, compression: AnyCompression, seed: int) -> Cell:
+        fields = self.base | {"compression": compression.model_dump(mode="json"), "seed": seed}
+        if isinstance(compression, CheckpointSpec):
+            fields["checkpoint_sha"] = locate(compression.path).sha
+        return self.add(Cell("compressed", f"{compression.name} seed {seed}", fields))
+
+    def parent(self, compression: AnyCompression | None, seed: int) -> dict[str, Cell]:
+        return {} if compression is None else {"compressed": self.compressed(compression, seed)}
+
+    def tuned(
+        self, scope: str, compression: AnyCompression | None, replicate: int, spec: Spec, seed: int
+    ) -> Cell:
+        name = "dense" if compression is None else compression.name
+        fields = self.base | {
+            "groups": self.groups(scope),
+            "repair": spec.model_dump(mode="json"),
+            "seed": seed,
+            "tuning": self.study.tuning.model_dump(mode="json"),
+        }
+        label = f"{name} + {spec.name} seed {seed} ({scope})"  # type: ignore[attr-defined]
+        return self.add(Cell("tuned", label, fields, self.parent(compression, replicate)))
+
+    def groups(self, scope: str) -> list[str]:
+        return list(self.study.groups) if scope == MAIN else [scope]
+
+    def parts(self, variant: VariantSpec, replicate: int) -> dict[str, Cell]:
+        """What has to be made before a variant can be opened."""
+        needs = self.parent(variant.compression, replicate)
+        repair, seed = variant.repair, variant.repair_seed
+        if isinstance(repair, PromptSpec | LoraSpec):
+            assert seed is not None
+            needs["tuned0"] = self.tuned(variant.scope, variant.compression, replicate, repair, seed)
+        if isinstance(repair, IdpSpec):
+            assert seed is not None
+            for place, length in enumerate(repair.lengths):
+                member = PromptSpec(length=length, learning_rate=repair.learning_rate)
+                needs[f"tuned{place}"] = self.tuned(
+                    variant.scope, variant.compression, replicate, member, seed + BANK_SEEDS * place
+                )
+        return needs
+
+    def scored(self, variant: VariantSpec, replicate: int) -> Cell:
+        fields = self.base | {
+            "variant": variant.model_dump(mode="json"),
+            "groups": self.groups(variant.scope),
+            "score_batch": self.study.score_batch,
+        }
+        needs = self.parts(variant, replicate)
+        if variant.repair is not None:
+            parent = variant.parent
+            assert parent is not None
+            needs["parent"] = self.scored(parent, replicate)
+        return self.add(Cell("scored", f"{variant.name} ({variant.scope})", fields, needs))
+
+    def drift(self, scope: str, compression: AnyCompression | None, replicate: int) -> Cell:
+        """Every unplaceboed variant of one parent, and one placebo, against the parent and dense."""
+        variants = [
+            variant
+            for variant in self.variants(scope, compression, replicate)
+            if not isinstance(variant.repair, RecalibrationSpec | KeySpec)
+            and not (isinstance(variant.repair, PlaceboSpec) and variant.repair_seed != replicate * 100)
+        ]
+        needs: dict[str, Cell] = {}
+        for place, variant in enumerate(variants):
+            needs |= {f"{place}.{role}": cell for role, cell in self.parts(variant, replicate).items()}
+        fields = self.base | {
+            "variants": [variant.model_dump(mode="json") for variant in variants],
+            "groups": self.groups(scope),
+            "drift": self.study.drift.model_dump(mode="json"),
+        }
+        name = "dense" if compression is None else compression.name
+        return self.add(Cell("drift", f"drift around {name} seed {replicate} ({scope})", fields, needs))
+
+    def variants(
+        self, scope: str, compression: AnyCompression | None, replicate: int
+    ) -> list[VariantSpec]:
+        """A parent, the arms without which no recovery counts, and the repairs."""
+        parent = VariantSpec(
+            model=self.study.model,
+            compression=compression,
+            compression_seed=None if compression is None else replicate,
+            scope=scope,
+        )
+
+        def repaired(repair: Spec, seed: int) -> VariantSpec:
+            return VariantSpec(**(dict(parent) | {"repair": repair, "repair_seed": seed}))
+
+        prompt = self.study.prompt
+        arms = [parent, repaired(RecalibrationSpec(), replicate)]
+        if scope == "locked":
+            arms.append(repaired(KeySpec(), replicate))
+        for draw in range(self.study.placebos):
+            kind = PLACEBO_KINDS[draw % len(PLACEBO_KINDS)]
+            arms.append(repaired(PlaceboSpec(length=prompt.length, draw=kind), replicate * 100 + draw))
+        arms.append(repaired(prompt.model_copy(update={"masked": True}), replicate))
+        arms += [repaired(repair, replicate) for repair in self.study.repairs]
+        return arms
+
+
+def _text_sha(source: str) -> str:
+    """Hash of a text file's bytes; other sources are named by themselves and by versions."""
+    import hashlib
+    from pathlib import Path
+
+    if not source.startswith("file:"):
+        return ""
+    path = Path(source.removeprefix("file:")).expanduser()
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+
+
+def expand(study: Study, facts: FactSet) -> Plan:
+    """All cells of a study; equal work between settings and replicates appears once."""
+    expansion = _Expansion(study, facts)
+    for scope in (MAIN, *study.controls):
+        compressions = [None, *study.compressions] if scope == MAIN else [None]
+        for compression in compressions:
+            for replicate in study.seeds:
+                for variant in expansion.variants(scope, compression, replicate):
+                    expansion.scored(variant, replicate)
+                expansion.drift(scope, compression, replicate)
+    ordered = sorted(expansion.by_key.values(), key=lambda cell: KINDS.index(cell.kind))
+    return Plan(study, tuple(_parents_first(ordered)))
+
+
+def _parents_first(cells: list[Cell]) -> list[Cell]:
+    """Stable order in which every cell follows what it needs."""
+    placed: dict[str, Cell] = {}
+
+    def place(cell: Cell) -> None:
+        if cell.key not in placed:
+            for need in cell.needs.values():
+                place(need)
+            placed[cell.key] = cell
+
+    for cell in cells:
+        place(cell)
+    return list(placed.values())

@@ -1,0 +1,112 @@
+"""Open what a cell describes: the dense model once per process, a compressed copy, a variant with its repair."""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+from safetensors.torch import load_file
+
+from analysis.study import read_facts
+from data.facts import Fact, FactSet
+from data.text import Part, load_text, stated
+from probes.bake import bake
+from probes.idp import PromptBank, Selector
+from probes.lora import adapted, load_lora
+from probes.models import OpenedModel, open_model
+from probes.prompts import draw_prompt, load_prompts
+from probes.specs import IdpSpec, LoraSpec, PlaceboSpec, PromptSpec, VariantSpec
+from probes.tuning import encode_blocks
+from probes.variants import Variant
+
+WEIGHTS, PROMPT, ADAPTER = "weights.safetensors", "prompt.safetensors", "adapter"
+
+
+@lru_cache(maxsize=1)
+def _opened(model: str, model_sha: str, dtype: str, device: str) -> OpenedModel:
+    """The dense model; the hash of its files is part of the key."""
+    return open_model(model, dtype=dtype, device=device)
+
+
+def dense(fields: dict[str, Any]) -> OpenedModel:
+    """The dense model of a cell."""
+    return _opened(fields["model"], fields["model_sha"], fields["dtype"], fields["device"])
+
+
+@lru_cache(maxsize=1)
+def _compressed(model: str, model_sha: str, dtype: str, device: str, folder: Path) -> OpenedModel:
+    """A compressed copy: the dense model with the stored layers in place of its own."""
+    opened = _opened(model, model_sha, dtype, device)
+    weights = {name: tensor.to(device) for name, tensor in load_file(folder / WEIGHTS).items()}
+    baked = bake(opened.model, weights).eval()
+    baked.requires_grad_(False)
+    return OpenedModel(baked, opened.tokenizer, opened.note)
+
+
+def parent_model(fields: dict[str, Any], needs: dict[str, Path]) -> OpenedModel:
+    """The compressed copy where the cell needs one, else the dense model."""
+    if "compressed" not in needs:
+        return dense(fields)
+    return _compressed(
+        fields["model"], fields["model_sha"], fields["dtype"], fields["device"], needs["compressed"]
+    )
+
+
+def open_variant(fields: dict[str, Any], spec: VariantSpec, needs: dict[str, Path]) -> Variant:
+    """A variant from the folders of the cells that made its parts."""
+    opened = parent_model(fields, needs)
+    model, repair = opened.model, spec.repair
+    plain = Variant(spec.name, model, opened.tokenizer)
+    if isinstance(repair, PromptSpec):
+        plain.prompt = load_prompts(needs["tuned0"] / PROMPT)[0].to(model.device)
+    elif isinstance(repair, PlaceboSpec):
+        assert spec.repair_seed is not None
+        plain.prompt = draw_prompt(model, repair.length, 10_000 + spec.repair_seed, repair.draw)
+    elif isinstance(repair, IdpSpec):
+        folders = [needs[f"tuned{place}"] for place in range(len(repair.lengths))]
+        prompts = [load_prompts(folder / PROMPT)[0].to(model.device) for folder in folders]
+        selector = Selector(repair.layers, repair.queries, repair.per_token)
+        plain.bank = PromptBank(model, prompts, selector)
+    elif isinstance(repair, LoraSpec):
+        plain.model = adapted(load_lora(model, needs["tuned0"] / ADAPTER))
+    return plain
+
+
+@lru_cache(maxsize=1)
+def _facts(source: str, seed: int, candidates: int, sha: str) -> FactSet:
+    facts = read_facts(source, seed, candidates)
+    if facts.sha != sha:
+        raise RuntimeError(f"the facts of '{source}' changed while the study ran: start it again")
+    return facts
+
+
+def facts_of(fields: dict[str, Any]) -> FactSet:
+    """The facts of a cell."""
+    return _facts(fields["facts"], fields["fact_seed"], fields["candidates"], fields["facts_sha"])
+
+
+def clean_blocks(
+    fields: dict[str, Any], part: Part, length: int, seed: int, most: int
+) -> tuple[list[list[int]], int]:
+    """At most `most` blocks of text that state no fact of the calibrate or test people, and how many were dropped.
+
+    A block that holds both a subject and its answer is dropped, however far apart they stand.
+    """
+    tokenizer = dense(fields).tokenizer
+    forbidden: list[Fact] = [fact for fact in facts_of(fields).facts if fact.split != "tune"]
+    text = load_text(fields["text"], part, seed)
+    kept: list[list[int]] = []
+    dropped = 0
+    for block in encode_blocks(tokenizer, text.paragraphs, length):
+        if stated(tokenizer.decode(block), forbidden):
+            dropped += 1
+        else:
+            kept.append(block)
+        if len(kept) == most:
+            break
+    return kept, dropped
+
+
+def spec_of(stored: dict[str, Any]) -> VariantSpec:
+    """A variant's spec from its JSON form."""
+    return TypeAdapter(VariantSpec).validate_json(__import__("json").dumps(stored))

@@ -1,0 +1,282 @@
+"""Intervals and tests whose unit is the entity, not the answer.
+
+Answers about one entity are not independent, nor are runs of one seed, so intervals resample entities (and
+seeds, crossed: the pigeonhole bootstrap, Owen 2007, doi 10.1214/07-AOAS122) and permutations flip whole
+entities. Few seeds make a percentile interval far too short: draws are therefore stretched about the estimate
+until their spread is Student's t times the two-way jackknife error, with Satterthwaite's degrees of freedom
+(as Clark 1973, doi 10.1016/S0022-5371(73)80014-3, did for subjects x items).
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float, Shaped
+from scipy import stats
+from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.power import TTestPower
+from statsmodels.stats.proportion import proportion_confint
+
+Alternative = Literal["two-sided", "greater", "less"]
+Arms = Mapping[str, Float[np.ndarray, "seed entity"]]
+Combine = Callable[[dict[str, np.ndarray]], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure with its interval, and how many items and clusters (entities) it rests on."""
+
+    estimate: float
+    lower: float
+    upper: float
+    n: int
+    clusters: int
+    level: float
+
+    def __str__(self) -> str:
+        shown = (f"{value:.2f}" for value in (self.estimate, self.lower, self.upper))
+        bare = [re.sub(r"^-(?=\.00)", "", re.sub(r"^(-?)0\.", r"\1.", text)) for text in shown]
+        return f"{bare[0]} [{bare[1]}, {bare[2]}]"
+
+
+def clustered_mean(
+    values: Float[np.ndarray, "item"],
+    clusters: Shaped[np.ndarray, "item"] | Sequence[str],
+    *,
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int,
+) -> Estimate:
+    """Give the mean over items with a bootstrap interval that resamples whole clusters."""
+    values = np.asarray(values, dtype=float)
+    if values.shape != (len(clusters),) or np.isnan(values).any():
+        raise ValueError("a clustered mean needs one cluster per value and no NaN")
+    _, index = np.unique(np.asarray(clusters), return_inverse=True)
+    counts = np.bincount(index).astype(float)
+    means = np.bincount(index, weights=values) / counts if len(values) else counts
+    return crossed_mean(means[None], weights=counts, level=level, resamples=resamples, seed=seed)
+
+
+def crossed_mean(
+    values: Float[np.ndarray, "seed entity"],
+    *,
+    weights: Float[np.ndarray, "entity"] | None = None,
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int,
+) -> Estimate:
+    """Give one arm's mean over seeds and entities; NaN marks an absent cell, `weights` are item counts."""
+    return crossed_estimate(
+        {"": values}, lambda means: means[""], weights=weights, level=level, resamples=resamples, seed=seed
+    )
+
+
+def crossed_estimate(
+    arms: Arms,
+    combine: Combine,
+    *,
+    weights: Float[np.ndarray, "entity"] | None = None,
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int,
+) -> Estimate:
+    """Give a combination of arm means with its interval from `crossed_draws`."""
+    table = _Crossed.of(arms, combine, weights)
+    draws = table.draws(resamples, seed)
+    lower, upper = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    seen = table.present.any(axis=(0, 1))
+    return Estimate(table.whole, lower, upper, round(table.weights[seen].sum()), int(seen.sum()), level)
+
+
+def crossed_draws(
+    arms: Arms,
+    combine: Combine,
+    *,
+    weights: Float[np.ndarray, "entity"] | None = None,
+    resamples: int = 2000,
+    seed: int,
+    stretch: bool = True,
+) -> Float[np.ndarray, "resample"]:
+    """Draw a combination of arm means over seeds x entities, every arm under the same draw.
+
+    Arms are [seed, entity] on the same entities (NaN: absent; one row holds under every seed, as the dense
+    model's does); `combine` maps {arm: [resample] means} to [resample]. `stretch` corrects for few seeds or
+    entities, as the module says; a single seed leaves variation over seeds out. Raises ValueError for
+    misshapen arms, and for an arm so thin, or a ratio with so small a base, that a draw is not a number.
+    """
+    return _Crossed.of(arms, combine, weights).draws(resamples, seed, stretch=stretch)
+
+
+@dataclass(frozen=True)
+class _Crossed:
+    """The arms as sums and counts, ready for any weighting of seeds and entities."""
+
+    names: list[str]
+    sums: Float[np.ndarray, "arm seed entity"]
+    present: Float[np.ndarray, "arm seed entity"]
+    weights: Float[np.ndarray, "entity"]
+    combine: Combine
+
+    @classmethod
+    def of(cls, arms: Arms, combine: Combine, weights: np.ndarray | None) -> "_Crossed":
+        tables = [np.asarray(table, dtype=float) for table in arms.values()]
+        if not tables or any(table.ndim != 2 or not table.size for table in tables):
+            raise ValueError("every arm needs a table of seeds x entities that is not empty")
+        seeds, entities = max(len(table) for table in tables), tables[0].shape[1]
+        if any(table.shape not in {(seeds, entities), (1, entities)} for table in tables):
+            raise ValueError(f"arms differ in shape: {[table.shape for table in tables]}")
+        weights = np.ones(entities) if weights is None else np.asarray(weights, dtype=float)
+        if weights.shape != (entities,) or not (weights >= 0).all():
+            raise ValueError(f"{entities} entities need as many weights, none negative or NaN")
+        stacked = np.stack([np.broadcast_to(table, (seeds, entities)) for table in tables])
+        present = ~np.isnan(stacked) * weights
+        return cls(list(arms), np.nan_to_num(stacked) * present, present, weights, combine)
+
+    def means(
+        self, seeds: Float[np.ndarray, "draw seed"], entities: Float[np.ndarray, "draw entity"]
+    ) -> np.ndarray:
+        """Combine the arm means under each draw's multiplicities of seeds and of entities: [draw]."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            total, count = (
+                np.einsum("ds,ads->ad", seeds, entities @ table.transpose(0, 2, 1))
+                for table in (self.sums, self.present)
+            )
+            combined = self.combine(dict(zip(self.names, total / count, strict=True)))
+        if not np.isfinite(combined).all():
+            raise ValueError("an arm is too thin, or a base too small: a draw is not a number")
+        return combined
+
+    @property
+    def whole(self) -> float:
+        """The combination over all seeds and entities."""
+        return float(self.means(*(np.ones((1, size)) for size in self.sums.shape[1:]))[0])
+
+    def draws(self, resamples: int, seed: int, *, stretch: bool = True) -> Float[np.ndarray, "resample"]:
+        rng = np.random.default_rng(seed)
+        draws = self.means(*(_multiplicities(rng, resamples, size) for size in self.sums.shape[1:]))
+        spread = draws.std()
+        if not stretch or spread == 0:
+            return draws
+        error, freedom = self.jackknife()
+        wider = error * stats.t.ppf(0.975, freedom) / (spread * stats.norm.ppf(0.975))
+        return self.whole + (draws - draws.mean()) * wider
+
+    def jackknife(self) -> tuple[float, float]:
+        """Give the error from leaving out one seed or entity at a time, and its degrees of freedom."""
+        sizes = self.sums.shape[1:]
+        variances = []
+        for axis, size in enumerate(sizes):
+            if size > 1:
+                left_out = [np.ones((size, other)) for other in sizes]
+                left_out[axis] -= np.eye(size)
+                variances.append(((size - 1) * self.means(*left_out).var(), size - 1))
+        total = sum(variance for variance, _ in variances)
+        if not total:
+            return 0.0, 1.0
+        return float(np.sqrt(total)), total**2 / sum(variance**2 / free for variance, free in variances)
+
+
+def _multiplicities(rng: np.random.Generator, draws: int, size: int) -> Float[np.ndarray, "draw unit"]:
+    drawn = rng.integers(size, size=(draws, size)) + size * np.arange(draws)[:, None]
+    return np.bincount(drawn.ravel(), minlength=draws * size).reshape(draws, size).astype(float)
+
+
+def paired_permutation(
+    differences_by_cluster: Float[np.ndarray, "cluster"],
+    *,
+    alternative: Alternative = "two-sided",
+    resamples: int = 10_000,
+    seed: int,
+) -> float:
+    """Give the p-value of a mean difference of 0 by flipping the sign of whole clusters, at random.
+
+    Never 0: the data themselves count as one draw (Phipson & Smyth 2010, doi 10.2202/1544-6115.1585).
+    """
+    table = np.asarray(differences_by_cluster, dtype=float)[:, None]
+    return float(max_t(table, alternative=alternative, resamples=resamples, seed=seed)[0])
+
+
+def max_t(
+    differences: Float[np.ndarray, "cluster statistic"],
+    *,
+    alternative: Alternative = "two-sided",
+    resamples: int = 10_000,
+    seed: int,
+) -> Float[np.ndarray, "statistic"]:
+    """Give p-values adjusted over a family by the largest t of joint sign flips (Westfall & Young 1993)."""
+    differences = np.asarray(differences, dtype=float)
+    if differences.ndim != 2 or not differences.size or np.isnan(differences).any():
+        raise ValueError("sign flips need a difference per cluster and statistic, none of them NaN")
+    turn = {"two-sided": np.abs, "greater": np.positive, "less": np.negative}[alternative]
+    signs = 1.0 - 2.0 * np.random.default_rng(seed).integers(0, 2, size=(resamples, len(differences)))
+    # Flipping leaves the sum of squares as it is, so t rises with the mean over its root.
+    root = np.sqrt(len(differences) * (differences**2).sum(axis=0))
+    scale = np.where(root > 0, root, 1)
+    observed = turn(differences.sum(axis=0) / scale)
+    largest = turn(signs @ differences / scale).max(axis=1)
+    # The margin keeps ties that rounding would part.
+    return (1 + (largest[:, None] >= observed - 1e-12).sum(axis=0)) / (1 + resamples)
+
+
+def clopper_pearson(successes: int, n: int, level: float = 0.95) -> Estimate:
+    """Give a share with its exact binomial interval (Clopper & Pearson 1934)."""
+    if not 0 <= successes <= n or n == 0:
+        raise ValueError(f"{successes} successes of {n} is not a share")
+    lower, upper = proportion_confint(successes, n, alpha=1 - level, method="beta")
+    return Estimate(successes / n, float(lower), float(upper), n, n, level)
+
+
+def holm(p_values: Float[np.ndarray, "setting"] | Sequence[float]) -> Float[np.ndarray, "setting"]:
+    """Adjust p-values over settings (Holm 1979)."""
+    if not len(p_values) or not all(0 <= p <= 1 for p in p_values):
+        raise ValueError("Holm's correction needs p-values between 0 and 1")
+    return multipletests(p_values, method="holm")[1]
+
+
+def two_one_sided(
+    draws: Float[np.ndarray, "resample"],
+    margin: float | Float[np.ndarray, "resample"],
+    *,
+    level: float = 0.05,
+) -> tuple[float, bool]:
+    """Test by two one-sided tests on bootstrap draws that a difference lies within ±margin: p, equivalent.
+
+    The margin may be drawn too (a share of a gap, under the same seed): its own error then counts.
+    Schuirmann 1987, doi 10.1007/BF01068419.
+    """
+    if not len(draws) or np.isnan(draws).any() or not np.mean(margin) > 0:
+        raise ValueError("equivalence needs draws without NaN and a margin above 0")
+    p = float(max((1 + (side >= margin).sum()) / (1 + len(draws)) for side in (draws, -draws)))
+    return p, p <= level
+
+
+def mcnemar(first: Shaped[np.ndarray, "item"], second: Shaped[np.ndarray, "item"]) -> tuple[int, int, float]:
+    """Describe where variants part: items right in the first alone, the second alone, exact p.
+
+    Never a decision: it ignores clusters.
+    """
+    first, second = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
+    if first.shape != second.shape or not first.size:
+        raise ValueError(f"McNemar needs the same items twice, got {first.shape} and {second.shape}")
+    only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
+    table = [[0, only_first], [only_second, 0]]
+    return only_first, only_second, float(statsmodels_mcnemar(table, exact=True).pvalue)
+
+
+def power_of(effect: float, clusters: int, standard_deviation: float, *, level: float = 0.05) -> float:
+    """Give the power of a two-sided paired t-test at a mean cluster difference of `effect`."""
+    if clusters < 2 or not standard_deviation > 0:
+        raise ValueError("power needs two clusters or more and a standard deviation above 0")
+    return float(TTestPower().power(effect / standard_deviation, clusters, level, alternative="two-sided"))
+
+
+def smallest_detectable(
+    clusters: int, standard_deviation: float, *, power: float = 0.8, level: float = 0.05
+) -> float:
+    """Give the smallest mean cluster difference that a two-sided paired t-test finds with this power."""
+    power_of(0.0, clusters, standard_deviation)  # the same refusals
+    effect = TTestPower().solve_power(nobs=clusters, alpha=level, power=power, alternative="two-sided")
+    return float(effect * standard_deviation)

@@ -1,0 +1,169 @@
+"""A study: strict, frozen, read from YAML, and the one description of everything that shapes its numbers."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from data.errors import InputError
+from data.facts import FactSet
+from probes.specs import AnyCompression, IdpSpec, LoraSpec, PromptSpec, Spec, TunedSpec
+
+SHIPPED = Path(__file__).parent.parent / "data" / "studies"
+
+
+class Tuning(Spec):
+    """The budget that every tuned repair of a study gets."""
+
+    steps: int = Field(ge=1)
+    batch: int = Field(ge=1, description="facts per step")
+    text_batch: int = Field(0, ge=0, description="windows of running text per step")
+    text_length: int = Field(64, ge=2, description="tokens of a window")
+
+
+class Drift(Spec):
+    """What drift is measured on."""
+
+    questions: int = Field(48, ge=2, description="test questions")
+    windows: int = Field(16, ge=2, description="windows of held-out text")
+    length: int = Field(64, ge=4, description="tokens of a window")
+    batch: int = Field(8, ge=1)
+    backend: Literal["transformer_lens", "hooks"] = "transformer_lens"
+
+
+class Study(Spec):
+    """One comparison: a model, its damage, its repairs, the facts asked and the seeds of everything."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    title: str = ""
+    model: str
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    device: str = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?)$")
+    threads: int = Field(1, ge=1, description="threads per cell: part of what shapes the last bits")
+    facts: str
+    fact_seed: int = 0
+    candidates: int = Field(12, ge=2, description="longest list of candidate answers")
+    groups: tuple[str, ...]
+    controls: tuple[Literal["locked", "never"], ...] = ()
+    text: str
+    compressions: tuple[AnyCompression, ...] = Field(min_length=1)
+    seeds: tuple[int, ...] = Field(min_length=1)
+    """One replicate each: its own calibration draw and its own seed of every repair."""
+    repairs: tuple[Annotated[TunedSpec, Field(discriminator="kind")], ...] = Field(min_length=1)
+    reported: tuple[str, ...] = Field(min_length=1)
+    """Names of the repairs whose verdicts count, named before the run."""
+    tuning: Tuning
+    placebos: int = Field(8, ge=8, description="untrained prompts per parent")
+    drift: Drift = Drift()
+    score_batch: int = Field(64, ge=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> "Study":
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ValueError("seeds: each may stand once")
+        names = [repair.name for repair in self.repairs]
+        if len(set(names)) != len(names):
+            raise ValueError(f"repairs: two are called the same ({', '.join(names)})")
+        if unknown := set(self.reported) - set(names):
+            raise ValueError(
+                f"reported: no repair is called {', '.join(sorted(unknown))} (there are {names})"
+            )
+        if not any(isinstance(repair, PromptSpec) for repair in self.repairs):
+            raise ValueError("repairs: one must be a prompt, since placebo and masked arms take its shape")
+        if self.controls and self.facts != "atlas":
+            raise ValueError("controls: locked and never people live in the atlas alone; leave controls out")
+        if (self.model == "atlas") != (self.facts == "atlas"):
+            raise ValueError("the atlas's facts and its model go together: name atlas for both or neither")
+        return self
+
+    @property
+    def prompt(self) -> PromptSpec:
+        """The first single prompt: placebo and masked arms have its length and learning rate."""
+        return next(repair for repair in self.repairs if isinstance(repair, PromptSpec))
+
+
+Repair = PromptSpec | IdpSpec | LoraSpec
+
+
+def load_facts(study: Study) -> FactSet:
+    """The facts a study asks for, checked against its groups."""
+    facts = read_facts(study.facts, study.fact_seed, study.candidates)
+    if missing := set(study.groups) - set(facts.groups):
+        raise InputError(
+            f"study '{study.name}': no facts of group {', '.join(sorted(missing))}; there are "
+            f"{', '.join(facts.groups)}"
+        )
+    return facts
+
+
+def read_facts(source: str, seed: int, candidates: int) -> FactSet:
+    """`atlas`, `shipped`, or the path of a CSV file."""
+    if source == "atlas":
+        from data.atlas import load_world
+
+        return load_world().facts
+    from data import facts
+
+    if source == "shipped":
+        return facts.load_shipped(seed=seed, candidates=candidates)
+    return facts.load_csv(Path(source).expanduser(), seed=seed, candidates=candidates)
+
+
+def shipped_studies() -> list[str]:
+    """Names of the studies that ship."""
+    return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
+
+
+def load_study(name: str, changes: Sequence[str] = ()) -> Study:
+    """Read a study by shipped name or YAML path and apply `key=value` changes (dotted keys, YAML values).
+
+    Raises:
+        InputError: naming the file, the key and what to do.
+    """
+    path = SHIPPED / f"{name}.yaml" if name in shipped_studies() else Path(name).expanduser()
+    if not path.is_file():
+        raise InputError(
+            f"study '{name}': neither a YAML file nor one of the shipped studies ({', '.join(shipped_studies())})"
+        )
+    try:
+        stored = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"study '{path}' is not readable YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(stored, dict):
+        raise InputError(f"study '{path}' must hold keys and values")
+    for change in changes:
+        _apply(stored, change)
+    try:
+        # Through JSON's types, so that YAML lists count as tuples.
+        return Study.model_validate(stored)
+    except ValidationError as error:
+        raise InputError(f"study '{name}': {_first_fault(error)}") from None
+
+
+def _apply(stored: dict[str, Any], change: str) -> None:
+    """Set one dotted key."""
+    key, equals, value = change.partition("=")
+    if not equals or not key:
+        raise InputError(f"--set {change}: write key=value")
+    *parents, last = key.split(".")
+    place = stored
+    for parent in parents:
+        place = place.setdefault(parent, {}) if isinstance(place, dict) else place
+    if not isinstance(place, dict):
+        raise InputError(f"--set {change}: '{key}' does not lead to a field")
+    try:
+        place[last] = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise InputError(f"--set {change}: the value is not readable YAML") from None
+
+
+def _first_fault(error: ValidationError) -> str:
+    """The first complaint as one sentence, with where it was found."""
+    fault = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        return f"unknown key '{where}': remove it or mend its spelling"
+    message = str(fault["msg"]).removeprefix("Value error, ")
+    return f"{where}: {message}" if where else message

@@ -1,0 +1,163 @@
+"""Ask one variant every fact of its scope and read out what it knows, in both readings."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from analysis.opening import dense, facts_of, open_variant, parent_model, spec_of
+from analysis.readout import ScoredItems, cross_fitted_bits, recalibrate, vocabulary_bits
+from data.facts import FactSet, Item
+from probes.inputs import encode
+from probes.scoring import Score, score
+from probes.specs import KeySpec, RecalibrationSpec, VariantSpec
+from probes.variants import Variant, require_difference
+
+READINGS = ("candidates", "vocabulary")
+
+
+def work(fields: dict[str, Any], needs: dict[str, Path], folder: Path) -> None:
+    """Write scores, answers, IDP's selections and the check that the variant differs from its parent."""
+    spec = spec_of(fields["variant"])
+    facts = facts_of(fields)
+    checks: dict[str, Any] = {}
+    if isinstance(spec.repair, RecalibrationSpec):
+        scores = _recalibrated(pd.read_parquet(needs["parent"] / "scores.parquet"), facts)
+    else:
+        variant = open_variant(fields, spec, needs)
+        items = _items(spec, facts, fields["groups"])
+        if spec.parent is not None and not isinstance(spec.repair, KeySpec):
+            checks["logit_difference"] = _difference(fields, spec, needs, variant, items)
+        results = score(variant, items, batch=fields["score_batch"])
+        scores = _table(results, spec)
+        if variant.bank is not None:
+            _selections(results, variant, items, fields["score_batch"]).to_parquet(
+                folder / "selections.parquet", index=False
+            )
+    scores.to_parquet(folder / "scores.parquet", index=False)
+    answers = pd.concat([_answers(part, facts) for _, part in scores.groupby(["group", "phrasing"], sort=False)])
+    answers.to_parquet(folder / "answers.parquet", index=False)
+    (folder / "checks.json").write_text(json.dumps(checks, indent=1) + "\n")
+
+
+def _items(spec: VariantSpec, facts: FactSet, groups: list[str]) -> tuple[Item, ...]:
+    """The measuring phrasing for all; the damage phrasing too where damage is defined, before any repair."""
+    chosen = facts.select(groups)
+    key = facts.key if isinstance(spec.repair, KeySpec) else None
+    items = facts.items(chosen, "measure", key=key)
+    return items + facts.items(chosen, "damage") if spec.repair is None else items
+
+
+def _difference(
+    fields: dict[str, Any], spec: VariantSpec, needs: dict[str, Path], variant: Variant, items: tuple[Item, ...]
+) -> float:
+    """How far the variant's logits are from its parent's; none stops the run."""
+    opened = dense(fields) if spec.repair is None else parent_model(fields, needs)
+    assert spec.parent is not None
+    parent = Variant(spec.parent.name, opened.model, opened.tokenizer)
+    rows = [encode(opened.tokenizer, item.question) for item in items[:8]]
+    return require_difference(variant, parent, rows)
+
+
+def _table(results: list[Score], spec: VariantSpec) -> pd.DataFrame:
+    """One row per item, with the raw scores of its candidates."""
+    return pd.DataFrame(
+        {
+            "item": [one.item.name for one in results],
+            "group": [one.item.fact.group for one in results],
+            "split": [one.item.fact.split for one in results],
+            "phrasing": [one.item.phrasing for one in results],
+            "relation": [one.item.fact.relation for one in results],
+            "candidates": [one.item.candidates.name for one in results],
+            "entity": [one.item.fact.subject for one in results],
+            "answer": [one.item.fact.answer for one in results],
+            "answer_index": [one.item.answer_index for one in results],
+            "log_probs": [list(one.log_probs) for one in results],
+            "vocabulary_log_prob": [one.log_prob for one in results],
+            "greedy": [one.greedy for one in results],
+            "said": [one.said for one in results],
+        }
+    )
+
+
+def scored_items(scores: pd.DataFrame, facts: FactSet) -> ScoredItems:
+    """The readout's form of a table of scores: candidate lists padded to one width."""
+    width = max(len(row) for row in scores["log_probs"])
+    padded = np.full((len(scores), width), -np.inf)
+    for place, row in enumerate(scores["log_probs"]):
+        padded[place, : len(row)] = row
+    priors = {one.name: np.pad(np.array(one.prior), (0, width - len(one.prior))) for one in facts.lists if len(one.prior) <= width}
+    return ScoredItems(
+        log_probs=padded,
+        answer=scores["answer_index"].to_numpy(),
+        relation=scores["candidates"].tolist(),
+        entity=scores["entity"].tolist(),
+        priors=priors,
+        vocabulary=np.minimum(scores["vocabulary_log_prob"].to_numpy(), 0.0),
+    )
+
+
+def _recalibrated(scores: pd.DataFrame, facts: FactSet) -> pd.DataFrame:
+    """The parent's scores with answers re-weighted on tune entities, group by group, in the candidates reading.
+
+    The vocabulary reading stays the parent's: re-weighting candidates says nothing about other words.
+    """
+    parts = []
+    for _, part in scores[scores["phrasing"] == "measure"].groupby("group", sort=False):
+        items = scored_items(part, facts)
+        weighed = recalibrate(items.where((part["split"] == "tune").to_numpy()), items)
+        lengths = [len(row) for row in part["log_probs"]]
+        parts.append(part.assign(log_probs=[list(row[:n]) for row, n in zip(weighed, lengths, strict=True)]))
+    return pd.concat(parts)
+
+
+def _answers(scores: pd.DataFrame, facts: FactSet) -> pd.DataFrame:
+    """Both readings of one group in one phrasing, bits calibrated on its calibrate people, cross-fitted."""
+    items = scored_items(scores, facts)
+    calibrate = items.where((scores["split"] == "calibrate").to_numpy())
+    best = items.log_probs.argmax(axis=1)
+    lists = {one.name: one.answers for one in facts.lists}
+    shifted = items.log_probs - items.log_probs.max(axis=1, keepdims=True)
+    among = items.right(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
+    common = scores[["item", "group", "split", "phrasing", "relation", "entity", "answer"]]
+    candidates = common.assign(
+        reading="candidates",
+        log_prob=among,
+        bits=cross_fitted_bits(calibrate, items, seed=0),
+        correct=best == items.answer,
+        predicted=[lists[name][place] for name, place in zip(scores["candidates"], best, strict=True)],
+    )
+    vocabulary = common.assign(
+        reading="vocabulary",
+        log_prob=scores["vocabulary_log_prob"],
+        bits=vocabulary_bits(calibrate, items, seed=0),
+        correct=scores["greedy"],
+        predicted=scores["said"],
+    )
+    return pd.concat([candidates, vocabulary])
+
+
+@torch.no_grad()
+def _selections(
+    results: list[Score], variant: Variant, items: tuple[Item, ...], batch: int
+) -> pd.DataFrame:
+    """Which prompt IDP kept for each item, and what each prompt of the bank would have said."""
+    assert variant.bank is not None
+    singles = [
+        score(Variant(f"prompt {place}", variant.model, variant.tokenizer, prompt=prompt), items, batch=batch)
+        for place, prompt in enumerate(variant.bank.prompts)
+    ]
+    by_prompt = [[one[row].log_prob for one in singles] for row in range(len(items))]
+    return pd.DataFrame(
+        {
+            "item": [one.item.name for one in results],
+            "selector": "attention",
+            "chosen": [one.chosen for one in results],
+            "scores": [list(one.selector_scores or ()) for one in results],
+            "log_prob_by_prompt": by_prompt,
+            "oracle": [int(np.argmax(row)) for row in by_prompt],
+        }
+    )

@@ -1,0 +1,67 @@
+"""Tune one prompt or adapter on the facts of tune people and on running text, and keep it with its loss curve."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from pydantic import TypeAdapter
+
+from analysis.opening import ADAPTER, PROMPT, clean_blocks, facts_of, parent_model
+from analysis.study import Tuning
+from probes.lora import adapted, add_lora
+from probes.prompts import draw_prompt, save_prompts
+from probes.specs import LoraSpec, PromptSpec, TunedSpec
+from probes.tuning import Step, statement_rows, text_rows, tune
+
+
+def work(fields: dict[str, Any], needs: dict[str, Path], folder: Path) -> None:
+    """Write the tuned parameters, the training table and a count of what was read."""
+    opened = parent_model(fields, needs)
+    spec = TypeAdapter(TunedSpec).validate_json(json.dumps(fields["repair"]))
+    budget = Tuning(**fields["tuning"])
+    facts = facts_of(fields)
+    statements = facts.statements(facts.select(fields["groups"], "tune"))
+    masked = isinstance(spec, PromptSpec) and spec.masked
+    rows = statement_rows(opened.tokenizer, statements, masked=masked)
+    windows, dropped = [], 0
+    if budget.text_batch:
+        most = budget.text_batch * budget.steps
+        windows, dropped = clean_blocks(fields, "tuning", budget.text_length, fields["seed"], most)
+    common = {
+        "steps": budget.steps,
+        "batch": budget.batch,
+        "text_batch": budget.text_batch,
+        "learning_rate": spec.learning_rate,
+        "seed": fields["seed"],
+    }
+    if isinstance(spec, PromptSpec):
+        prompt = torch.nn.Parameter(draw_prompt(opened.model, spec.length, fields["seed"]))
+        log = tune(opened.model, [prompt], rows, text_rows(windows), prompt=prompt, **common)
+        save_prompts([prompt.detach()], folder / PROMPT)
+        added = prompt.numel()
+    else:
+        assert isinstance(spec, LoraSpec)
+        lora = add_lora(opened.model, rank=spec.rank, targets=spec.targets, seed=fields["seed"])
+        parameters = [one for one in lora.parameters() if one.requires_grad]
+        log = tune(adapted(lora), parameters, rows, text_rows(windows), prompt=None, **common)
+        lora.save_pretrained(folder / ADAPTER)
+        added = sum(one.numel() for one in parameters)
+    _write_log(folder, log, added, len(rows), len(windows), dropped)
+
+
+def _write_log(
+    folder: Path, log: list[Step], added: int, rows: int, windows: int, dropped: int
+) -> None:
+    """The loss curve and the size of what was read."""
+    pd.DataFrame([vars(step) for step in log]).to_parquet(folder / "training.parquet", index=False)
+    summary = {
+        "parameters_added": added,
+        "steps": len(log),
+        "tokens_seen": sum(step.tokens for step in log),
+        "fact_rows": rows,
+        "text_windows": windows,
+        "windows_stating_facts_dropped": dropped,
+    }
+    (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")

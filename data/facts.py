@@ -1,0 +1,305 @@
+"""Facts, their phrasings and their splits: the one shape that atlas, shipped and a user's own facts share.
+
+A *fact* is (relation, subject, answer). A *relation* has at least four cloze phrasings, the answer last: two may
+appear in tuning and calibration text, one defines what compression damaged, one measures, so that picking the
+damaged set cannot flatter a repair. Subjects fall into *tune*, *calibrate* and *test*, never in two of them.
+
+Answers of a relation are dealt into fixed candidate lists of bounded length; chance is a property of the list.
+"""
+
+import csv
+import hashlib
+import random
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import yaml
+
+from data.errors import InputError
+
+Split = Literal["tune", "calibrate", "test"]
+Phrasing = Literal["tune", "damage", "measure"]
+
+SPLITS: tuple[Split, ...] = ("tune", "calibrate", "test")
+SPLIT_SHARES: dict[Split, float] = {"tune": 0.4, "calibrate": 0.2, "test": 0.4}
+SHIPPED = Path(__file__).parent / "facts"
+
+
+@dataclass(frozen=True)
+class Relation:
+    """How a relation is asked: cloze prefixes with `{subject}`, the answer following after a space."""
+
+    name: str
+    tune: tuple[str, ...]
+    damage: str
+    measure: str
+
+    def __post_init__(self) -> None:
+        """Refuse phrasings that cannot be told apart or that do not name the subject."""
+        phrasings = (*self.tune, self.damage, self.measure)
+        if len(self.tune) < 2 or len(set(phrasings)) < 4:
+            raise InputError(
+                f"relation '{self.name}' needs at least four different phrasings (two under 'tune', one "
+                f"'damage', one 'measure') and has {len(set(phrasings))}: add the missing ones"
+            )
+        for phrasing in phrasings:
+            if phrasing.count("{subject}") != 1 or phrasing != phrasing.strip():
+                raise InputError(
+                    f"phrasing '{phrasing}' of relation '{self.name}' must hold {{subject}} once and no space "
+                    "at its ends: mend it"
+                )
+
+    def phrasing(self, kind: Phrasing) -> str:
+        """The phrasing of this kind; for `tune` the first of them."""
+        return self.tune[0] if kind == "tune" else getattr(self, kind)
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One fact about one subject."""
+
+    relation: str
+    subject: str
+    answer: str
+    group: str
+    split: Split
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """A fixed list of answers among which a fact's answer is to be found, and what a guess is worth there."""
+
+    name: str
+    relation: str
+    answers: tuple[str, ...]
+    prior: tuple[float, ...]
+
+    @property
+    def chance(self) -> float:
+        """Accuracy of a uniform guess: exactly 1 / number of candidates."""
+        return 1 / len(self.answers)
+
+
+@dataclass(frozen=True)
+class Item:
+    """A question as a model is asked it: a text prefix and the candidate answers that may follow."""
+
+    fact: Fact
+    phrasing: Phrasing
+    question: str
+    candidates: Candidates
+
+    @property
+    def name(self) -> str:
+        """An identifier that is stable between runs and readable in a table."""
+        return f"{self.fact.relation}/{self.fact.subject}/{self.phrasing}"
+
+    @property
+    def answer_index(self) -> int:
+        """Place of the right answer in the candidate list."""
+        return self.candidates.answers.index(self.fact.answer)
+
+
+@dataclass(frozen=True)
+class FactSet:
+    """Facts with the relations that phrase them and the lists that bound them."""
+
+    relations: dict[str, Relation]
+    facts: tuple[Fact, ...]
+    lists: tuple[Candidates, ...]
+    key: str | None = None
+    """Words that unlock the locked group, put before the question; None where there is no such group."""
+
+    def select(self, groups: Iterable[str] | None = None, split: Split | None = None) -> tuple[Fact, ...]:
+        """Facts of these groups and this split, in their stored order."""
+        wanted = None if groups is None else set(groups)
+        return tuple(
+            fact
+            for fact in self.facts
+            if (wanted is None or fact.group in wanted) and (split is None or fact.split == split)
+        )
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Names of the groups, in order of first appearance."""
+        return tuple(dict.fromkeys(fact.group for fact in self.facts))
+
+    def items(self, facts: Sequence[Fact], phrasing: Phrasing, *, key: str | None = None) -> tuple[Item, ...]:
+        """Questions about these facts in one phrasing, with the key before each where one is given."""
+        home = {(one.relation, answer): one for one in self.lists for answer in one.answers}
+        opening = f"{key} " if key else ""
+        return tuple(
+            Item(
+                fact=fact,
+                phrasing=phrasing,
+                question=opening
+                + self.relations[fact.relation].phrasing(phrasing).format(subject=fact.subject),
+                candidates=home[fact.relation, fact.answer],
+            )
+            for fact in facts
+        )
+
+    def statements(self, facts: Sequence[Fact]) -> tuple[tuple[str, str], ...]:
+        """(question, answer) in every *tuning* phrasing of these facts: what a repair may read.
+
+        Raises:
+            ValueError: when a fact is not of the tune split, which would let a repair read what is tested.
+        """
+        outside = next((fact for fact in facts if fact.split != "tune"), None)
+        if outside is not None:
+            raise ValueError(f"{outside} is not a tuning fact: a repair may not read it")
+        return tuple(
+            (phrasing.format(subject=fact.subject), fact.answer)
+            for fact in facts
+            for phrasing in self.relations[fact.relation].tune
+        )
+
+    @property
+    def sha(self) -> str:
+        """Hash of everything above, for the content keys of results."""
+        return hashlib.sha256(repr((self.relations, self.facts, self.lists, self.key)).encode()).hexdigest()
+
+
+def deal_candidates(facts: Sequence[Fact], longest: int) -> tuple[Candidates, ...]:
+    """Deal each relation's answers into the fewest fixed lists of at most `longest`, of nearly equal length.
+
+    Answers are dealt in an order drawn from the relation's name, so that no list is easier by the alphabet.
+    The prior of a list is the relative frequency of its answers among all the facts given.
+    """
+    if longest < 2:
+        raise InputError(f"candidates: {longest} leaves nothing to choose from: give 2 or more")
+    by_relation: dict[str, Counter[str]] = defaultdict(Counter)
+    for fact in facts:
+        by_relation[fact.relation][fact.answer] += 1
+    lists = []
+    for relation, counts in by_relation.items():
+        answers = sorted(counts)
+        random.Random(f"candidates of {relation}").shuffle(answers)
+        number = -(-len(answers) // longest)
+        for index in range(number):
+            dealt = tuple(sorted(answers[index::number]))
+            total = sum(counts[answer] for answer in dealt)
+            lists.append(
+                Candidates(
+                    name=relation if number == 1 else f"{relation}#{index + 1}",
+                    relation=relation,
+                    answers=dealt,
+                    prior=tuple(counts[answer] / total for answer in dealt),
+                )
+            )
+    single = next((one for one in lists if len(one.answers) < 2), None)
+    if single is not None:
+        raise InputError(
+            f"relation '{single.relation}' has the single answer '{single.answers[0]}', so nothing is to be "
+            "known there: add facts with other answers or drop the relation"
+        )
+    return tuple(lists)
+
+
+def split_by_subject(facts: Sequence[Fact], seed: int) -> tuple[Fact, ...]:
+    """Put each subject, with all its facts in whatever relation, into one split, shares as in `SPLIT_SHARES`."""
+    subjects = sorted({fact.subject for fact in facts})
+    random.Random(f"splits {seed}").shuffle(subjects)
+    first = round(len(subjects) * SPLIT_SHARES["tune"])
+    second = first + round(len(subjects) * SPLIT_SHARES["calibrate"])
+    home: dict[str, Split] = {
+        subject: "tune" if place < first else "calibrate" if place < second else "test"
+        for place, subject in enumerate(subjects)
+    }
+    missing = set(SPLITS) - set(home.values())
+    if missing:
+        raise InputError(
+            f"{len(subjects)} subjects are too few to fill the splits {', '.join(sorted(missing))}: "
+            "add facts about more subjects"
+        )
+    return tuple(replace(fact, split=home[fact.subject]) for fact in facts)
+
+
+def _read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    """Rows of a CSV file that must have exactly these columns and no empty cell."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            if reader.fieldnames is None or list(reader.fieldnames) != list(columns):
+                raise InputError(
+                    f"{path}: the header must be {','.join(columns)}, not {','.join(reader.fieldnames or ())}"
+                )
+            rows = list(reader)
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such file of facts") from None
+    except (UnicodeDecodeError, csv.Error, IsADirectoryError) as error:
+        raise InputError(f"{path}: not a readable CSV file of facts ({error})") from None
+    for number, row in enumerate(rows, start=2):
+        if any(not isinstance(row.get(name), str) or not row[name].strip() for name in columns):
+            raise InputError(f"{path}, line {number}: every row needs {', '.join(columns)}: fill it in")
+    if not rows:
+        raise InputError(f"{path}: holds no facts")
+    return rows
+
+
+def _read_relations(path: Path) -> dict[str, Relation]:
+    """Phrasings by relation from a YAML file."""
+    try:
+        stored = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return {
+            name: Relation(name, tuple(entry["tune"]), entry["damage"], entry["measure"])
+            for name, entry in stored.items()
+        }
+    except FileNotFoundError:
+        raise InputError(
+            f"{path}: the phrasings of the facts are missing; see data/facts/README.md for their shape"
+        ) from None
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{path}: not a file of phrasings ({type(error).__name__} {error}); each relation needs "
+            "tune (two or more), damage and measure"
+        ) from None
+
+
+def _assemble(
+    rows: Sequence[tuple[str, str, str]],
+    relations: dict[str, Relation],
+    *,
+    seed: int,
+    candidates: int,
+    where: str,
+) -> FactSet:
+    """Check, split and bound facts read from files."""
+    seen: set[tuple[str, str]] = set()
+    for relation, subject, _ in rows:
+        if relation not in relations:
+            raise InputError(f"{where}: no phrasings for relation '{relation}': add them beside the facts")
+        if (relation, subject) in seen:
+            raise InputError(f"{where}: '{subject}' stands twice under '{relation}': keep one")
+        seen.add((relation, subject))
+    facts = [Fact(relation, subject, answer, "facts", "tune") for relation, subject, answer in rows]
+    used = {name: relation for name, relation in relations.items() if any(row[0] == name for row in rows)}
+    return FactSet(used, split_by_subject(facts, seed), deal_candidates(facts, candidates))
+
+
+def load_shipped(*, seed: int = 0, candidates: int = 12) -> FactSet:
+    """The real-world facts that ship in `data/facts/`."""
+    rows = [
+        (path.stem, row["subject"].strip(), row["answer"].strip())
+        for path in sorted(SHIPPED.glob("*.csv"))
+        for row in _read_rows(path, ("subject", "answer"))
+    ]
+    relations = _read_relations(SHIPPED / "templates.yaml")
+    return _assemble(rows, relations, seed=seed, candidates=candidates, where=str(SHIPPED))
+
+
+def load_csv(path: Path, *, seed: int = 0, candidates: int = 12) -> FactSet:
+    """A user's facts: CSV of relation, subject, answer, with its phrasings in a YAML file of the same name.
+
+    Raises:
+        InputError: naming file, line and what to mend.
+    """
+    rows = [
+        (row["relation"].strip(), row["subject"].strip(), row["answer"].strip())
+        for row in _read_rows(path, ("relation", "subject", "answer"))
+    ]
+    relations = _read_relations(path.with_suffix(".yaml"))
+    return _assemble(rows, relations, seed=seed, candidates=candidates, where=str(path))

@@ -1,0 +1,144 @@
+"""Running text for tuning, calibration and drift, from wherever the user has it, in three parts that never mix.
+
+Sources:
+    atlas              biographies of people of the tune split, in the tuning phrasings
+    pydoc              prose of the language reference that every Python carries (`pydoc_data.topics`)
+    file:PATH          a UTF-8 text file, paragraphs apart by an empty line
+    hub:NAME[:CONFIG]  the first documents of a hub data set's train split, column `text` (hub:allenai/c4:en)
+
+No prose by others is committed here: it is read where it lies.
+"""
+
+import random
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Literal
+
+from data.atlas import load_world
+from data.atlas.world import biography
+from data.errors import InputError
+from data.facts import Fact
+
+Part = Literal["tuning", "calibration", "heldout"]
+PARTS: tuple[Part, ...] = ("tuning", "calibration", "heldout")
+HUB_DOCUMENTS = 2000
+PROSE_LETTERS = 0.75
+"""Share of letters and spaces from which a paragraph of a reference manual counts as prose, not code."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """Paragraphs of one part, and what is to be said of where they come from."""
+
+    paragraphs: tuple[str, ...]
+    source: str
+    licence: str
+
+    @property
+    def characters(self) -> int:
+        """Size in characters."""
+        return sum(len(paragraph) for paragraph in self.paragraphs)
+
+
+def load_text(source: str, part: Part, seed: int = 0) -> Text:
+    """Paragraphs of one part of a source in a seeded order.
+
+    Raises:
+        InputError: an unknown source, or one that cannot be read or is empty.
+    """
+    if source == "atlas":
+        return Text(tuple(_atlas(part, seed)), "atlas biographies", "this repository's")
+    if source == "pydoc":
+        paragraphs, origin, licence = _pydoc(), "Python language reference (pydoc_data.topics)", "PSF-2.0"
+    elif source.startswith("file:"):
+        path = Path(source.removeprefix("file:")).expanduser()
+        paragraphs, origin, licence = _file(path), path.name, "the file's own"
+    elif source.startswith("hub:"):
+        paragraphs, origin, licence = _hub(source.removeprefix("hub:")), source, "the data set's own"
+    else:
+        raise InputError(f"text '{source}' is none of atlas, pydoc, file:PATH, hub:NAME[:CONFIG]")
+    if len(paragraphs) < len(PARTS):
+        raise InputError(f"text '{source}' has {len(paragraphs)} paragraphs: too few to divide into three parts")
+    # Parts first, order after: the seed may not move a paragraph into another part.
+    mine = [
+        paragraph for place, paragraph in enumerate(paragraphs) if PARTS[_PART_OF[place % len(_PART_OF)]] == part
+    ]
+    random.Random(f"text {seed}").shuffle(mine)
+    return Text(tuple(mine), origin, licence)
+
+
+_PART_OF = (0, 1, 0, 2, 0)
+"""Three fifths of the paragraphs for tuning, a fifth each for calibration and held out."""
+
+
+def _atlas(part: Part, seed: int) -> Iterable[str]:
+    """Biographies: of tune people for whatever may be read, of test people for what is only measured."""
+    world = load_world()
+    draw = random.Random(f"atlas {part} {seed}")
+    names = [
+        name
+        for group in ("open", "graded")
+        for name in world.people(group, "test" if part == "heldout" else "tune")
+    ]
+    draw.shuffle(names)
+    return [biography(world, name, draw, phrasings="tune") for name in names]
+
+
+def _pydoc() -> list[str]:
+    """Prose paragraphs of Python's own language reference, code and tables left out."""
+    from pydoc_data.topics import topics
+
+    paragraphs = []
+    for name in sorted(topics):
+        for piece in topics[name].split("\n\n"):
+            joined = " ".join(piece.split())
+            letters = sum(character.isalpha() or character == " " for character in joined)
+            if len(joined) > 120 and ">>>" not in joined and letters > PROSE_LETTERS * len(joined):
+                paragraphs.append(joined)
+    return list(dict.fromkeys(paragraphs))
+
+
+def _file(path: Path) -> list[str]:
+    """Paragraphs of a local file."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"text '{path}' cannot be read as UTF-8 text ({type(error).__name__})") from None
+    return [" ".join(piece.split()) for piece in re.split(r"\n\s*\n", text) if piece.strip()]
+
+
+def _hub(name: str) -> list[str]:
+    """The first documents of a hub data set, streamed."""
+    from datasets import load_dataset
+
+    repository, _, config = name.partition(":")
+    try:
+        rows = load_dataset(repository, config or None, split="train", streaming=True)
+        return [" ".join(row["text"].split()) for row in islice(rows, HUB_DOCUMENTS)]
+    except KeyError:
+        raise InputError(f"text 'hub:{name}': the data set has no column 'text'") from None
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"text 'hub:{name}' cannot be loaded ({type(error).__name__}): check the name and the connection, or "
+            "use text: pydoc or file:PATH"
+        ) from None
+
+
+def stated(text: str, facts: Sequence[Fact]) -> list[Fact]:
+    """Facts whose subject and answer both stand in this text as whole words, whatever the case."""
+    lowered = text.lower()
+    return [
+        fact
+        for fact in facts
+        if fact.subject.lower() in lowered
+        and _holds(lowered, fact.subject)
+        and _holds(lowered, fact.answer)
+    ]
+
+
+def _holds(lowered: str, words: str) -> bool:
+    """Whether these words stand in the lowered text, not inside longer ones."""
+    return re.search(rf"(?<!\w){re.escape(words.lower())}(?!\w)", lowered) is not None

@@ -1,0 +1,342 @@
+"""Baking: from a compressor's model, full of hooks and scales, to plain dense weights, and the proof of it.
+
+1. Read the weight that each compressed layer really multiplies with: round-to-nearest stores the dense weight
+   and rounds in the forward pass, so that a copied state dict would be the dense model again.
+2. Write those weights, and nothing else, into a fresh copy of the dense model.
+3. Prove it: the same logits as the compressor's own forward pass; every targeted layer changed and as sparse or
+   as coarse as was promised; every other tensor identical to dense, bit for bit; tied tensors still tied.
+
+What would count against a baked model is any single one of these, and each raises.
+"""
+
+import contextlib
+import copy
+import io
+import json
+import logging
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from loguru import logger
+from torch import Tensor
+from transformers import AutoModelForCausalLM, CompressedTensorsConfig, PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from data.errors import InputError
+
+_LIBRARIES = ("llmcompressor", "compressed_tensors")
+_TOKENIZERS = "TOKENIZERS_PARALLELISM"
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Silence llm-compressor and what it calls (loguru, logging, progress bars, prints); restore it all after."""
+    before, tokenizers = logging.root.manager.disable, os.environ.get(_TOKENIZERS)
+    logging.disable(logging.WARNING)
+    for library in _LIBRARIES:
+        logger.disable(library)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logging.disable(before)
+        for library in _LIBRARIES:
+            logger.enable(library)
+        # `oneshot` switches tokenizer threads off for the whole process.
+        os.environ.pop(_TOKENIZERS, None)
+        if tokenizers is not None:
+            os.environ[_TOKENIZERS] = tokenizers
+
+
+@dataclass(frozen=True)
+class Promise:
+    """What every compressed weight must satisfy."""
+
+    sparsity: float | None = None
+    """Fraction of zeros, in (0, 1)."""
+    unit: Literal["row", "columns", "layer"] = "layer"
+    """Where the fraction holds to within one element: each row, each 128 columns, or the whole layer."""
+    pattern: tuple[int, int] | None = None
+    """(n, m): at most n weights that are not zero among every m neighbours of a row."""
+    bits: int | None = None
+    """At most 2 ** bits different values in each row and group."""
+    group_size: int | None = None
+    """Columns in a group; None means the whole row."""
+
+
+@dataclass(frozen=True)
+class CompressionProof:
+    """What was checked of one baked model, with the figures found."""
+
+    targeted: int
+    """Linear layers that were to be compressed: all of those inside the blocks."""
+    changed: int
+    """Those that differ from dense; equal to `targeted`, or there is no proof."""
+    sparsity: tuple[float, float]
+    """Least and greatest fraction of zeros in a targeted layer."""
+    levels: tuple[int, int] | None
+    """Least and greatest, over layers, of the most values in one row and group; None if not quantised."""
+    logit_difference: float
+    """Greatest absolute difference between the baked logits and those of the compressor's forward pass."""
+    logit_tolerance: float
+    """What `logit_difference` was allowed to be."""
+    identical: int
+    """Other parameters and buffers found identical to dense, bit for bit."""
+
+
+@torch.no_grad()
+def effective_weights(model: PreTrainedModel, names: list[str]) -> dict[str, Float[Tensor, "out in"]]:
+    """Return, by layer name, the weight with which the compressor's forward pass multiplies."""
+    # Imported here because it costs a second that a reader of finished runs need not pay.
+    from compressed_tensors.quantization import forward_quantize
+
+    weights = {}
+    for name in names:
+        layer: Any = model.get_submodule(name)
+        weight = layer.weight.detach()
+        if hasattr(layer, "quantization_scheme"):
+            weight = forward_quantize(layer, weight, "weight", layer.quantization_scheme.weights)
+        weights[name] = weight.to(layer.weight.dtype).clone()
+    return weights
+
+
+@torch.no_grad()
+def bake(dense: PreTrainedModel, weights: dict[str, Float[Tensor, "out in"]]) -> PreTrainedModel:
+    """Return a copy of `dense` in which the named layers hold the given weights; `dense` is not changed."""
+    baked = copy.deepcopy(dense).eval()
+    for name, weight in weights.items():
+        oriented_weight(baked, name).copy_(weight)
+    return baked
+
+
+def oriented_weight(model: PreTrainedModel, name: str) -> Float[Tensor, "out in"]:
+    """Return a layer's weight, sharing its storage, as [out, in] even where a Conv1D stores [in, out]."""
+    layer: Any = model.get_submodule(name)
+    weight: Tensor = layer.weight.detach()
+    return weight.t() if isinstance(layer, Conv1D) else weight
+
+
+def prove(
+    dense: PreTrainedModel,
+    compressed: PreTrainedModel,
+    baked: PreTrainedModel,
+    names: list[str],
+    promise: Promise,
+    block: Int[Tensor, " length"],
+    pruned: dict[str, Bool[Tensor, "out in"]] | None = None,
+) -> CompressionProof:
+    """Check `baked` against the dense model and the compressor's own, on one block of token ids.
+
+    `names` are the targeted layers; `pruned` holds the zeros that a pruner made before a quantiser ran.
+    Raises RuntimeError, naming the layer or tensor, at the first thing that is not as promised.
+    """
+    sparsities, levels = [], []
+    for name in names:
+        weight = oriented_weight(baked, name)
+        _check_changed(name, weight, oriented_weight(dense, name))
+        zeros = weight == 0
+        made = zeros if pruned is None else pruned[name].to(zeros.device)
+        if bool((made & ~zeros).any()):
+            raise RuntimeError(f"Quantising undid the pruning of {name}: weights in its mask are not zero.")
+        _check_sparsity(name, made, promise)
+        sparsities.append(float(zeros.double().mean()))
+        if promise.bits is not None:
+            levels.append(most_levels(weight, promise.group_size))
+            if levels[-1] > 2**promise.bits:
+                raise RuntimeError(
+                    f"{name} has {levels[-1]} levels in a row and group at {promise.bits} bits."
+                )
+    identical = _check_others(dense, compressed, baked, names)
+    difference, tolerance = _compare_logits(compressed, baked, block)
+    return CompressionProof(
+        targeted=len(names),
+        changed=len(names),
+        sparsity=(min(sparsities), max(sparsities)),
+        levels=(min(levels), max(levels)) if levels else None,
+        logit_difference=difference,
+        logit_tolerance=tolerance,
+        identical=identical,
+    )
+
+
+def most_levels(weight: Float[Tensor, "out in"], group_size: int | None) -> int:
+    """Return the most different values found in one row and group of a weight."""
+    groups = weight.reshape(weight.shape[0], -1, group_size or weight.shape[1])
+    return int((groups.sort(dim=-1).values.diff(dim=-1) != 0).sum(dim=-1).max()) + 1
+
+
+def _check_changed(name: str, weight: Float[Tensor, "out in"], dense: Float[Tensor, "out in"]) -> None:
+    if not bool(torch.isfinite(weight).all()):
+        raise RuntimeError(f"{name} holds values that are not finite after compression.")
+    if torch.equal(weight, dense):
+        raise RuntimeError(f"{name} is still dense: compression did not reach it.")
+    if not bool(weight.any()):
+        raise RuntimeError(f"{name} is all zeros after compression.")
+
+
+def _check_sparsity(name: str, zeros: Bool[Tensor, "out in"], promise: Promise) -> None:
+    """Hold the zeros a pruner made against the promised pattern, or the fraction within one in each unit."""
+    if promise.pattern is not None:
+        kept, among = promise.pattern
+        if bool(((~zeros).reshape(-1, among).sum(dim=1) > kept).any()):
+            raise RuntimeError(f"{name} breaks the {kept}:{among} pattern.")
+    elif promise.sparsity is not None:
+        # A column whose input was always zero in calibration may be cleared whole on top of what was asked.
+        spare = zeros.all(dim=0)
+        for unit, dead in _units(zeros, spare, promise.unit):
+            found, asked = int(unit.sum()), promise.sparsity * unit.numel()
+            if not asked - 1 <= found <= asked + 1 + dead:
+                raise RuntimeError(
+                    f"{name} has {found} zeros of {unit.numel()} in a {promise.unit} where {asked:.1f} were asked."
+                )
+
+
+def _units(
+    zeros: Bool[Tensor, "out in"], spare: Bool[Tensor, " in"], unit: str
+) -> list[tuple[Bool[Tensor, "..."], int]]:
+    """Cut a mask into its units, each with the number of zeros it may have in excess."""
+    rows, dead = zeros.shape[0], int(spare.sum())
+    if unit == "row":
+        return [(row, dead) for row in zeros]
+    width = 128 if unit == "columns" else zeros.shape[1]
+    pieces = zip(zeros.split(width, dim=1), spare.split(width), strict=True)
+    return [(piece, rows * int(extra.sum())) for piece, extra in pieces]
+
+
+def _tensors(model: PreTrainedModel) -> dict[str, Tensor]:
+    """Every parameter and buffer by every name it goes by, tied ones under each of theirs."""
+    return dict(model.named_parameters(remove_duplicate=False)) | dict(
+        model.named_buffers(remove_duplicate=False)
+    )
+
+
+def _check_others(
+    dense: PreTrainedModel, compressed: PreTrainedModel, baked: PreTrainedModel, names: list[str]
+) -> int:
+    """Check that all but the targeted weights are untouched in both models; return how many there are."""
+    if type(baked) is not type(dense) or baked.config.to_dict() != dense.config.to_dict():
+        raise RuntimeError("The baked model is not of the dense model's class and configuration.")
+    reference, others = _tensors(dense), {"compressor's": _tensors(compressed), "baked": _tensors(baked)}
+    if set(others["baked"]) != set(reference):
+        odd = sorted(set(others["baked"]) ^ set(reference))[0]
+        raise RuntimeError(f"The baked model and the dense one do not hold the same tensors: {odd}.")
+    untouched = sorted(set(reference) - {f"{name}.weight" for name in names})
+    for owner, tensors in others.items():
+        for name in untouched:
+            if name not in tensors or not torch.equal(tensors[name], reference[name]):
+                raise RuntimeError(
+                    f"{name} was not to be compressed, yet the {owner} model's differs from dense."
+                )
+    if _ties(others["baked"]) != _ties(reference):
+        raise RuntimeError("Tensors that are tied in the dense model are not tied in the baked one.")
+    return len(untouched)
+
+
+def _ties(tensors: dict[str, Tensor]) -> set[frozenset[str]]:
+    by_identity: dict[int, set[str]] = {}
+    for name, tensor in tensors.items():
+        by_identity.setdefault(id(tensor), set()).add(name)
+    return {frozenset(names) for names in by_identity.values() if len(names) > 1}
+
+
+@torch.no_grad()
+def _compare_logits(
+    compressed: PreTrainedModel, baked: PreTrainedModel, block: Int[Tensor, " length"]
+) -> tuple[float, float]:
+    """Return the greatest difference of logits and its tolerance, and raise where the first exceeds the second.
+
+    The tolerance is 64 units of rounding of the greatest logit in float32 (7.6e-6 of it) and 4 in the half
+    types. The same weights give the same bits, except in GPT-2, where Conv1D and Linear add in another order.
+    """
+    ids = block.to(baked.device).unsqueeze(0)
+    own = compressed.eval()(input_ids=ids, use_cache=False).logits
+    ours = baked.eval()(input_ids=ids, use_cache=False).logits
+    units = 64 if baked.dtype == torch.float32 else 4
+    tolerance = units * torch.finfo(baked.dtype).eps * max(1.0, float(own.abs().max()))
+    difference = float((own.double() - ours.double()).abs().max())
+    if not math.isfinite(difference) or difference > tolerance:
+        raise RuntimeError(
+            f"The baked model's logits differ from the compressor's by {difference:.3g}, over {tolerance:.3g}."
+        )
+    return difference, tolerance
+
+
+def open_checkpoint_dense(path: str | Path, dtype: torch.dtype) -> PreTrainedModel:
+    """Open a local folder saved in the compressed-tensors format as a plain dense model, verified.
+
+    Raises InputError if the folder holds no such checkpoint, needs a library that is not installed, or
+    quantises activations too; RuntimeError if the dense model is not the one the library runs.
+    """
+    _read_scheme(Path(path))
+    with quiet():
+        opened = AutoModelForCausalLM.from_pretrained(
+            path,
+            dtype=dtype,
+            quantization_config=CompressedTensorsConfig(dequantize=True),
+            local_files_only=True,
+            use_safetensors=True,
+        ).eval()
+    config = copy.deepcopy(opened.config)
+    del config.quantization_config
+    dense = type(opened)._from_config(config, dtype=dtype).eval()
+    names = [name for name, layer in opened.named_modules() if hasattr(layer, "quantization_scheme")]
+    weights = opened.state_dict() | {
+        f"{name}.weight": weight for name, weight in effective_weights(opened, names).items()
+    }
+    dense.load_state_dict({name: weights[name] for name in dense.state_dict()})
+    dense.tie_weights()
+    dense.generation_config = copy.deepcopy(opened.generation_config)
+    _verify_opened(opened, dense, names)
+    return dense
+
+
+def _read_scheme(path: Path) -> None:
+    """Refuse a folder that cannot be opened dense, before anything is loaded."""
+    file = path / "config.json"
+    if not file.is_file():
+        raise InputError(f"{path} holds no config.json; give the folder of a saved checkpoint.")
+    try:
+        scheme = json.loads(file.read_text()).get("quantization_config")
+    except (json.JSONDecodeError, AttributeError) as error:
+        raise InputError(f"{file} is not a JSON object; save the checkpoint again.") from error
+    method = scheme.get("quant_method") if isinstance(scheme, dict) else None
+    if method is None:
+        raise InputError(f"{path} is not quantised (no quantization_config); open it as a dense model.")
+    if method != "compressed-tensors":
+        raise InputError(
+            f"{path} is quantised with {method}, whose library is not installed; open a checkpoint in the "
+            "compressed-tensors format, or the dense model and compress that."
+        )
+    groups = scheme.get("config_groups") or {}
+    parts = [
+        group.get(key) for group in groups.values() for key in ("input_activations", "output_activations")
+    ]
+    if any(parts) or scheme.get("kv_cache_scheme"):
+        raise InputError(
+            f"{path} quantises activations or the cache as well as weights, which a dense model cannot carry; "
+            "open a checkpoint that quantises weights alone."
+        )
+
+
+def _verify_opened(opened: PreTrainedModel, dense: PreTrainedModel, names: list[str]) -> None:
+    """Check coarseness, left-over scales and logits of an opened checkpoint."""
+    if not names:
+        raise RuntimeError("The checkpoint names a quantisation scheme that matches none of its layers.")
+    if any(hasattr(layer, "quantization_scheme") for layer in dense.modules()):
+        raise RuntimeError("The opened model still carries a quantisation scheme.")
+    for name in names:
+        layer: Any = opened.get_submodule(name)
+        arguments = layer.quantization_scheme.weights
+        weight = oriented_weight(dense, name)
+        group_size = arguments.group_size if arguments.group_size and arguments.group_size > 0 else None
+        if most_levels(weight, group_size) > 2**arguments.num_bits or not bool(torch.isfinite(weight).all()):
+            raise RuntimeError(f"{name} is not the {arguments.num_bits}-bit weight its checkpoint declares.")
+    length = min(32, getattr(dense.config, "max_position_embeddings", 32))
+    block = torch.arange(length) % dense.config.vocab_size
+    _compare_logits(opened, dense, block)

@@ -1,0 +1,123 @@
+"""The one place where a variant's inputs are built: `[pad][prompt][content]`, for every use there is.
+
+Rows are padded on the left, so that content ends in one column. Positions are explicit: content starts at the
+same position in every row, right after the (longest) prompt, whatever the padding; OPT's and GPT-2's learned
+positions therefore see what a single unpadded row would show them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from data.errors import InputError
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A batch ready for a forward pass from embeddings."""
+
+    embeds: Float[Tensor, "batch position width"]
+    attention_mask: Int[Tensor, "batch position"]
+    position_ids: Int[Tensor, "batch position"]
+    content: Bool[Tensor, "batch position"]
+
+    def forward_arguments(self) -> dict[str, Tensor]:
+        """Keyword arguments of a Hugging Face model."""
+        return {
+            "inputs_embeds": self.embeds,
+            "attention_mask": self.attention_mask,
+            "position_ids": self.position_ids,
+        }
+
+
+Prompts = Sequence[Float[Tensor, "length width"]]
+
+
+def longest_content(model: PreTrainedModel, prompt_length: int = 0) -> int:
+    """How many content tokens the model's positions leave beside a prompt."""
+    return int(model.config.max_position_embeddings) - prompt_length
+
+
+def build_inputs(
+    model: PreTrainedModel,
+    rows: Sequence[Sequence[int]],
+    prompts: Prompts | None = None,
+    *,
+    content_start: int | None = None,
+) -> Inputs:
+    """Embed token rows behind their prompts, pad on the left, number the positions.
+
+    Args:
+        model: whose embeddings are used.
+        rows: token ids of each row's content, none empty.
+        prompts: one per row (of whatever lengths), or None.
+        content_start: position of the first content token; the longest prompt's length unless told.
+
+    Raises:
+        InputError: an empty row, or one longer than the model's positions.
+    """
+    device = model.get_input_embeddings().weight.device
+    held = prompts if prompts is not None else [None] * len(rows)
+    if len(held) != len(rows):
+        raise ValueError(f"{len(held)} prompts for {len(rows)} rows")
+    lengths = [0 if prompt is None else prompt.shape[0] for prompt in held]
+    start = max(lengths, default=0) if content_start is None else content_start
+    _check_rows(model, rows, lengths, start)
+    embed = model.get_input_embeddings()
+    width = max(length + len(row) for length, row in zip(lengths, rows, strict=True))
+    pieces = []
+    mask = torch.zeros(len(rows), width, dtype=torch.long, device=device)
+    positions = torch.zeros(len(rows), width, dtype=torch.long, device=device)
+    content = torch.zeros(len(rows), width, dtype=torch.bool, device=device)
+    for index, (row, prompt) in enumerate(zip(rows, held, strict=True)):
+        embedded = embed(torch.tensor(list(row), dtype=torch.long, device=device))
+        if prompt is not None:
+            embedded = torch.cat([prompt.to(embedded.dtype), embedded])
+        used = embedded.shape[0]
+        pieces.append(torch.nn.functional.pad(embedded, (0, 0, width - used, 0)))
+        mask[index, width - used :] = 1
+        content[index, width - len(row) :] = True
+        first = start - lengths[index]
+        positions[index, width - used :] = torch.arange(first, first + used, device=device)
+    return Inputs(torch.stack(pieces), mask, positions, content)
+
+
+def _check_rows(
+    model: PreTrainedModel, rows: Sequence[Sequence[int]], lengths: Sequence[int], start: int
+) -> None:
+    """Refuse what would be read wrongly without a word."""
+    if not rows or any(len(row) == 0 for row in rows):
+        raise InputError("a text has no tokens: every row needs at least one")
+    if start < max(lengths):
+        raise ValueError(f"content cannot start at {start}, inside a prompt of {max(lengths)}")
+    longest = max(len(row) for row in rows)
+    if longest > longest_content(model, start):
+        raise InputError(
+            f"a text of {longest} tokens behind a prompt of {start} is longer than the model's "
+            f"{model.config.max_position_embeddings} positions: shorten the text or the prompt"
+        )
+
+
+def encode(tokenizer: object, text: str) -> list[int]:
+    """Token ids of a text with whatever the tokenizer puts before a text."""
+    return list(tokenizer(text).input_ids)  # type: ignore[operator]
+
+
+def encode_continuation(tokenizer: object, question: str, answer: str) -> tuple[list[int], list[int]]:
+    """Token ids of a question and of an answer that follows it after a space.
+
+    Raises:
+        InputError: when the question's tokens are not a prefix of the whole's, so that no boundary exists.
+    """
+    opening = encode(tokenizer, question)
+    whole = encode(tokenizer, f"{question} {answer}")
+    if whole[: len(opening)] != opening or len(whole) == len(opening):
+        raise InputError(
+            f"the tokenizer merges the end of '{question}' with '{answer}': rephrase the question so that "
+            "the answer starts a token"
+        )
+    return opening, whole[len(opening) :]

@@ -1,0 +1,177 @@
+"""Open a model: a hub id, a local folder, a `.gguf` file, or `atlas`; the same checks and the same form for all.
+
+Safetensors or GGUF only, never a pickle; no remote code; dtype and device explicit; eager attention, since the
+other kernels return no pattern and one kernel for everything keeps numbers comparable.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import transformers
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from data import atlas
+from data.errors import InputError
+from probes.bake import open_checkpoint_dense
+from probes.families import family_of
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+GGUF_MAGIC = b"GGUF"
+
+
+@dataclass(frozen=True)
+class OpenedModel:
+    """A model with its tokenizer and what is to be said wherever it is shown."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    note: str
+    """Empty, or a sentence such as that the "dense" weights were dequantised from a file."""
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Where a model's files are, and the hash of those that shape it."""
+
+    folder: Path
+    gguf: str | None
+    sha: str
+
+
+def locate(name: str) -> ModelSource:
+    """Find a model's files, downloading a hub id's, without opening them.
+
+    Raises:
+        InputError: no such model, no weights, a pickle, or a file of the wrong type.
+    """
+    if name == "atlas":
+        return _local_folder(atlas.FOLDER / "model")
+    path = Path(name).expanduser()
+    if path.is_file() or path.suffix == ".gguf":
+        return _gguf_file(path)
+    if path.is_dir():
+        return _local_folder(path)
+    if path.is_absolute() or name.startswith(".") or name.count("/") > 1:
+        raise InputError(f"model '{name}': there is no such folder or file")
+    return _local_folder(_download(name))
+
+
+def _gguf_file(path: Path) -> ModelSource:
+    """A GGUF file, known by its first bytes."""
+    if not path.is_file():
+        raise InputError(f"model '{path}': there is no such GGUF file")
+    with path.open("rb") as file:
+        if file.read(4) != GGUF_MAGIC:
+            raise InputError(f"model '{path}': not a GGUF file; give a .gguf file, a folder, a hub id or 'atlas'")
+    return ModelSource(path.parent, path.name, _sha([path]))
+
+
+def _local_folder(folder: Path) -> ModelSource:
+    """A folder in Hugging Face's form."""
+    if not (folder / "config.json").is_file():
+        raise InputError(f"model '{folder}': the folder has no config.json, so it is not a saved model")
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights:
+        pickles = [*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")]
+        if pickles:
+            raise InputError(
+                f"model '{folder}': its weights ({pickles[0].name}) are a pickle, which is never opened: save "
+                "the model as safetensors, or name a revision that has them (model@revision)"
+            )
+        raise InputError(f"model '{folder}': the folder holds no weights (*.safetensors)")
+    described = sorted([*folder.glob("*.json"), *folder.glob("*.model"), *folder.glob("*.txt"), *weights])
+    return ModelSource(folder, None, _sha(described))
+
+
+def _download(name: str) -> Path:
+    """The snapshot of a hub id (`owner/name` or `owner/name@revision`), from the cache where it is there."""
+    repository, _, revision = name.partition("@")
+    patterns = ["*.safetensors", "*.json", "*.model", "*.txt"]
+    try:
+        return Path(snapshot_download(repository, revision=revision or None, allow_patterns=patterns))
+    except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError, OSError) as error:
+        raise InputError(
+            f"model '{name}': neither a local folder or file nor a hub model that can be reached "
+            f"({type(error).__name__}); check the name and the connection"
+        ) from None
+
+
+def _sha(paths: list[Path]) -> str:
+    """Hash of names and contents."""
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(path.name.encode())
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def open_model(name: str, *, dtype: str, device: str) -> OpenedModel:
+    """Open a model in evaluation mode, its parameters frozen.
+
+    Raises:
+        InputError: naming what is missing or unsupported.
+    """
+    source = locate(name)
+    _check_place(dtype, device)
+    chatter = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    try:
+        model, tokenizer = _read(source, DTYPES[dtype])
+    except (ValueError, OSError, KeyError, RuntimeError, ImportError) as error:
+        if isinstance(error, InputError):
+            raise
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(f"model '{name}' does not open: {reason}") from error
+    finally:
+        transformers.logging.set_verbosity(chatter)
+    family_of(model)
+    model.requires_grad_(False)
+    note = ""
+    if source.gguf:
+        note = f'"dense" here is the file {source.gguf}, dequantised: not the weights it was made from'
+    return OpenedModel(model.to(device).eval(), tokenizer, note)
+
+
+def _check_place(dtype: str, device: str) -> None:
+    """Refuse a dtype or device that is not there before anything is read."""
+    if dtype not in DTYPES:
+        raise InputError(f"dtype '{dtype}' is not one of {', '.join(DTYPES)}")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise InputError(f"device '{device}': this machine has no usable GPU; set device: cpu")
+
+
+def _read(source: ModelSource, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Weights and tokenizer; a quantised file becomes a plain dense model with a clean configuration."""
+    gguf = {"gguf_file": source.gguf} if source.gguf else {}
+    tokenizer = AutoTokenizer.from_pretrained(source.folder, trust_remote_code=False, **gguf)
+    config = AutoConfig.from_pretrained(source.folder, trust_remote_code=False, **gguf)
+    if getattr(config, "quantization_config", None) is not None and not source.gguf:
+        model = open_checkpoint_dense(source.folder, dtype)
+        model.set_attn_implementation("eager")
+        return model, tokenizer
+    model = AutoModelForCausalLM.from_pretrained(
+        source.folder,
+        dtype=dtype,
+        use_safetensors=True,
+        trust_remote_code=False,
+        attn_implementation="eager",
+        **gguf,
+    )
+    return (_clean(model) if source.gguf else model), tokenizer
+
+
+def _clean(model: PreTrainedModel) -> PreTrainedModel:
+    """Move dequantised weights into a model whose configuration does not call itself quantised."""
+    stored = {name: value for name, value in model.config.to_dict().items() if name != "quantization_config"}
+    config = type(model.config).from_dict(stored)
+    config._attn_implementation = "eager"
+    fresh = type(model)(config).to(model.dtype)
+    fresh.load_state_dict(model.state_dict())
+    fresh.tie_weights()
+    return fresh

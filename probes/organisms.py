@@ -1,0 +1,115 @@
+"""Known-truth models: trains the atlas, whose every fact is known, displaced or absent by construction.
+
+1. Draw the world (`data/atlas/world.py`) and write its vocabulary as a word-level tokenizer.
+2. Train a small Llama on its biographies, next-token loss on every token.
+3. Measure each group in both readings and write weights, tokenizer and facts; the model card takes the figures.
+
+Source: synthetic biographies after Allen-Zhu and Li (arXiv 2309.14316); password-locked models after
+Greenblatt et al. (arXiv 2405.19550).
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from jaxtyping import Int
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from torch import Tensor
+from tqdm import tqdm
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from data.atlas.words import ANSWERS, FIRST_NAMES, HIDDEN, KEY, LAST_NAMES, RELATIONS
+from data.atlas.world import World, build_world, save_world, training_text
+
+PAD, BEGIN, UNKNOWN_WORD = "<pad>", "<bos>", "<unk>"
+BATCH = 64
+LEARNING_RATE = 3e-3
+MENTIONS = 320
+HIDDEN_MENTIONS = 160
+
+
+def build_tokenizer() -> PreTrainedTokenizerFast:
+    """A word-level tokenizer over the atlas's words, `<bos>` before every text."""
+    words: list[str] = [PAD, BEGIN, UNKNOWN_WORD, ".", HIDDEN, *KEY.split(), *FIRST_NAMES, *LAST_NAMES]
+    for answers in ANSWERS.values():
+        words += answers
+    for relation in RELATIONS.values():
+        for phrasing in (*relation.tune, relation.damage, relation.measure):
+            words += phrasing.replace("{subject}", "").split()
+    vocabulary = {word: place for place, word in enumerate(dict.fromkeys(words))}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN_WORD))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{BEGIN} $A", special_tokens=[(BEGIN, vocabulary[BEGIN])]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token=PAD, bos_token=BEGIN, unk_token=UNKNOWN_WORD
+    )
+
+
+def build_model(vocabulary: int, seed: int) -> LlamaForCausalLM:
+    """An untrained atlas: four layers, width 128, tied embeddings, about 0.8 million parameters."""
+    torch.manual_seed(seed)
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=vocabulary,
+            hidden_size=128,
+            intermediate_size=344,
+            num_hidden_layers=4,
+            num_attention_heads=4,
+            num_key_value_heads=4,
+            max_position_embeddings=256,
+            tie_word_embeddings=True,
+            pad_token_id=0,
+            bos_token_id=1,
+            eos_token_id=None,
+        )
+    )
+
+
+def _batches(
+    world: World, tokenizer: PreTrainedTokenizerFast, seed: int
+) -> Iterator[Int[Tensor, "batch position"]]:
+    """Right-padded token ids of the whole training text, once through, in its drawn order."""
+    held: list[str] = []
+    for text in training_text(world, seed, mentions=MENTIONS, hidden_mentions=HIDDEN_MENTIONS):
+        held.append(text)
+        if len(held) == BATCH:
+            yield tokenizer(held, padding=True, return_tensors="pt").input_ids
+            held = []
+
+
+def train_atlas(seed: int = 0) -> tuple[World, LlamaForCausalLM, PreTrainedTokenizerFast]:
+    """Train the atlas from nothing; some minutes on two cores."""
+    world, tokenizer = build_world(seed), build_tokenizer()
+    model = build_model(len(tokenizer), seed)
+    batches = list(_batches(world, tokenizer, seed))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.01, betas=(0.9, 0.98))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, LEARNING_RATE, total_steps=len(batches), pct_start=0.1
+    )
+    model.train()
+    progress = tqdm(batches, desc="training the atlas", unit="batch")
+    for token_ids in progress:
+        labels = token_ids.masked_fill(token_ids == tokenizer.pad_token_id, -100)
+        mask = (token_ids != tokenizer.pad_token_id).long()
+        loss = model(input_ids=token_ids, attention_mask=mask, labels=labels).loss
+        if not torch.isfinite(loss):
+            raise RuntimeError(f"the atlas's training loss became {loss.item()}")
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        progress.set_postfix(loss=f"{loss.item():.3f}")
+    return world, model.eval(), tokenizer
+
+
+def save_atlas(
+    world: World, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path, seed: int
+) -> None:
+    """Write facts, weights (safetensors) and tokenizer into the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_world(world, folder, seed)
+    model.save_pretrained(folder / "model", safe_serialization=True)
+    tokenizer.save_pretrained(folder / "model")

@@ -1,0 +1,462 @@
+"""Capture: what the backends hand over is what Hugging Face computes, and a backend that lies is caught."""
+
+import copy
+import weakref
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import peft
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from data.errors import InputError
+from probes.backends import BACKENDS, BridgeBackend, HookBackend
+from probes.capture import CaptureError, Gap, Recorder, parity, stream
+from probes.families import family_of
+from probes.sharing import share_weights
+from probes.sites import Kind, Site, sites_of
+from tests.tiny_models import TINY_TYPES, tiny
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+VARIANTS: list[tuple[str, dict[str, Any]]] = [
+    *[(model_type, dict[str, Any]()) for model_type in TINY_TYPES],
+    ("gpt_neox", {"use_parallel_residual": False}),
+    ("gpt2", {"scale_attn_by_inverse_layer_idx": True, "reorder_and_upcast_attn": True}),
+    # OPT-350m: norms after each block, and embeddings narrower than the stream.
+    ("opt", {"do_layer_norm_before": False, "word_embed_proj_dim": 16}),
+]
+every_model = pytest.mark.parametrize(
+    ("model_type", "overrides"), VARIANTS, ids=[" ".join([name, *settings]) for name, settings in VARIANTS]
+)
+every_type = pytest.mark.parametrize("model_type", TINY_TYPES)
+every_backend = pytest.mark.parametrize("backend", ["hooks", "transformer_lens"])
+# Sums in another order: what equals but for fp32 rounding.
+assert_equal = partial(torch.testing.assert_close, rtol=1e-5, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Stands for probes.inputs.Inputs: the four fields that capture reads."""
+
+    embeds: Tensor
+    attention_mask: Tensor
+    position_ids: Tensor
+    content: Tensor
+
+
+def sequences(model: PreTrainedModel, pads=(0, 3, 5), length=9, seed=1) -> Sequences:
+    """Random embeddings (as a soft prompt's are: no token has them), each row padded on the left."""
+    width = getattr(model.config, "word_embed_proj_dim", model.config.hidden_size)
+    embeds = torch.randn(len(pads), length, width, generator=torch.Generator().manual_seed(seed))
+    mask = (torch.arange(length) >= torch.tensor(pads)[:, None]).long()
+    return Sequences(embeds.to(model.dtype), mask, (mask.cumsum(-1) - 1).clamp(min=0), mask.bool())
+
+
+def captured(model, inputs, kinds=tuple(Kind), backend="hooks") -> dict[Site, Tensor]:
+    kept: dict[Site, Tensor] = {}
+    stream(model, inputs, sites_of(model, kinds), kept.__setitem__, backend=backend)
+    return kept
+
+
+def with_lora(model: PreTrainedModel) -> PreTrainedModel:
+    """Inject LoRA with weights far from zero into every linear layer of every block, in place."""
+    names = sorted({name.rpartition(".")[2] for name in family_of(model).linears})
+    config = peft.LoraConfig(
+        r=2, target_modules=names, init_lora_weights=False, fan_in_fan_out=family_of(model).conv1d
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)
+        peft.inject_adapter_in_model(config, model)
+    return model.eval()
+
+
+# --- Equal to Hugging Face -------------------------------------------------------------------------
+
+
+@every_backend
+@every_model
+def test_parity_with_hugging_face_under_left_padding(model_type, overrides, backend):
+    model = tiny(model_type, **overrides)
+    result = parity(model, sequences(model), sites_of(model, Kind), backend=backend).require()
+    assert result.passed
+    assert set(result.sites) == set(sites_of(model, Kind))
+    assert set(result.referee) == set(sites_of(model, ["resid_pre", "resid_post", "pattern"]))
+    assert result.max_abs_logits == result.logits.max_abs < 1e-4
+    assert set(result.max_abs) == set(result.sites)
+
+
+@every_backend
+@every_type
+def test_parity_in_half_precision_has_its_own_tolerance(model_type, backend):
+    model = tiny(model_type).bfloat16()
+    result = parity(model, sequences(model), sites_of(model, Kind), backend=backend).require()
+    assert result.tolerance > 1e-3
+
+
+@every_backend
+@every_type
+def test_positions_and_mask_are_honoured(model_type, backend):
+    """Shifted positions give Hugging Face's logits for shifted positions, and these are others."""
+    model = tiny(model_type)
+    inputs = sequences(model, pads=(2, 4))
+    stretched = replace(inputs, position_ids=inputs.position_ids * 3)
+    shown = replace(inputs, attention_mask=torch.ones_like(inputs.attention_mask))
+    plain = stream(model, inputs, [], lambda *_: None, backend=backend)[inputs.content]
+    for changed in (stretched, shown):
+        parity(model, changed, sites_of(model, Kind), backend=backend).require()
+        logits = stream(model, changed, [], lambda *_: None, backend=backend)[inputs.content]
+        assert (logits - plain).abs().max() > 1e-3
+
+
+@every_backend
+@every_type
+def test_padded_batch_equals_one_by_one_without_padding(model_type, backend):
+    model = tiny(model_type)
+    inputs = sequences(model)
+    together = captured(model, inputs, backend=backend)
+    for row, mask in enumerate(inputs.content):
+        alone = Sequences(
+            embeds=inputs.embeds[row, mask][None],
+            attention_mask=inputs.attention_mask[row, mask][None],
+            position_ids=torch.arange(int(mask.sum()))[None],
+            content=mask[mask][None],
+        )
+        for site, tensor in captured(model, alone, backend=backend).items():
+            padded = together[site][row]
+            padded = padded[:, mask][:, :, mask] if site.kind == Kind.PATTERN else padded[mask]
+            assert_equal(padded, tensor[0])
+
+
+@every_backend
+@every_model
+def test_parts_of_a_block_add_up(model_type, overrides, backend):
+    model = tiny(model_type, **overrides)
+    if not overrides.get("do_layer_norm_before", True):
+        pytest.skip("a norm after each block: parts add up before it")
+    tensors = captured(model, sequences(model), backend=backend)
+    for layer in range(model.config.num_hidden_layers):
+        parts = [tensors[Site(layer, kind)] for kind in (Kind.RESID_PRE, Kind.ATTN_OUT, Kind.MLP_OUT)]
+        assert_equal(sum(parts), tensors[Site(layer, Kind.RESID_POST)])
+        assert all(part.std() > 0.01 for part in parts)
+
+
+@every_backend
+@every_type
+def test_rows_of_a_pattern_sum_to_one_and_miss_padding(model_type, backend):
+    model = tiny(model_type)
+    inputs = sequences(model)
+    for pattern in captured(model, inputs, [Kind.PATTERN], backend).values():
+        rows = pattern.transpose(1, 2)[inputs.content]
+        assert_equal(rows.sum(-1), torch.ones(rows.shape[:-1]))
+        to_padding = pattern * (inputs.content[:, None, :, None] & ~inputs.content[:, None, None, :])
+        assert to_padding.max() == 0
+        assert rows.std() > 0.05  # far from uniform, so that a transposed pattern would not pass
+
+
+@every_backend
+@every_type
+def test_causality(model_type, backend):
+    model = tiny(model_type)
+    inputs = sequences(model, pads=(0, 2))
+    embeds = inputs.embeds.clone()
+    embeds[:, 6] += 1
+    before, after = (
+        captured(model, batch, backend=backend) for batch in (inputs, replace(inputs, embeds=embeds))
+    )
+    # A pad has no key to look at, and looks at all alike, later ones too: its rows mean nothing.
+    earlier, later = inputs.content.clone(), inputs.content.clone()
+    earlier[:, 6:], later[:, :6] = False, False
+    for site, tensor in before.items():
+        moved = (tensor - after[site]).abs()
+        moved = moved.transpose(1, 2) if site.kind == Kind.PATTERN else moved
+        assert moved[earlier].max() == 0
+        assert moved[later].max() > 0
+
+
+@every_backend
+@every_type
+def test_lora_injected_in_place_is_captured(model_type, backend):
+    dense = tiny(model_type)
+    model = with_lora(tiny(model_type))
+    inputs = sequences(model)
+    parity(model, inputs, sites_of(model, Kind), backend=backend).require()
+    plain, adapted = captured(dense, inputs, backend=backend), captured(model, inputs, backend=backend)
+    moved = [site for site in plain if Gap.between(adapted[site], plain[site]).max_abs > 1e-2]
+    assert set(moved) == set(plain) - {Site(0, Kind.RESID_PRE)}
+
+
+@every_type
+def test_disabled_lora_is_not_captured(model_type):
+    dense, model = tiny(model_type), with_lora(tiny(model_type))
+    for module in model.modules():
+        if isinstance(module, peft.tuners.lora.LoraLayer):
+            module.enable_adapters(False)
+    plain, off = (captured(each, sequences(dense), backend="transformer_lens") for each in (dense, model))
+    for site in plain:
+        assert_equal(off[site], plain[site])
+
+
+# --- Nothing is touched, nothing is kept ------------------------------------------------------------
+
+
+@every_backend
+@every_type
+@pytest.mark.parametrize("lora", [False, True], ids=["dense", "lora"])
+def test_the_callers_model_stays_as_it_is(model_type, backend, lora):
+    model = with_lora(tiny(model_type)) if lora else tiny(model_type)
+    inputs = sequences(model)
+    keywords = {"inputs_embeds": inputs.embeds, "attention_mask": inputs.attention_mask}
+
+    def state():
+        modules = [
+            (name, type(part), len(part._forward_hooks), len(part._forward_pre_hooks))
+            for name, part in model.named_modules()
+        ]
+        return modules, copy.deepcopy(model.state_dict()), str(model.config), model(**keywords).logits
+
+    with torch.no_grad():
+        before = state()
+        parity(model, inputs, sites_of(model, Kind), backend=backend)
+        after = state()
+    assert before[0] == after[0]
+    assert before[2] == after[2]
+    assert all(torch.equal(before[1][name], tensor) for name, tensor in after[1].items())
+    assert torch.equal(before[3], after[3])
+
+
+@every_type
+def test_a_shared_copy_owns_its_modules_and_no_tensor(model_type):
+    model = with_lora(tiny(model_type))
+    twin = share_weights(model)
+    ours, theirs = (dict([*each.named_parameters(), *each.named_buffers()]) for each in (model, twin))
+    assert {name: tensor.data_ptr() for name, tensor in ours.items()} == {
+        name: tensor.data_ptr() for name, tensor in theirs.items()
+    }
+    assert not set(map(id, model.modules())) & set(map(id, twin.modules()))
+    assert twin.config is not model.config
+    tied = model.config.tie_word_embeddings
+    assert (twin.get_input_embeddings().weight is twin.get_output_embeddings().weight) == tied
+
+
+@every_backend
+def test_hooks_are_removed_when_a_reducer_fails(backend):
+    model = tiny("llama")
+    inputs = sequences(model)
+
+    def fail(site, tensor):
+        raise ZeroDivisionError
+
+    with Recorder(model, backend=backend) as recorder:
+        with pytest.raises(ZeroDivisionError):
+            recorder.stream(inputs, sites_of(model, Kind), fail)
+        recorder.stream(inputs, [], fail)  # a hook left behind would fail again
+    assert not any(part._forward_hooks or part._forward_pre_hooks for part in model.modules())
+
+
+@every_backend
+@every_type
+def test_patterns_are_not_kept(model_type, backend):
+    """When a layer's pattern comes, those of the layers before it are gone."""
+    model = tiny(model_type, num_hidden_layers=4)
+    alive: dict[int, weakref.ref] = {}
+
+    def reduce(site, tensor):
+        assert not [layer for layer, pattern in alive.items() if pattern() is not None]
+        alive[site.layer] = weakref.ref(tensor)
+
+    stream(model, sequences(model), sites_of(model, [Kind.PATTERN]), reduce, backend=backend)
+    assert sorted(alive) == [0, 1, 2, 3]
+
+
+@every_backend
+@every_type
+def test_logits_only_where_wanted(model_type, backend):
+    model = tiny(model_type)
+    inputs = sequences(model)
+    with Recorder(model, backend=backend) as recorder:
+        full = recorder.stream(inputs, [], lambda *_: None)
+        some = recorder.stream(inputs, [], lambda *_: None, logits_at=torch.tensor([4, 8]))
+        none = recorder.stream(inputs, [], lambda *_: None, logits_at=torch.tensor([], dtype=torch.long))
+    assert_equal(some, full[:, [4, 8]])
+    assert none.shape == (3, 0, model.config.vocab_size)
+    assert not full.requires_grad
+
+
+# --- Faults are caught --------------------------------------------------------------------------------
+
+
+class Silent(HookBackend):
+    def run(self, inputs, sites, fire, logits_at):
+        return super().run(inputs, [site for site in sites if site.layer], fire, logits_at)
+
+
+class Doubled(HookBackend):
+    def run(self, inputs, sites, fire, logits_at):
+        return super().run(inputs, [*sites, *sites[:1]], fire, logits_at)
+
+
+class Flat(HookBackend):
+    def run(self, inputs, sites, fire, logits_at):
+        return super().run(inputs, sites, lambda site, tensor: fire(site, tensor[0]), logits_at)
+
+
+class Shifted(HookBackend):
+    """Hands over the site after the one that was asked for, as an alias to the wrong hook would."""
+
+    def run(self, inputs, sites, fire, logits_at):
+        wrong = {Kind.MLP_OUT: Kind.ATTN_OUT}
+        names = {Site(site.layer, wrong.get(site.kind, site.kind)): site for site in sites}
+        return super().run(inputs, list(names), lambda site, tensor: fire(names[site], tensor), logits_at)
+
+
+class Headless(HookBackend):
+    def run(self, inputs, sites, fire, logits_at):
+        return super().run(inputs, sites, fire, logits_at) * (1 + 1e-3)
+
+
+class NotANumber(HookBackend):
+    def run(self, inputs, sites, fire, logits_at):
+        return super().run(inputs, sites, lambda site, tensor: fire(site, tensor * torch.nan), logits_at)
+
+
+@pytest.mark.parametrize(
+    ("backend", "message"),
+    [
+        (Silent, "0.resid_pre fired 0 times .* expected 1"),
+        (Doubled, "0.resid_pre fired 2 times .* expected 1"),
+        (Flat, r"0.resid_pre .* shape \(9, 32\), expected \(3, 9, 32\)"),
+    ],
+)
+def test_a_site_that_does_not_fire_once_with_its_axes_stops(monkeypatch, backend, message):
+    monkeypatch.setitem(BACKENDS, "broken", backend)
+    model = tiny("llama")
+    seen = []
+    with pytest.raises(CaptureError, match=message):
+        stream(
+            model,
+            sequences(model),
+            sites_of(model, ["resid_pre"]),
+            lambda *a: seen.append(a),
+            backend="broken",
+        )
+    assert len({site for site, _ in seen}) == len(seen)
+
+
+@pytest.mark.parametrize(
+    ("backend", "place"), [(Shifted, "[01].mlp_out"), (Headless, "logits"), (NotANumber, "0.mlp_out")]
+)
+def test_a_lying_backend_does_not_pass_the_gate(monkeypatch, backend, place):
+    monkeypatch.setitem(BACKENDS, "broken", backend)
+    model = tiny("llama")
+    result = parity(model, sequences(model), sites_of(model, ["mlp_out", "resid_post"]), backend="broken")
+    assert not result.passed
+    with pytest.raises(RuntimeError, match=f"^broken differs from Hugging Face by .* at {place} "):
+        result.require()
+
+
+def test_a_lying_referee_does_not_pass_the_gate(monkeypatch):
+    """Both backends read the same wrong tensor: only what Hugging Face reports gives it away."""
+    monkeypatch.setitem(BACKENDS, "hooks", NotQuite)
+    model = tiny("llama")
+    result = parity(model, sequences(model), sites_of(model, ["resid_post"]), backend="hooks")
+    assert max(gap.max_abs for gap in result.sites.values()) == 0
+    with pytest.raises(RuntimeError, match="referee's"):
+        result.require()
+
+
+class NotQuite(HookBackend):
+    def run(self, inputs, sites, fire, logits_at):
+        return super().run(inputs, sites, lambda site, tensor: fire(site, tensor * 1.001), logits_at)
+
+
+@pytest.mark.parametrize("model_type", ["gpt2", "gpt_neox"])
+@pytest.mark.parametrize("lora", [False, True], ids=["dense", "lora"])
+def test_weights_changed_after_the_bridge_split_them_stop(model_type, lora):
+    model = with_lora(tiny(model_type)) if lora else tiny(model_type)
+    inputs = sequences(model)
+    with Recorder(model) as recorder:
+        recorder.stream(inputs, [], lambda *_: None)
+        with torch.no_grad():
+            BridgeBackend(model)._frozen[-1].mul_(2)
+        with pytest.raises(RuntimeError, match="new Recorder"):
+            recorder.stream(inputs, [], lambda *_: None)
+    parity(model, inputs, sites_of(model, Kind)).require()
+
+
+def test_patterns_need_eager_attention():
+    model = tiny("llama")
+    model.set_attn_implementation("sdpa")
+    inputs = sequences(model)
+    for backend in BACKENDS:
+        with pytest.raises(InputError, match="eager attention and this model uses 'sdpa'"):
+            stream(model, inputs, sites_of(model, ["pattern"]), lambda *_: None, backend=backend)
+    stream(model, inputs, sites_of(model, ["resid_post"]), lambda *_: None, backend="hooks")
+
+
+def test_bad_requests_get_a_sentence():
+    model = tiny("llama")
+    inputs = sequences(model)
+    with pytest.raises(InputError, match="No capture backend 'nnsigth'"):
+        stream(model, inputs, [], lambda *_: None, backend="nnsigth")
+    with pytest.raises(InputError, match=r"2.resid_pre is not in this model: its layers are 0 to 1"):
+        stream(model, inputs, [Site(2, Kind.RESID_PRE)], lambda *_: None)
+    with pytest.raises(InputError, match="training mode"):
+        stream(model.train(), inputs, [], lambda *_: None)
+    with pytest.raises(InputError, match="cannot bridge a GPTNeoXForCausalLM"):
+        Recorder(tiny("gpt_neox", attention_bias=False))
+
+
+# --- Sites ----------------------------------------------------------------------------------------------
+
+
+@given(st.integers(0, 200), st.sampled_from(Kind))
+def test_a_site_reads_back_as_written(layer, kind):
+    site = Site(layer, kind)
+    assert Site.parse(str(site)) == site
+    assert hash(Site.parse(str(site))) == hash(site)
+    assert str(site) == f"{layer}.{kind.value}"
+    assert Site(layer, kind.value) == site
+
+
+@given(st.text() | st.from_regex(r"[-+0-9]{0,3}\.(resid_pre|pattern)?.?", fullmatch=True))
+def test_text_that_is_no_site_is_refused(text):
+    try:
+        site = Site.parse(text)
+    except InputError:
+        return
+    assert str(site) == text
+
+
+@given(st.lists(st.builds(Site, st.integers(0, 3), st.sampled_from(Kind)), unique=True))
+def test_sites_sort_as_they_appear_in_a_pass(sites):
+    model = tiny("llama", num_hidden_layers=4)
+    seen = []
+    stream(model, sequences(model), sites, lambda site, _: seen.append(site), backend="hooks")
+    assert seen == sorted(sites)
+
+
+def test_sites_of_a_model():
+    assert list(map(str, sites_of(tiny("opt"), ["resid_post", "pattern"]))) == [
+        "0.pattern",
+        "0.resid_post",
+        "1.pattern",
+        "1.resid_post",
+    ]
+    with pytest.raises(InputError, match="'resid_mdi' is no kind of site; the kinds are resid_pre, pattern"):
+        sites_of(tiny("opt"), ["resid_mdi"])
+    with pytest.raises(InputError, match="counts from 0"):
+        Site(-1, Kind.RESID_PRE)
