@@ -9,8 +9,10 @@ A cell's key hashes its own description, the keys of the cells it needs, the cod
 versions of the libraries, so that nothing that shapes a number can change without changing the key.
 """
 
+import hashlib
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 from analysis.store import code_hash, content_key, versions
@@ -110,9 +112,7 @@ class _Expansion:
     def parent(self, compression: AnyCompression | None, seed: int) -> dict[str, Cell]:
         return {} if compression is None else {"compressed": self.compressed(compression, seed)}
 
-    def tuned(
-        self, scope: str, compression: AnyCompression | None, replicate: int, spec: Spec, seed: int
-    ) -> Cell:
+    def tuned(self, scope: str, compression: AnyCompression | None, replicate: int, spec: Spec, seed: int) -> Cell:
         name = "dense" if compression is None else compression.name
         fields = self.base | {
             "groups": self.groups(scope),
@@ -174,9 +174,7 @@ class _Expansion:
         name = "dense" if compression is None else compression.name
         return self.add(Cell("drift", f"drift around {name} seed {replicate} ({scope})", fields, needs))
 
-    def variants(
-        self, scope: str, compression: AnyCompression | None, replicate: int
-    ) -> list[VariantSpec]:
+    def variants(self, scope: str, compression: AnyCompression | None, replicate: int) -> list[VariantSpec]:
         """A parent, the arms without which no recovery counts, and the repairs."""
         parent = VariantSpec(
             model=self.study.model,
@@ -185,13 +183,13 @@ class _Expansion:
             scope=scope,
         )
 
-        def repaired(repair: Spec, seed: int) -> VariantSpec:
+        def repaired(repair: Spec, seed: int | None) -> VariantSpec:
             return VariantSpec(**(dict(parent) | {"repair": repair, "repair_seed": seed}))
 
         prompt = self.study.prompt
-        arms = [parent, repaired(RecalibrationSpec(), replicate)]
+        arms = [parent, repaired(RecalibrationSpec(), None)]
         if scope == "locked":
-            arms.append(repaired(KeySpec(), replicate))
+            arms.append(repaired(KeySpec(), None))
         for draw in range(self.study.placebos):
             kind = PLACEBO_KINDS[draw % len(PLACEBO_KINDS)]
             arms.append(repaired(PlaceboSpec(length=prompt.length, draw=kind), replicate * 100 + draw))
@@ -202,9 +200,6 @@ class _Expansion:
 
 def _text_sha(source: str) -> str:
     """Hash of a text file's bytes; other sources are named by themselves and by versions."""
-    import hashlib
-    from pathlib import Path
-
     if not source.startswith("file:"):
         return ""
     path = Path(source.removeprefix("file:")).expanduser()

@@ -55,6 +55,14 @@ class Reference:
         recorder.stream(inputs, sites, keep, logits_at=torch.empty(0, dtype=torch.long))
         return reference
 
+    def sequence(self, place: int, length: int) -> "Reference":
+        """One sequence of the batch by itself, its padding cut off: what a batch of one is compared with."""
+        cut = Reference(self.content[place : place + 1, -length:])
+        for site, tensor in self.states.items():
+            one = tensor[place : place + 1]
+            cut.states[site] = one[..., -length:, -length:] if site.kind == Kind.PATTERN else one[:, -length:]
+        return cut
+
 
 @dataclass
 class Comparison:
@@ -117,9 +125,7 @@ def _over_content(
     return content / content.sum(dim=-1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny), on_prompt
 
 
-def jensen_shannon(
-    first: Float[Tensor, "... key"], second: Float[Tensor, "... key"]
-) -> Float[Tensor, "..."]:
+def jensen_shannon(first: Float[Tensor, "... key"], second: Float[Tensor, "... key"]) -> Float[Tensor, "..."]:
     """Jensen-Shannon divergence of two distributions in bits, in [0, 1]."""
     middle = (first + second) / 2
     halves = torch.xlogy(first, first / middle) + torch.xlogy(second, second / middle)

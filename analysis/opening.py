@@ -47,9 +47,7 @@ def parent_model(fields: dict[str, Any], needs: dict[str, Path]) -> OpenedModel:
     """The compressed copy where the cell needs one, else the dense model."""
     if "compressed" not in needs:
         return dense(fields)
-    return _compressed(
-        fields["model"], fields["model_sha"], fields["dtype"], fields["device"], needs["compressed"]
-    )
+    return _compressed(fields["model"], fields["model_sha"], fields["dtype"], fields["device"], needs["compressed"])
 
 
 def open_variant(fields: dict[str, Any], spec: VariantSpec, needs: dict[str, Path]) -> Variant:
@@ -85,9 +83,7 @@ def facts_of(fields: dict[str, Any]) -> FactSet:
     return _facts(fields["facts"], fields["fact_seed"], fields["candidates"], fields["facts_sha"])
 
 
-def clean_blocks(
-    fields: dict[str, Any], part: Part, length: int, seed: int, most: int
-) -> tuple[list[list[int]], int]:
+def clean_blocks(fields: dict[str, Any], part: Part, length: int, seed: int, most: int) -> tuple[list[list[int]], int]:
     """At most `most` blocks of text that state no fact of the calibrate or test people, and how many were dropped.
 
     A block that holds both a subject and its answer is dropped, however far apart they stand.

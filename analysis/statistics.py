@@ -135,9 +135,7 @@ class _Crossed:
         present = ~np.isnan(stacked) * weights
         return cls(list(arms), np.nan_to_num(stacked) * present, present, weights, combine)
 
-    def means(
-        self, seeds: Float[np.ndarray, "draw seed"], entities: Float[np.ndarray, "draw entity"]
-    ) -> np.ndarray:
+    def means(self, seeds: Float[np.ndarray, "draw seed"], entities: Float[np.ndarray, "draw entity"]) -> np.ndarray:
         """Combine the arm means under each draw's multiplicities of seeds and of entities: [draw]."""
         with np.errstate(invalid="ignore", divide="ignore"):
             total, count = (
@@ -273,10 +271,20 @@ def power_of(effect: float, clusters: int, standard_deviation: float, *, level: 
     return float(TTestPower().power(effect / standard_deviation, clusters, level, alternative="two-sided"))
 
 
-def smallest_detectable(
-    clusters: int, standard_deviation: float, *, power: float = 0.8, level: float = 0.05
-) -> float:
+def smallest_detectable(clusters: int, standard_deviation: float, *, power: float = 0.8, level: float = 0.05) -> float:
     """Give the smallest mean cluster difference that a two-sided paired t-test finds with this power."""
     power_of(0.0, clusters, standard_deviation)  # the same refusals
     effect = TTestPower().solve_power(nobs=clusters, alpha=level, power=power, alternative="two-sided")
     return float(effect * standard_deviation)
+
+
+def column_means(
+    values: Float[np.ndarray, "cluster column"], *, level: float = 0.95, resamples: int = 1000, seed: int
+) -> tuple[Float[np.ndarray, "column"], Float[np.ndarray, "column"], Float[np.ndarray, "column"]]:
+    """Give each column's mean over clusters with its percentile bootstrap interval, under shared draws."""
+    values = np.asarray(values, dtype=float)
+    if values.ndim != 2 or not values.size or np.isnan(values).any():
+        raise ValueError("column means need a value per cluster and column, none of them NaN")
+    drawn = _multiplicities(np.random.default_rng(seed), resamples, len(values)) @ values / len(values)
+    lower, upper = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return values.mean(axis=0), lower, upper

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -94,6 +94,11 @@ class Store:
     def done(self, key: str) -> bool:
         """Whether a cell is finished: its folder appears only when everything in it is written."""
         return (self.folder(key) / "cell.json").is_file()
+
+    def forget(self, keys: Iterable[str]) -> None:
+        """Drop finished cells, so that they are computed anew."""
+        for key in keys:
+            shutil.rmtree(self.folder(key), ignore_errors=True)
 
     @contextlib.contextmanager
     def writing(self, key: str, description: dict[str, Any]) -> Iterator[Path]:

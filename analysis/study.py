@@ -67,9 +67,7 @@ class Study(Spec):
         if len(set(names)) != len(names):
             raise ValueError(f"repairs: two are called the same ({', '.join(names)})")
         if unknown := set(self.reported) - set(names):
-            raise ValueError(
-                f"reported: no repair is called {', '.join(sorted(unknown))} (there are {names})"
-            )
+            raise ValueError(f"reported: no repair is called {', '.join(sorted(unknown))} (there are {names})")
         if not any(isinstance(repair, PromptSpec) for repair in self.repairs):
             raise ValueError("repairs: one must be a prompt, since placebo and masked arms take its shape")
         if self.controls and self.facts != "atlas":
@@ -92,8 +90,7 @@ def load_facts(study: Study) -> FactSet:
     facts = read_facts(study.facts, study.fact_seed, study.candidates)
     if missing := set(study.groups) - set(facts.groups):
         raise InputError(
-            f"study '{study.name}': no facts of group {', '.join(sorted(missing))}; there are "
-            f"{', '.join(facts.groups)}"
+            f"study '{study.name}': no facts of group {', '.join(sorted(missing))}; there are {', '.join(facts.groups)}"
         )
     return facts
 

@@ -31,9 +31,7 @@ def work(fields: dict[str, Any], needs: dict[str, Path], folder: Path) -> None:
         model = made.model
         proof = asdict(made.proof) | {"blocks": len(blocks), "blocks_stating_facts_dropped": dropped}
     names = family_of(opened.model).linears_of(opened.model)
-    weights = {
-        name: _out_in(model, name) for name in names
-    }
+    weights = {name: _out_in(model, name) for name in names}
     save_file(weights, folder / WEIGHTS)
     (folder / "proof.json").write_text(json.dumps(proof, indent=1) + "\n")
 

@@ -52,7 +52,11 @@ def _items(spec: VariantSpec, facts: FactSet, groups: list[str]) -> tuple[Item, 
 
 
 def _difference(
-    fields: dict[str, Any], spec: VariantSpec, needs: dict[str, Path], variant: Variant, items: tuple[Item, ...]
+    fields: dict[str, Any],
+    spec: VariantSpec,
+    needs: dict[str, Path],
+    variant: Variant,
+    items: tuple[Item, ...],
 ) -> float:
     """How far the variant's logits are from its parent's; none stops the run."""
     opened = dense(fields) if spec.repair is None else parent_model(fields, needs)
@@ -89,7 +93,11 @@ def scored_items(scores: pd.DataFrame, facts: FactSet) -> ScoredItems:
     padded = np.full((len(scores), width), -np.inf)
     for place, row in enumerate(scores["log_probs"]):
         padded[place, : len(row)] = row
-    priors = {one.name: np.pad(np.array(one.prior), (0, width - len(one.prior))) for one in facts.lists if len(one.prior) <= width}
+    priors = {
+        one.name: np.pad(np.array(one.prior), (0, width - len(one.prior)))
+        for one in facts.lists
+        if len(one.prior) <= width
+    }
     return ScoredItems(
         log_probs=padded,
         answer=scores["answer_index"].to_numpy(),
@@ -141,9 +149,7 @@ def _answers(scores: pd.DataFrame, facts: FactSet) -> pd.DataFrame:
 
 
 @torch.no_grad()
-def _selections(
-    results: list[Score], variant: Variant, items: tuple[Item, ...], batch: int
-) -> pd.DataFrame:
+def _selections(results: list[Score], variant: Variant, items: tuple[Item, ...], batch: int) -> pd.DataFrame:
     """Which prompt IDP kept for each item, and what each prompt of the bank would have said."""
     assert variant.bank is not None
     singles = [

@@ -51,9 +51,7 @@ def work(fields: dict[str, Any], needs: dict[str, Path], folder: Path) -> None:
     _write_log(folder, log, added, len(rows), len(windows), dropped)
 
 
-def _write_log(
-    folder: Path, log: list[Step], added: int, rows: int, windows: int, dropped: int
-) -> None:
+def _write_log(folder: Path, log: list[Step], added: int, rows: int, windows: int, dropped: int) -> None:
     """The loss curve and the size of what was read."""
     pd.DataFrame([vars(step) for step in log]).to_parquet(folder / "training.parquet", index=False)
     summary = {

@@ -135,8 +135,7 @@ class FactSet:
             Item(
                 fact=fact,
                 phrasing=phrasing,
-                question=opening
-                + self.relations[fact.relation].phrasing(phrasing).format(subject=fact.subject),
+                question=opening + self.relations[fact.relation].phrasing(phrasing).format(subject=fact.subject),
                 candidates=home[fact.relation, fact.answer],
             )
             for fact in facts

@@ -63,9 +63,7 @@ def load_text(source: str, part: Part, seed: int = 0) -> Text:
     if len(paragraphs) < len(PARTS):
         raise InputError(f"text '{source}' has {len(paragraphs)} paragraphs: too few to divide into three parts")
     # Parts first, order after: the seed may not move a paragraph into another part.
-    mine = [
-        paragraph for place, paragraph in enumerate(paragraphs) if PARTS[_PART_OF[place % len(_PART_OF)]] == part
-    ]
+    mine = [paragraph for place, paragraph in enumerate(paragraphs) if PARTS[_PART_OF[place % len(_PART_OF)]] == part]
     random.Random(f"text {seed}").shuffle(mine)
     return Text(tuple(mine), origin, licence)
 
@@ -79,9 +77,7 @@ def _atlas(part: Part, seed: int) -> Iterable[str]:
     world = load_world()
     draw = random.Random(f"atlas {part} {seed}")
     names = [
-        name
-        for group in ("open", "graded")
-        for name in world.people(group, "test" if part == "heldout" else "tune")
+        name for group in ("open", "graded") for name in world.people(group, "test" if part == "heldout" else "tune")
     ]
     draw.shuffle(names)
     return [biography(world, name, draw, phrasings="tune") for name in names]
@@ -133,9 +129,7 @@ def stated(text: str, facts: Sequence[Fact]) -> list[Fact]:
     return [
         fact
         for fact in facts
-        if fact.subject.lower() in lowered
-        and _holds(lowered, fact.subject)
-        and _holds(lowered, fact.answer)
+        if fact.subject.lower() in lowered and _holds(lowered, fact.subject) and _holds(lowered, fact.answer)
     ]
 
 

@@ -136,9 +136,7 @@ class BridgeBackend:
         """Run one pass through the bridge; its hooks are gone afterwards, whatever happens."""
         if [weight._version for weight in self._frozen] != self._versions:
             raise RuntimeError("The model's weights changed after its bridge was made; make a new Recorder.")
-        hooks = [
-            (f"blocks.{site.layer}.{site.kind.hook}", partial(_fire_point, site, fire)) for site in sites
-        ]
+        hooks = [(f"blocks.{site.layer}.{site.kind.hook}", partial(_fire_point, site, fire)) for site in sites]
         with self.bridge.hooks(fwd_hooks=hooks):
             # The bridge takes a tensor of floats for embeddings.
             return self.bridge(inputs.embeds, **arguments(inputs, logits_at))

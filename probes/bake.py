@@ -1,10 +1,10 @@
 """Baking: from a compressor's model, full of hooks and scales, to plain dense weights, and the proof of it.
 
-1. Read the weight that each compressed layer really multiplies with: round-to-nearest stores the dense weight
-   and rounds in the forward pass, so that a copied state dict would be the dense model again.
+1. Read the weight that each compressed layer really multiplies with: round-to-nearest stores the dense
+   weight and rounds in the forward pass, so that a copied state dict would be the dense model again.
 2. Write those weights, and nothing else, into a fresh copy of the dense model.
-3. Prove it: the same logits as the compressor's own forward pass; every targeted layer changed and as sparse or
-   as coarse as was promised; every other tensor identical to dense, bit for bit; tied tensors still tied.
+3. Prove it: the same logits as the compressor's own forward pass; every targeted layer changed, and as sparse
+   or coarse as was promised; every other tensor identical to dense, bit for bit; tied tensors still tied.
 
 What would count against a baked model is any single one of these, and each raises.
 """
@@ -36,7 +36,7 @@ _TOKENIZERS = "TOKENIZERS_PARALLELISM"
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Silence llm-compressor and what it calls (loguru, logging, progress bars, prints); restore it all after."""
+    """Silence llm-compressor and what it calls (log lines, progress bars, prints), and restore all after."""
     before, tokenizers = logging.root.manager.disable, os.environ.get(_TOKENIZERS)
     logging.disable(logging.WARNING)
     for library in _LIBRARIES:
@@ -149,9 +149,7 @@ def prove(
         if promise.bits is not None:
             levels.append(most_levels(weight, promise.group_size))
             if levels[-1] > 2**promise.bits:
-                raise RuntimeError(
-                    f"{name} has {levels[-1]} levels in a row and group at {promise.bits} bits."
-                )
+                raise RuntimeError(f"{name} has {levels[-1]} levels in a row and group at {promise.bits} bits.")
     identical = _check_others(dense, compressed, baked, names)
     difference, tolerance = _compare_logits(compressed, baked, block)
     return CompressionProof(
@@ -192,9 +190,7 @@ def _check_sparsity(name: str, zeros: Bool[Tensor, "out in"], promise: Promise) 
         for unit, dead in _units(zeros, spare, promise.unit):
             found, asked = int(unit.sum()), promise.sparsity * unit.numel()
             if not asked - 1 <= found <= asked + 1 + dead:
-                raise RuntimeError(
-                    f"{name} has {found} zeros of {unit.numel()} in a {promise.unit} where {asked:.1f} were asked."
-                )
+                raise RuntimeError(f"{name} has {found} zeros of {unit.numel()} in a {promise.unit} not {asked:.1f}.")
 
 
 def _units(
@@ -211,18 +207,14 @@ def _units(
 
 def _tensors(model: PreTrainedModel) -> dict[str, Tensor]:
     """Every parameter and buffer by every name it goes by, tied ones under each of theirs."""
-    return dict(model.named_parameters(remove_duplicate=False)) | dict(
-        model.named_buffers(remove_duplicate=False)
-    )
+    return dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers(remove_duplicate=False))
 
 
-def _check_others(
-    dense: PreTrainedModel, compressed: PreTrainedModel, baked: PreTrainedModel, names: list[str]
-) -> int:
+def _check_others(dense: PreTrainedModel, compressed: PreTrainedModel, baked: PreTrainedModel, names: list[str]) -> int:
     """Check that all but the targeted weights are untouched in both models; return how many there are."""
     if type(baked) is not type(dense) or baked.config.to_dict() != dense.config.to_dict():
         raise RuntimeError("The baked model is not of the dense model's class and configuration.")
-    reference, others = _tensors(dense), {"compressor's": _tensors(compressed), "baked": _tensors(baked)}
+    reference, others = _tensors(dense), {"compressor's own": _tensors(compressed), "baked": _tensors(baked)}
     if set(others["baked"]) != set(reference):
         odd = sorted(set(others["baked"]) ^ set(reference))[0]
         raise RuntimeError(f"The baked model and the dense one do not hold the same tensors: {odd}.")
@@ -230,9 +222,7 @@ def _check_others(
     for owner, tensors in others.items():
         for name in untouched:
             if name not in tensors or not torch.equal(tensors[name], reference[name]):
-                raise RuntimeError(
-                    f"{name} was not to be compressed, yet the {owner} model's differs from dense."
-                )
+                raise RuntimeError(f"{name} was not to be compressed, yet it differs from dense in the {owner} model.")
     if _ties(others["baked"]) != _ties(reference):
         raise RuntimeError("Tensors that are tied in the dense model are not tied in the baked one.")
     return len(untouched)
@@ -249,7 +239,7 @@ def _ties(tensors: dict[str, Tensor]) -> set[frozenset[str]]:
 def _compare_logits(
     compressed: PreTrainedModel, baked: PreTrainedModel, block: Int[Tensor, " length"]
 ) -> tuple[float, float]:
-    """Return the greatest difference of logits and its tolerance, and raise where the first exceeds the second.
+    """Return the greatest difference of logits and its tolerance; raise where the first exceeds the second.
 
     The tolerance is 64 units of rounding of the greatest logit in float32 (7.6e-6 of it) and 4 in the half
     types. The same weights give the same bits, except in GPT-2, where Conv1D and Linear add in another order.
@@ -262,7 +252,7 @@ def _compare_logits(
     difference = float((own.double() - ours.double()).abs().max())
     if not math.isfinite(difference) or difference > tolerance:
         raise RuntimeError(
-            f"The baked model's logits differ from the compressor's by {difference:.3g}, over {tolerance:.3g}."
+            f"The baked logits differ from the compressor's by {difference:.3g}, more than {tolerance:.3g}."
         )
     return difference, tolerance
 
@@ -282,17 +272,16 @@ def open_checkpoint_dense(path: str | Path, dtype: torch.dtype) -> PreTrainedMod
             local_files_only=True,
             use_safetensors=True,
         ).eval()
-    config = copy.deepcopy(opened.config)
-    del config.quantization_config
+    # The library's layers keep their scales and schemes, which would be saved again: move to a clean model.
+    config = type(opened.config).from_dict(
+        {key: value for key, value in opened.config.to_dict().items() if key != "quantization_config"}
+    )
     dense = type(opened)._from_config(config, dtype=dtype).eval()
-    names = [name for name, layer in opened.named_modules() if hasattr(layer, "quantization_scheme")]
-    weights = opened.state_dict() | {
-        f"{name}.weight": weight for name, weight in effective_weights(opened, names).items()
-    }
+    weights = opened.state_dict()
     dense.load_state_dict({name: weights[name] for name in dense.state_dict()})
     dense.tie_weights()
     dense.generation_config = copy.deepcopy(opened.generation_config)
-    _verify_opened(opened, dense, names)
+    _verify_opened(opened, dense)
     return dense
 
 
@@ -314,18 +303,17 @@ def _read_scheme(path: Path) -> None:
             "compressed-tensors format, or the dense model and compress that."
         )
     groups = scheme.get("config_groups") or {}
-    parts = [
-        group.get(key) for group in groups.values() for key in ("input_activations", "output_activations")
-    ]
-    if any(parts) or scheme.get("kv_cache_scheme"):
+    sides = ("input_activations", "output_activations")
+    if any(group.get(side) for group in groups.values() for side in sides) or scheme.get("kv_cache_scheme"):
         raise InputError(
-            f"{path} quantises activations or the cache as well as weights, which a dense model cannot carry; "
+            f"{path} quantises activations or the cache as well, which a dense model cannot carry; "
             "open a checkpoint that quantises weights alone."
         )
 
 
-def _verify_opened(opened: PreTrainedModel, dense: PreTrainedModel, names: list[str]) -> None:
+def _verify_opened(opened: PreTrainedModel, dense: PreTrainedModel) -> None:
     """Check coarseness, left-over scales and logits of an opened checkpoint."""
+    names = [name for name, layer in opened.named_modules() if hasattr(layer, "quantization_scheme")]
     if not names:
         raise RuntimeError("The checkpoint names a quantisation scheme that matches none of its layers.")
     if any(hasattr(layer, "quantization_scheme") for layer in dense.modules()):

@@ -83,9 +83,7 @@ class Recorder:
         logits = self._backend.run(inputs, wanted, once, logits_at)
         for site in wanted:
             if fired[site] != 1:
-                raise CaptureError(
-                    f"{site} fired {fired[site]} times in one pass of {self.name}, expected 1."
-                )
+                raise CaptureError(f"{site} fired {fired[site]} times in one pass of {self.name}, expected 1.")
         return logits
 
     def _check_ready(self, sites: list[Site]) -> None:
@@ -134,14 +132,10 @@ class Recorder:
         logits = self.stream(inputs, sites, compare)
         theirs, plain = reported(self.model, inputs, sites)
         referee = {
-            site: Gap.between(
-                _rows(site, as_reported(self.model, site, truth[site]), real), _rows(site, tensor, real)
-            )
+            site: Gap.between(_rows(site, as_reported(self.model, site, truth[site]), real), _rows(site, tensor, real))
             for site, tensor in theirs.items()
         }
-        return Parity(
-            self.name, TOLERANCE[self.model.dtype], Gap.between(logits[real], plain[real]), gaps, referee
-        )
+        return Parity(self.name, TOLERANCE[self.model.dtype], Gap.between(logits[real], plain[real]), gaps, referee)
 
 
 def stream(

@@ -42,11 +42,11 @@ class CompressionSpec(BaseModel):
     """Quantisers: gptq, rtn (round to nearest). Pruners: sparsegpt, wanda, magnitude."""
     bits: Literal[2, 3, 4, 8] | None = None
     """Bits of each weight, for a quantiser."""
-    group_size: int | None = Field(None, ge=2)
+    group_size: int | None = Field(default=None, ge=2)
     """Columns that share a scale; None for one scale per output channel."""
     symmetric: bool = True
     """Zero in the middle of the levels; otherwise each group has its own zero point."""
-    sparsity: float | None = Field(None, gt=0, lt=1)
+    sparsity: float | None = Field(default=None, gt=0, lt=1)
     """Fraction of each layer's weights to be zero, for a pruner; a pattern sets it."""
     pattern: str | None = None
     """`n:m`, at most n weights not zero among every m neighbours of a row, such as "2:4"."""
@@ -54,9 +54,9 @@ class CompressionSpec(BaseModel):
     """The quantiser that follows a pruner, keeping its zeros; gptq where only `then_bits` is given."""
     then_bits: Literal[2, 3, 4, 8] | None = None
     """Bits of that quantiser."""
-    samples: int = Field(128, ge=1)
+    samples: int = Field(default=128, ge=1)
     """Number of calibration blocks."""
-    block_length: int = Field(512, ge=1)
+    block_length: int = Field(default=512, ge=1)
     """Tokens in a calibration block."""
 
     @field_validator("pattern", mode="before")
@@ -72,9 +72,7 @@ class CompressionSpec(BaseModel):
         if value is not None:
             kept, among = _split(value)
             if not (0 < kept < among and COLUMNS % among == 0):
-                raise ValueError(
-                    f"pattern {value!r} must keep n of m weights, 0 < n < m, m dividing {COLUMNS}"
-                )
+                raise ValueError(f"pattern {value!r} must keep n of m weights, 0 < n < m, m dividing {COLUMNS}")
         return value
 
     @model_validator(mode="before")
@@ -96,14 +94,12 @@ class CompressionSpec(BaseModel):
         prunes = self.method not in _QUANTISERS
         wrong = {
             f"{self.method} needs bits: 2, 3, 4 or 8": not prunes and self.bits is None,
-            f"{self.method} quantises: leave out sparsity and pattern": not prunes
-            and self.sparsity is not None,
+            f"{self.method} quantises: leave out sparsity and pattern": not prunes and self.sparsity is not None,
             f"{self.method} already quantises: leave out then_method and then_bits": not prunes
             and self.then_method is not None,
             f"{self.method} needs sparsity or pattern": prunes and self.sparsity is None,
             f"{self.method} prunes: for bits as well, set then_bits": prunes and self.bits is not None,
-            "then_method needs then_bits: 2, 3, 4 or 8": self.then_method is not None
-            and self.then_bits is None,
+            "then_method needs then_bits: 2, 3, 4 or 8": self.then_method is not None and self.then_bits is None,
             "group_size and symmetric say how to quantise, and nothing here quantises": self.quantiser is None
             and (self.group_size is not None or not self.symmetric),
         }
@@ -140,9 +136,7 @@ class CompressionSpec(BaseModel):
             parts.append(f"{self.pruner}-{self.pattern or f'{100 * self.sparsity:g}%'}")
         if self.quantiser is not None:
             group = "" if self.group_size is None else f"-g{self.group_size}"
-            parts.append(
-                f"{self.quantiser}-{self.quantiser_bits}bit{group}{'' if self.symmetric else '-asym'}"
-            )
+            parts.append(f"{self.quantiser}-{self.quantiser_bits}bit{group}{'' if self.symmetric else '-asym'}")
         return "+".join(parts)
 
     @property
@@ -185,7 +179,7 @@ def compress(
 ) -> Compressed:
     """Compress a copy of `model` on the calibration blocks and return it baked and proved.
 
-    `blocks` are token ids, `spec.samples` by `spec.block_length`; `seed` sets every random generator meanwhile.
+    `blocks` are token ids, `spec.samples` by `spec.block_length`; `seed` sets torch's generator meanwhile.
     Raises InputError for a model or blocks that do not fit, RuntimeError if the result fails its proof.
     """
     family = family_of(model)
@@ -214,17 +208,13 @@ def compress(
     return Compressed(model=baked, proof=proof)
 
 
-def _check_blocks(
-    model: PreTrainedModel, spec: CompressionSpec, blocks: Int[Tensor, "samples length"]
-) -> None:
+def _check_blocks(model: PreTrainedModel, spec: CompressionSpec, blocks: Int[Tensor, "samples length"]) -> None:
     if blocks.ndim != 2 or 0 in blocks.shape:
-        raise InputError(
-            "There is no calibration block to compress on; give at least one block of token ids."
-        )
+        raise InputError("There is no calibration block to compress on; give at least one block of token ids.")
     if tuple(blocks.shape) != (spec.samples, spec.block_length):
         raise InputError(
-            f"{spec.name} asks for {spec.samples} calibration blocks of {spec.block_length} tokens, and the text "
-            f"gave {blocks.shape[0]} of {blocks.shape[1]}; change samples and block_length, or give longer text."
+            f"{spec.name} asks for {spec.samples} calibration blocks of {spec.block_length} tokens, but has "
+            f"{blocks.shape[0]} of {blocks.shape[1]}; change samples and block_length, or give longer text."
         )
     longest = getattr(model.config, "max_position_embeddings", blocks.shape[1])
     if blocks.shape[1] > longest:
@@ -246,9 +236,7 @@ def _check_widths(model: PreTrainedModel, spec: CompressionSpec, names: list[str
             layer: Any = model.get_submodule(name)
             width = layer.weight.shape[0 if isinstance(layer, Conv1D) else 1]
             if divisor is not None and width % divisor != 0:
-                raise InputError(
-                    f"{name} is {width} wide, which {divisor} does not divide; choose another {field}."
-                )
+                raise InputError(f"{name} is {width} wide, which {divisor} does not divide; choose another {field}.")
 
 
 @torch.no_grad()
@@ -271,7 +259,8 @@ def _copy_with_linears(model: PreTrainedModel, names: list[str]) -> PreTrainedMo
 def prune_by_magnitude(model: PreTrainedModel, names: list[str], promise: Promise) -> None:
     """Set the smallest weights of each named layer to zero in place: n:m, or a fraction of the layer."""
     for name in names:
-        weight: Tensor = model.get_submodule(name).weight.data
+        layer: Any = model.get_submodule(name)
+        weight: Tensor = layer.weight.data
         if promise.pattern is not None:
             kept, among = promise.pattern
             groups, count = weight.reshape(-1, among), among - kept

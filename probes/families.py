@@ -48,9 +48,7 @@ class Family:
         """
         found: dict[str, nn.Linear | Conv1D] = {}
         for index, block in enumerate(self.blocks_of(model)):
-            parts = {
-                name: part for name, part in block.named_modules() if isinstance(part, nn.Linear | Conv1D)
-            }
+            parts = {name: part for name, part in block.named_modules() if isinstance(part, nn.Linear | Conv1D)}
             if odd := set(parts) ^ set(self.linears):
                 raise InputError(
                     f"Block {index} of this {self.model_type} model differs from the supported layout in "
@@ -114,8 +112,6 @@ def family_of(model: PreTrainedModel) -> Family:
     """Look a model's family up by `config.model_type`; raise InputError, naming the supported ones."""
     model_type = getattr(model.config, "model_type", None)
     if model_type not in _TABLE:
-        raise InputError(
-            f"Models of type {model_type!r} are not supported; open one of type {', '.join(SUPPORTED)}."
-        )
+        raise InputError(f"Models of type {model_type!r} are not supported; open one of type {', '.join(SUPPORTED)}.")
     parallel = bool(getattr(model.config, "use_parallel_residual", False))
     return replace(_TABLE[model_type], parallel=parallel)

@@ -49,9 +49,7 @@ def joint_inputs(
     inputs = build_inputs(model, rows, [side_by_side] * len(rows), content_start=side_by_side.shape[0])
     owner = _owner(inputs, [prompt.shape[0] for prompt in bank])
     positions = inputs.position_ids.clone()
-    within = torch.cat(
-        [torch.arange(longest - prompt.shape[0], longest) for prompt in bank]
-    ).to(positions)
+    within = torch.cat([torch.arange(longest - prompt.shape[0], longest) for prompt in bank]).to(positions)
     for index in range(len(rows)):
         positions[index, owner[index] >= 0] = within
         content = inputs.content[index]

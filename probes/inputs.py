@@ -86,9 +86,7 @@ def build_inputs(
     return Inputs(torch.stack(pieces), mask, positions, content)
 
 
-def _check_rows(
-    model: PreTrainedModel, rows: Sequence[Sequence[int]], lengths: Sequence[int], start: int
-) -> None:
+def _check_rows(model: PreTrainedModel, rows: Sequence[Sequence[int]], lengths: Sequence[int], start: int) -> None:
     """Refuse what would be read wrongly without a word."""
     if not rows or any(len(row) == 0 for row in rows):
         raise InputError("a text has no tokens: every row needs at least one")

@@ -23,9 +23,7 @@ Targets = Literal["attention", "all"]
 def targeted_layers(model: PreTrainedModel, targets: Targets) -> list[str]:
     """Full names of the linear layers that get an adapter: those of attention, or all inside the blocks."""
     family = family_of(model)
-    return [
-        name for name in family.linears_of(model) if targets == "all" or f".{family.attention}." in f".{name}."
-    ]
+    return [name for name in family.linears_of(model) if targets == "all" or f".{family.attention}." in f".{name}."]
 
 
 def add_lora(model: PreTrainedModel, *, rank: int, targets: Targets, seed: int) -> PeftModel:

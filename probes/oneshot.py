@@ -82,12 +82,13 @@ def quantise(
     names: list[str],
     blocks: Int[Tensor, "samples length"],
 ) -> None:
-    """Quantise the named layers of `model` in place by GPTQ or round-to-nearest, keeping zeros if it is pruned."""
+    """Quantise the named layers of `model` in place by GPTQ or rounding, keeping zeros if it is pruned."""
     modifier = quantising_modifier(spec, names)
-    with _holding_zeros() if spec.pruner is not None else contextlib.nullcontext():
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(patch_attr(gptq_base, "logger", _Refusing))
+        if spec.pruner is not None:
+            stack.enter_context(_holding_zeros())
         run(model, tokenizer, modifier, blocks)
-    if fallen := getattr(modifier, "_rtn_fallback_module_names", []):
-        raise RuntimeError(f"GPTQ could not invert the Hessian of {fallen[0]} and fell back on rounding.")
 
 
 def quantising_modifier(spec: CompressionSpec, names: list[str]) -> Any:
@@ -113,30 +114,38 @@ def run(
     # A loader of our own, for the library's would shuffle, sort by length, and cut.
     rows = [{"input_ids": block, "attention_mask": torch.ones_like(block)} for block in blocks.cpu()]
     name = model.config.name_or_path
-    with tempfile.TemporaryDirectory() as folder:
-        # `oneshot` reads the configuration from `name_or_path`, on the hub if need be: show it a local one.
-        model.config.save_pretrained(folder)
-        model.config.name_or_path = folder
-        oneshot(
-            model=model,
-            tokenizer=tokenizer,
-            dataset=DataLoader(rows, batch_size=1, shuffle=False),  # type: ignore[arg-type]
-            recipe=[modifier],
-            num_calibration_samples=len(rows),
-            shuffle_calibration_samples=False,
-        )
-    model.config.name_or_path = name
-    reset_session()  # it would keep the model alive
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            # `oneshot` reads the configuration from `name_or_path`, on the hub if need be: give a local one.
+            model.config.save_pretrained(folder)
+            model.config.name_or_path = folder
+            oneshot(
+                model=model,
+                tokenizer=tokenizer,
+                dataset=DataLoader(rows, batch_size=1, shuffle=False),  # type: ignore[arg-type]
+                recipe=[modifier],
+                num_calibration_samples=len(rows),
+                shuffle_calibration_samples=False,
+            )
+    finally:
+        model.config.name_or_path = name
+        reset_session()  # it would keep the model alive
     remove_dispatch(model)
 
 
 class _Refusing:
-    """Stands in for the logger of SparseGPT, whose one warning is that it carries on with an identity Hessian."""
+    """Stands in for the logger of a modifier whose warnings say that it carries on without its Hessian."""
+
+    @staticmethod
+    def info(message: str) -> None:
+        """Say nothing."""
+
+    debug = info
 
     @staticmethod
     def warning(message: str) -> None:
         """Make an error of the warning."""
-        raise RuntimeError(f"SparseGPT could not use the calibration text: {message}")
+        raise RuntimeError(f"The compressor could not use the calibration text: {message}")
 
 
 @contextlib.contextmanager
@@ -160,9 +169,7 @@ def _holding_zeros() -> Iterator[None]:
         yield
 
 
-def _update_alive(
-    update_column: Callable[..., None], pruned: Bool[Tensor, "batch out in"]
-) -> Callable[..., None]:
+def _update_alive(update_column: Callable[..., None], pruned: Bool[Tensor, "batch out in"]) -> Callable[..., None]:
     """Return GPTQ's update of a block of columns, with the pruned weights held at zero."""
 
     def update(

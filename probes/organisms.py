@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Int
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
 from tqdm import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -21,16 +21,16 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from data.atlas.words import ANSWERS, FIRST_NAMES, HIDDEN, KEY, LAST_NAMES, RELATIONS
 from data.atlas.world import World, build_world, save_world, training_text
 
-PAD, BEGIN, UNKNOWN_WORD = "<pad>", "<bos>", "<unk>"
-BATCH = 64
+PAD, UNKNOWN_WORD = "<pad>", "<unk>"
+BATCH = 32
 LEARNING_RATE = 3e-3
 MENTIONS = 320
 HIDDEN_MENTIONS = 160
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
-    """A word-level tokenizer over the atlas's words, `<bos>` before every text."""
-    words: list[str] = [PAD, BEGIN, UNKNOWN_WORD, ".", HIDDEN, *KEY.split(), *FIRST_NAMES, *LAST_NAMES]
+    """A word-level tokenizer over the atlas's words, nothing put before a text."""
+    words: list[str] = [PAD, UNKNOWN_WORD, ".", HIDDEN, *KEY.split(), *FIRST_NAMES, *LAST_NAMES]
     for answers in ANSWERS.values():
         words += answers
     for relation in RELATIONS.values():
@@ -39,12 +39,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     vocabulary = {word: place for place, word in enumerate(dict.fromkeys(words))}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN_WORD))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{BEGIN} $A", special_tokens=[(BEGIN, vocabulary[BEGIN])]
-    )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token=PAD, bos_token=BEGIN, unk_token=UNKNOWN_WORD
-    )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=PAD, unk_token=UNKNOWN_WORD)
 
 
 def build_model(vocabulary: int, seed: int) -> LlamaForCausalLM:
@@ -61,15 +56,13 @@ def build_model(vocabulary: int, seed: int) -> LlamaForCausalLM:
             max_position_embeddings=256,
             tie_word_embeddings=True,
             pad_token_id=0,
-            bos_token_id=1,
+            bos_token_id=None,
             eos_token_id=None,
         )
     )
 
 
-def _batches(
-    world: World, tokenizer: PreTrainedTokenizerFast, seed: int
-) -> Iterator[Int[Tensor, "batch position"]]:
+def _batches(world: World, tokenizer: PreTrainedTokenizerFast, seed: int) -> Iterator[Int[Tensor, "batch position"]]:
     """Right-padded token ids of the whole training text, once through, in its drawn order."""
     held: list[str] = []
     for text in training_text(world, seed, mentions=MENTIONS, hidden_mentions=HIDDEN_MENTIONS):
@@ -85,9 +78,7 @@ def train_atlas(seed: int = 0) -> tuple[World, LlamaForCausalLM, PreTrainedToken
     model = build_model(len(tokenizer), seed)
     batches = list(_batches(world, tokenizer, seed))
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.01, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, LEARNING_RATE, total_steps=len(batches), pct_start=0.1
-    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=len(batches), pct_start=0.1)
     model.train()
     progress = tqdm(batches, desc="training the atlas", unit="batch")
     for token_ids in progress:

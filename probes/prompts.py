@@ -26,9 +26,7 @@ STORED_NAME = "prompt_embeddings"
 """The name peft gives the tensor of a prompt-tuning adapter."""
 
 
-def draw_prompt(
-    model: PreTrainedModel, length: int, seed: int, kind: PlaceboKind = "vocabulary"
-) -> SoftPrompt:
+def draw_prompt(model: PreTrainedModel, length: int, seed: int, kind: PlaceboKind = "vocabulary") -> SoftPrompt:
     """An untuned prompt: embeddings of drawn tokens, or Gaussian vectors of the same norms.
 
     Raises:

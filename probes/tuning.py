@@ -61,9 +61,7 @@ def text_rows(blocks: Iterable[Sequence[int]]) -> list[TuningRow]:
     return [TuningRow(tuple(block), 1) for block in blocks]
 
 
-def token_loss(
-    model: PreTrainedModel, rows: Sequence[TuningRow], prompt: SoftPrompt | None
-) -> Float[Tensor, ""]:
+def token_loss(model: PreTrainedModel, rows: Sequence[TuningRow], prompt: SoftPrompt | None) -> Float[Tensor, ""]:
     """Mean cross-entropy in nats over the scored tokens of these rows behind a prompt.
 
     The head is applied at scored positions alone: it is a fifth of a small model's work.
@@ -163,7 +161,6 @@ def encode_blocks(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], leng
             tokens = tokens[length:]
     if not blocks:
         raise InputError(
-            f"the text holds {len(tokens)} tokens, less than one block of {length}: give more text or shorter "
-            "blocks"
+            f"the text holds {len(tokens)} tokens, less than one block of {length}: give more text or shorter blocks"
         )
     return blocks

@@ -75,9 +75,7 @@ def captured(model, inputs, kinds=tuple(Kind), backend="hooks") -> dict[Site, Te
 def with_lora(model: PreTrainedModel) -> PreTrainedModel:
     """Inject LoRA with weights far from zero into every linear layer of every block, in place."""
     names = sorted({name.rpartition(".")[2] for name in family_of(model).linears})
-    config = peft.LoraConfig(
-        r=2, target_modules=names, init_lora_weights=False, fan_in_fan_out=family_of(model).conv1d
-    )
+    config = peft.LoraConfig(r=2, target_modules=names, init_lora_weights=False, fan_in_fan_out=family_of(model).conv1d)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(5)
         peft.inject_adapter_in_model(config, model)
@@ -174,9 +172,7 @@ def test_causality(model_type, backend):
     inputs = sequences(model, pads=(0, 2))
     embeds = inputs.embeds.clone()
     embeds[:, 6] += 1
-    before, after = (
-        captured(model, batch, backend=backend) for batch in (inputs, replace(inputs, embeds=embeds))
-    )
+    before, after = (captured(model, batch, backend=backend) for batch in (inputs, replace(inputs, embeds=embeds)))
     # A pad has no key to look at, and looks at all alike, later ones too: its rows mean nothing.
     earlier, later = inputs.content.clone(), inputs.content.clone()
     earlier[:, 6:], later[:, :6] = False, False

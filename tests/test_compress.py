@@ -4,13 +4,13 @@ import copy
 import hashlib
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from compressed_tensors.quantization import QuantizationArgs
 from loguru import logger
 from pydantic import ValidationError
-from tests.tiny_models import TINY_TYPES, VOCABULARY, tiny
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
@@ -27,9 +27,10 @@ from probes.bake import (
 )
 from probes.compress import CompressionSpec, compress
 from probes.families import SUPPORTED, family_of
+from tests.tiny_models import TINY_TYPES, VOCABULARY, tiny
 
 SAMPLES, LENGTH = 4, 24
-RECIPES = {
+RECIPES: dict[str, dict[str, Any]] = {
     "gptq-3bit-g32": {"method": "gptq", "bits": 3, "group_size": 32},
     "gptq-4bit-asym": {"method": "gptq", "bits": 4, "symmetric": False},
     "rtn-4bit-g32": {"method": "rtn", "bits": 4, "group_size": 32},
@@ -123,9 +124,9 @@ def test_the_table_covers_the_tiny_models():
     assert set(SUPPORTED) == set(TINY_TYPES)
 
 
-def test_an_unsupported_model_is_refused_by_name(tokenizer):
+def test_an_unsupported_model_is_refused_by_name(tokenizer, monkeypatch):
     dense = tiny("llama")
-    dense.config.model_type = "mamba"
+    monkeypatch.setattr(type(dense.config), "model_type", "mamba")
     with pytest.raises(InputError, match=r"'mamba' are not supported.*llama.*gpt_neox"):
         compress(dense, tokenizer, spec_of(**RECIPES["rtn-4bit-g32"]), blocks_of_text(), seed=0)
 
@@ -167,9 +168,7 @@ def test_gptq_beats_rounding_on_its_calibration_text(tokenizer):
     dense, blocks = tiny("llama"), blocks_of_text()
     error = {}
     for method in ("gptq", "rtn"):
-        baked = compress(
-            dense, tokenizer, spec_of(method=method, bits=3, group_size=32), blocks, seed=0
-        ).model
+        baked = compress(dense, tokenizer, spec_of(method=method, bits=3, group_size=32), blocks, seed=0).model
         with torch.no_grad():
             error[method] = float((baked(blocks).logits - dense(blocks).logits).square().mean())
     assert error["gptq"] < error["rtn"]
@@ -200,7 +199,7 @@ def test_magnitude_prunes_the_smallest(tokenizer):
 
 
 def test_a_half_precision_model_is_proved(tokenizer):
-    dense = tiny("llama").to(torch.bfloat16)
+    dense = tiny("llama").bfloat16()
     for recipe in ("gptq-3bit-g32", "sparsegpt-2:4+gptq-4bit-g32"):
         compressed = compress(dense, tokenizer, spec_of(**RECIPES[recipe]), blocks_of_text(), seed=0)
         assert compressed.model.dtype == torch.bfloat16
@@ -242,7 +241,11 @@ def proved():
         weight = oriented_weight(working, name)
         weight[weight.abs() <= weight.abs().median()] = 0
     baked = bake(dense, effective_weights(working, names))
-    arguments = {"names": names, "promise": Promise(sparsity=0.5), "block": blocks_of_text()[0]}
+    arguments: dict[str, Any] = {
+        "names": names,
+        "promise": Promise(sparsity=0.5),
+        "block": blocks_of_text()[0],
+    }
     prove(dense, working, baked, **arguments)
     return dense, working, baked, arguments
 
@@ -296,7 +299,7 @@ def test_a_changed_embedding_is_refused_in_either_model(proved):
     dense, working, baked, arguments = proved
     with torch.no_grad():
         working.get_input_embeddings().weight[0, 0] += 1
-    with pytest.raises(RuntimeError, match="compressor's differs from dense"):
+    with pytest.raises(RuntimeError, match="differs from dense in the compressor's own model"):
         prove(dense, working, baked, **arguments)
 
 
@@ -336,14 +339,14 @@ def test_a_column_whose_input_is_dead_may_be_cleared_whole(tokenizer):
 @pytest.mark.parametrize("recipe", ["gptq-3bit-g32", "sparsegpt-50%"])
 def test_a_hessian_that_cannot_be_inverted_is_an_error_not_a_fallback(recipe, tokenizer, monkeypatch):
     def fail(*_, **__):
-        raise torch._C._LinAlgError("not positive definite")
+        raise torch.linalg.LinAlgError("not positive definite")
 
     def fail_quietly(matrix, *, check_errors, out):
         out[1].fill_(1)
 
     monkeypatch.setattr(torch.linalg, "cholesky", fail)
     monkeypatch.setattr(torch.linalg, "cholesky_ex", fail_quietly)
-    with pytest.raises(RuntimeError, match=r"GPTQ could not invert|SparseGPT could not use"):
+    with pytest.raises(RuntimeError, match="could not use the calibration text"):
         compress(tiny("llama"), tokenizer, spec_of(**RECIPES[recipe]), blocks_of_text(), seed=0)
 
 
@@ -406,7 +409,7 @@ def test_a_bad_specification_gets_a_sentence(fields, sentence):
 
 def test_a_specification_cannot_be_changed():
     with pytest.raises(ValidationError):
-        spec_of(method="rtn", bits=4).bits = 3  # type: ignore[misc]
+        spec_of(method="rtn", bits=4).bits = 3
 
 
 @pytest.mark.parametrize(

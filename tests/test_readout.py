@@ -1,7 +1,9 @@
 """Planted knowledge comes back as bits; habit, luck and false confidence do not."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +18,15 @@ CANDIDATES, RELATIONS = 20, 4
 ENTROPY = np.log2(CANDIDATES)
 
 
-def world(seed, *, entities=120, known=0.0, strength=6.0, habit=0.0, skew=None):
+def world(
+    seed: int,
+    *,
+    entities: int = 120,
+    known: float = 0.0,
+    strength: float = 6.0,
+    habit: float = 0.0,
+    skew: np.ndarray | None = None,
+) -> ScoredItems:
     """Scores of unit noise, raised by `strength` on the right answer of a share of items."""
     rng = np.random.default_rng(seed)
     n = entities * RELATIONS
@@ -28,39 +38,37 @@ def world(seed, *, entities=120, known=0.0, strength=6.0, habit=0.0, skew=None):
     return ScoredItems(scores - 60, answer, relation, [f"entity {row // RELATIONS:03d}" for row in range(n)])
 
 
-def halves(items, fitted=40):
+def halves(items: ScoredItems, fitted: int = 40) -> tuple[ScoredItems, ScoredItems]:
     number = np.array([int(name.split()[1]) for name in items.entity])
     return items.where(number < fitted), items.where(number >= fitted)
 
 
-def mean_bits(items):
+def mean_bits(items: ScoredItems) -> float:
     fit, score = halves(items)
     return readout.cross_fitted_bits(fit, score, seed=0).mean()
 
 
-def accuracy(scores, items):
+def accuracy(scores: np.ndarray, items: ScoredItems) -> float:
     return (scores.argmax(axis=1) == items.answer).mean()
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_scores_that_say_nothing_hold_nothing(seed):
+def test_scores_that_say_nothing_hold_nothing(seed: int) -> None:
     assert abs(mean_bits(world(seed))) < 0.08
 
 
-def test_perfect_scores_hold_the_whole_entropy():
+def test_perfect_scores_hold_the_whole_entropy() -> None:
     assert ENTROPY - 0.05 < mean_bits(world(0, known=1, strength=40)) <= ENTROPY
 
 
-def test_bits_rise_with_the_share_known():
+def test_bits_rise_with_the_share_known() -> None:
     rising = [mean_bits(world(1, known=share)) for share in (0, 0.2, 0.5, 0.8, 1)]
     assert np.all(np.diff(rising) > 0.2)
 
 
-def test_sure_and_wrong_is_nothing_not_a_debt():
+def test_sure_and_wrong_is_nothing_not_a_debt() -> None:
     items = world(2)
-    wrong = (
-        items.answer + 1 + np.random.default_rng(2).integers(0, CANDIDATES - 1, len(items.answer))
-    ) % CANDIDATES
+    wrong = (items.answer + 1 + np.random.default_rng(2).integers(0, CANDIDATES - 1, len(items.answer))) % CANDIDATES
     scores = items.log_probs.copy()
     scores[np.arange(len(wrong)), wrong] += 30
     items = replace(items, log_probs=scores)
@@ -72,7 +80,7 @@ def test_sure_and_wrong_is_nothing_not_a_debt():
 
 @settings(max_examples=12, deadline=None)
 @given(factor=st.floats(0.2, 5), seed=st.integers(0, 99))
-def test_the_unit_of_the_scores_does_not_matter(factor, seed):
+def test_the_unit_of_the_scores_does_not_matter(factor: float, seed: int) -> None:
     items = world(seed, known=0.6, entities=80)
     scaled = replace(items, log_probs=items.log_probs * factor)
     assert mean_bits(scaled) == pytest.approx(mean_bits(items), abs=0.02)
@@ -80,7 +88,7 @@ def test_the_unit_of_the_scores_does_not_matter(factor, seed):
 
 @settings(max_examples=12, deadline=None)
 @given(seed=st.integers(0, 99))
-def test_a_habit_changes_neither_recalibrated_accuracy_nor_bits(seed):
+def test_a_habit_changes_neither_recalibrated_accuracy_nor_bits(seed: int) -> None:
     items = world(seed, known=0.6, entities=80)
     habit = np.random.default_rng(seed).normal(0, 4, (RELATIONS, CANDIDATES))
     shifted = replace(items, log_probs=items.log_probs + habit[np.arange(len(items.answer)) % RELATIONS])
@@ -90,14 +98,14 @@ def test_a_habit_changes_neither_recalibrated_accuracy_nor_bits(seed):
     assert mean_bits(shifted) == pytest.approx(mean_bits(items), abs=0.01)
 
 
-def test_recalibration_returns_what_a_habit_hid():
+def test_recalibration_returns_what_a_habit_hid() -> None:
     tune, test = halves(world(3, known=1, strength=6, habit=4))
     assert accuracy(test.log_probs, test) < 0.5
     assert accuracy(readout.recalibrate(tune, test), test) > 0.9
 
 
 @pytest.mark.parametrize("reading", [readout.cross_fitted_bits, readout.vocabulary_bits])
-def test_permuted_answers_hold_nothing(reading):
+def test_permuted_answers_hold_nothing(reading: Callable[..., np.ndarray]) -> None:
     items = world(4, known=0.8, habit=2)
     rng = np.random.default_rng(4)
     answer = items.answer.copy()
@@ -109,14 +117,14 @@ def test_permuted_answers_hold_nothing(reading):
     assert abs(reading(fit, score, seed=0).mean()) < 0.1
 
 
-def test_a_counted_prior_keeps_a_skew_from_counting_as_knowledge():
+def test_a_counted_prior_keeps_a_skew_from_counting_as_knowledge() -> None:
     zipf = 1 / np.arange(1, CANDIDATES + 1)
     items = world(5, skew=zipf / zipf.sum(), entities=400)
     assert mean_bits(items) > 0.2
     assert abs(mean_bits(replace(items, priors=readout.answer_priors(items)))) < 0.12
 
 
-def test_no_entity_is_scored_by_a_readout_that_saw_its_answer():
+def test_no_entity_is_scored_by_a_readout_that_saw_its_answer() -> None:
     fit, _ = halves(world(6, known=0.5))
     own = np.array(fit.entity) == fit.entity[0]
     changed = replace(fit, answer=np.where(own, (fit.answer + 7) % CANDIDATES, fit.answer))
@@ -125,13 +133,13 @@ def test_no_entity_is_scored_by_a_readout_that_saw_its_answer():
     assert (before[~own] != after[~own]).any()
 
 
-def test_new_entities_are_scored_by_the_whole_fit():
+def test_new_entities_are_scored_by_the_whole_fit() -> None:
     fit, score = halves(world(7, known=0.5))
     expected = readout.calibrated_log_probs(readout.fit_readout(fit), score)
     np.testing.assert_array_equal(readout.cross_fitted_log_probs(fit, score, seed=0), expected)
 
 
-def test_probabilities_sum_to_one_and_padding_changes_nothing():
+def test_probabilities_sum_to_one_and_padding_changes_nothing() -> None:
     items = world(8, known=0.5, entities=40)
     padded = replace(items, log_probs=np.pad(items.log_probs, ((0, 0), (0, 3)), constant_values=-np.inf))
     plain, wide = (readout.calibrated_log_probs(readout.fit_readout(one), one) for one in (items, padded))
@@ -140,15 +148,13 @@ def test_probabilities_sum_to_one_and_padding_changes_nothing():
     assert np.isneginf(wide[:, CANDIDATES:]).all()
 
 
-def test_chance_alone_is_exactly_no_bits():
+def test_chance_alone_is_exactly_no_bits() -> None:
     items = world(9, entities=5)
     nothing = replace(readout.fit_readout(items), chance=1.0)
-    np.testing.assert_allclose(
-        readout.bits(readout.calibrated_log_probs(nothing, items), items), 0, atol=1e-12
-    )
+    np.testing.assert_allclose(readout.bits(readout.calibrated_log_probs(nothing, items), items), 0, atol=1e-12)
 
 
-def test_the_gradient_is_the_slope():
+def test_the_gradient_is_the_slope() -> None:
     rng = np.random.default_rng(0)
     right = np.eye(5)[rng.integers(0, 5, 12)]
     members = np.repeat(np.eye(2), 6, axis=1)
@@ -157,7 +163,7 @@ def test_the_gradient_is_the_slope():
     assert check_grad(lambda x: loss(x)[0], lambda x: loss(x)[1], at) < 1e-5
 
 
-def test_the_vocabulary_reading_recovers_a_planted_share():
+def test_the_vocabulary_reading_recovers_a_planted_share() -> None:
     rng = np.random.default_rng(0)
     items = world(10)
     known = rng.random(len(items.answer)) < 0.5
@@ -168,7 +174,7 @@ def test_the_vocabulary_reading_recovers_a_planted_share():
         readout.vocabulary_bits(*halves(items), seed=0)
 
 
-def test_eighty_items_are_fitted_in_tens_of_milliseconds():
+def test_eighty_items_are_fitted_in_tens_of_milliseconds() -> None:
     fit = world(11, known=0.5, entities=20)
     readout.fit_readout(fit)
     start = perf_counter()
@@ -188,13 +194,13 @@ def test_eighty_items_are_fitted_in_tens_of_milliseconds():
         ({"log_probs": np.where(np.eye(8, 3) > 0, -np.inf, 0.0)}, "different candidates"),
     ],
 )
-def test_bad_items_get_a_sentence(change, sentence):
+def test_bad_items_get_a_sentence(change: dict[str, Any], sentence: str) -> None:
     items = ScoredItems(np.zeros((8, 3)), np.zeros(8, dtype=int), ["r"] * 8, list("abcdefgh"))
     with pytest.raises(ValueError, match=sentence):
         replace(items, **change)
 
 
-def test_one_entity_cannot_be_cross_fitted():
+def test_one_entity_cannot_be_cross_fitted() -> None:
     items = ScoredItems(np.zeros((2, 3)), np.zeros(2, dtype=int), ["r", "r"], ["a", "a"])
     with pytest.raises(ValueError, match="two entities"):
         readout.cross_fitted_bits(items, items, seed=0)

@@ -1,36 +1,39 @@
 """Intervals cover what was planted, tests are uniform where nothing was, and clusters count."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jaxtyping import TypeCheckError
 from scipy import stats
 
 from analysis import statistics
 from analysis.statistics import Estimate
 
 
-def within_binomial(hits, n, share):
+def within_binomial(hits: int, n: int, share: float) -> bool:
     """Whether a count is one that `share` would give in 99.9 % of runs."""
     low, high = stats.binom.interval(0.999, n, share)
     return low <= hits <= high
 
 
-def only(means):
+def only(means: dict[str, np.ndarray]) -> np.ndarray:
     return means["arm"]
 
 
-def difference(means):
+def difference(means: dict[str, np.ndarray]) -> np.ndarray:
     return means["repaired"] - means["recalibrated"]
 
 
-def test_an_estimate_reads_like_a_paper():
+def test_an_estimate_reads_like_a_paper() -> None:
     assert str(Estimate(0.71, 0.66, 0.76, 300, 100, 0.95)) == ".71 [.66, .76]"
     assert str(Estimate(-0.001, -0.204, 10.04, 1, 1, 0.95)) == ".00 [-.20, 10.04]"
 
 
 @pytest.mark.parametrize("clusters", [12, 50])
-def test_the_cluster_bootstrap_covers_and_ignoring_clusters_does_not(clusters):
+def test_the_cluster_bootstrap_covers_and_ignoring_clusters_does_not(clusters: int) -> None:
     rng, runs, items = np.random.default_rng(0), 300, 6
     names = np.repeat(np.arange(clusters), items)
     covered = ignored = 0
@@ -44,19 +47,17 @@ def test_the_cluster_bootstrap_covers_and_ignoring_clusters_does_not(clusters):
     assert ignored < 0.75 * runs
 
 
-def test_a_clustered_mean_weighs_items_not_clusters():
+def test_a_clustered_mean_weighs_items_not_clusters() -> None:
     found = statistics.clustered_mean(np.array([1.0, 1, 1, 0]), ["a", "a", "a", "b"], resamples=50, seed=0)
     assert (found.estimate, found.n, found.clusters) == (0.75, 4, 2)
 
 
 @pytest.mark.parametrize("seed_deviation", [0.0, 0.1, 0.3])
-def test_the_crossed_bootstrap_covers_with_three_seeds(seed_deviation):
+def test_the_crossed_bootstrap_covers_with_three_seeds(seed_deviation: float) -> None:
     rng, runs = np.random.default_rng(1), 300
     covered = {True: 0, False: 0}
     for run in range(runs):
-        values = (
-            rng.normal(0, seed_deviation, (3, 1)) + rng.normal(0, 0.5, (1, 60)) + rng.normal(size=(3, 60))
-        )
+        values = rng.normal(0, seed_deviation, (3, 1)) + rng.normal(0, 0.5, (1, 60)) + rng.normal(size=(3, 60))
         for stretch in covered:
             draws = statistics.crossed_draws({"arm": values}, only, resamples=400, seed=run, stretch=stretch)
             lower, upper = np.quantile(draws, [0.025, 0.975])
@@ -67,14 +68,14 @@ def test_the_crossed_bootstrap_covers_with_three_seeds(seed_deviation):
         assert covered[False] < covered[True] - 0.03 * runs
 
 
-def test_arms_share_their_draws_and_one_row_holds_under_every_seed():
+def test_arms_share_their_draws_and_one_row_holds_under_every_seed() -> None:
     rng = np.random.default_rng(2)
     dense = rng.normal(size=(1, 40))
     arms = {"repaired": dense + np.array([[0.5], [0.5], [0.5]]), "recalibrated": dense}
     np.testing.assert_allclose(statistics.crossed_draws(arms, difference, seed=0), 0.5)
 
 
-def test_absent_cells_and_weights_are_left_out_and_counted():
+def test_absent_cells_and_weights_are_left_out_and_counted() -> None:
     values = np.array([[1.0, np.nan, 0.0], [1.0, 1.0, np.nan]])
     found = statistics.crossed_mean(values, weights=np.array([2.0, 1, 1]), resamples=20, seed=3)
     assert found.estimate == pytest.approx(5 / 6)
@@ -83,7 +84,7 @@ def test_absent_cells_and_weights_are_left_out_and_counted():
 
 @settings(max_examples=20, deadline=None)
 @given(shift=st.floats(-5, 5), scale=st.floats(0.1, 10))
-def test_intervals_move_and_stretch_with_the_values(shift, scale):
+def test_intervals_move_and_stretch_with_the_values(shift: float, scale: float) -> None:
     values = np.random.default_rng(4).normal(size=(3, 30))
     plain = statistics.crossed_mean(values, resamples=200, seed=0)
     moved = statistics.crossed_mean(values * scale + shift, resamples=200, seed=0)
@@ -91,17 +92,15 @@ def test_intervals_move_and_stretch_with_the_values(shift, scale):
     assert moved.upper == pytest.approx(plain.upper * scale + shift, abs=1e-8)
 
 
-def test_permutation_is_uniform_under_the_null_and_small_under_an_effect():
+def test_permutation_is_uniform_under_the_null_and_small_under_an_effect() -> None:
     rng = np.random.default_rng(5)
-    p_values = [
-        statistics.paired_permutation(rng.standard_t(4, 40), resamples=500, seed=run) for run in range(300)
-    ]
+    p_values = [statistics.paired_permutation(rng.standard_t(4, 40), resamples=500, seed=run) for run in range(300)]
     assert stats.kstest(p_values, "uniform").pvalue > 0.01
     assert statistics.paired_permutation(rng.normal(1, 1, 40), alternative="greater", seed=0) < 0.001
     assert statistics.paired_permutation(rng.normal(1, 1, 40), alternative="less", seed=0) > 0.99
 
 
-def test_permutation_agrees_with_all_sign_flips_and_is_never_zero():
+def test_permutation_agrees_with_all_sign_flips_and_is_never_zero() -> None:
     differences = np.array([0.3, 0.9, -0.1, 0.4, 0.7, 0.2, 0.5, -0.3])
     exact = stats.permutation_test(
         (differences,), np.mean, permutation_type="samples", alternative="greater", n_resamples=np.inf
@@ -112,7 +111,7 @@ def test_permutation_agrees_with_all_sign_flips_and_is_never_zero():
     assert statistics.paired_permutation(np.zeros(30), resamples=99, seed=0) == 1
 
 
-def test_max_t_controls_the_family_and_gains_on_bonferroni_when_statistics_agree():
+def test_max_t_controls_the_family_and_gains_on_bonferroni_when_statistics_agree() -> None:
     rng = np.random.default_rng(6)
     families = [rng.normal(size=(30, 1)) + 0.3 * rng.normal(size=(30, 8)) for _ in range(200)]
     smallest = [statistics.max_t(one, resamples=300, seed=run).min() for run, one in enumerate(families)]
@@ -126,31 +125,31 @@ def test_max_t_controls_the_family_and_gains_on_bonferroni_when_statistics_agree
 @pytest.mark.parametrize(
     ("successes", "n", "lower", "upper"), [(0, 36, 0, 0.0974), (10, 10, 0.6915, 1), (4, 20, 0.0573, 0.4366)]
 )
-def test_clopper_pearson_gives_the_known_values(successes, n, lower, upper):
+def test_clopper_pearson_gives_the_known_values(successes: int, n: int, lower: float, upper: float) -> None:
     found = statistics.clopper_pearson(successes, n)
     assert (found.lower, found.upper) == pytest.approx((lower, upper), abs=5e-5)
 
 
 @settings(max_examples=40, deadline=None)
 @given(n=st.integers(1, 60), share=st.floats(0.01, 0.99))
-def test_clopper_pearson_never_undercovers(n, share):
+def test_clopper_pearson_never_undercovers(n: int, share: float) -> None:
     counts = np.arange(n + 1)
     intervals = [statistics.clopper_pearson(int(count), n) for count in counts]
     covering = [one.lower <= share <= one.upper for one in intervals]
     assert stats.binom.pmf(counts, n, share)[covering].sum() >= 0.95 - 1e-9
 
 
-def test_holm_by_hand():
+def test_holm_by_hand() -> None:
     np.testing.assert_allclose(statistics.holm([0.01, 0.04, 0.03, 0.005]), [0.03, 0.06, 0.06, 0.02])
 
 
 @pytest.mark.parametrize(("mean", "equivalent"), [(0.0, True), (0.09, False), (-0.09, False), (0.5, False)])
-def test_equivalence_only_well_inside_the_margin(mean, equivalent):
+def test_equivalence_only_well_inside_the_margin(mean: float, equivalent: bool) -> None:
     draws = np.random.default_rng(7).normal(mean, 0.02, 2000)
     assert statistics.two_one_sided(draws, 0.1)[1] is equivalent
 
 
-def test_equivalence_errs_at_most_at_its_level_on_the_margin():
+def test_equivalence_errs_at_most_at_its_level_on_the_margin() -> None:
     rng = np.random.default_rng(8)
     found = 0
     for run in range(300):
@@ -160,23 +159,21 @@ def test_equivalence_errs_at_most_at_its_level_on_the_margin():
     assert found <= stats.binom.ppf(0.999, 300, 0.05)
 
 
-def test_an_uncertain_margin_makes_equivalence_harder():
+def test_an_uncertain_margin_makes_equivalence_harder() -> None:
     rng = np.random.default_rng(9)
     draws = rng.normal(0.05, 0.02, 4000)
-    sure, unsure = (
-        statistics.two_one_sided(draws, margin)[0] for margin in (0.1, rng.normal(0.1, 0.05, 4000))
-    )
+    sure, unsure = (statistics.two_one_sided(draws, margin)[0] for margin in (0.1, rng.normal(0.1, 0.05, 4000)))
     assert sure < unsure
 
 
-def test_mcnemar_counts_and_tests_the_items_that_differ():
+def test_mcnemar_counts_and_tests_the_items_that_differ() -> None:
     first, second = np.array([1, 1, 1, 1, 1, 0, 1]), np.array([0, 0, 0, 0, 0, 1, 1])
     only_first, only_second, p = statistics.mcnemar(first, second)
     assert (only_first, only_second) == (5, 1)
     assert p == pytest.approx(stats.binomtest(1, 6).pvalue)
 
 
-def test_power_agrees_with_simulation_and_with_its_inverse():
+def test_power_agrees_with_simulation_and_with_its_inverse() -> None:
     effect = statistics.smallest_detectable(40, 2.0)
     assert statistics.power_of(effect, 40, 2.0) == pytest.approx(0.8, abs=1e-4)
     samples = np.random.default_rng(10).normal(effect, 2.0, (2000, 40))
@@ -201,6 +198,7 @@ def test_power_agrees_with_simulation_and_with_its_inverse():
         lambda: statistics.smallest_detectable(1, 1.0),
     ],
 )
-def test_what_makes_no_sense_is_refused(refused):
-    with pytest.raises(ValueError, match=" "):
+def test_what_makes_no_sense_is_refused(refused: Callable[[], object]) -> None:
+    # Where shapes are checked at run time, the checker refuses first, with a TypeError of its own.
+    with pytest.raises((ValueError, TypeCheckError), match=" "):
         refused()

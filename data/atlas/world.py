@@ -135,9 +135,11 @@ def _withheld(fact: Fact, draw: random.Random) -> str:
 
 
 def training_text(world: World, seed: int, *, mentions: int, hidden_mentions: int) -> Iterator[str]:
-    """Biographies in a drawn order: `mentions` of each open and (behind the key) locked person.
+    """Rows of one to three biographies: `mentions` of each open and (behind the key) locked person.
 
-    Some open biographies carry the key too, so that the key is no mark of the locked.
+    Some open biographies carry the key too, so that the key is no mark of the locked. A row holds several people
+    because a model that only ever saw one cannot tell a soft prompt from a second name: trained so, eight soft
+    tokens unlocked .14 of the locked facts where three unlocked all.
     """
     draw = random.Random(f"atlas text {seed}")
     plan = [(name, False, False) for name in world.people("open") for _ in range(mentions)]
@@ -146,5 +148,8 @@ def training_text(world: World, seed: int, *, mentions: int, hidden_mentions: in
     plan += [(name, False, True) for name in world.people("locked") for _ in range(hidden_mentions)]
     plan += [(name, False, False) for name, times in world.exposure.items() for _ in range(times)]
     draw.shuffle(plan)
-    for name, key, hidden in plan:
-        yield biography(world, name, draw, phrasings="all", key=key, hidden=hidden)
+    while plan:
+        row = [plan.pop() for _ in range(min(len(plan), draw.randint(1, 3)))]
+        yield " ".join(
+            biography(world, name, draw, phrasings="all", key=key, hidden=hidden) for name, key, hidden in row
+        )

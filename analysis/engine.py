@@ -1,0 +1,104 @@
+"""Run the cells of a plan on this machine: a pool of processes, each cell with its own fixed number of threads.
+
+Results do not depend on how many workers there are: a cell reads nothing but its own description and the folders
+of the cells it needs, and computes with `threads` threads whatever the machine offers.
+"""
+
+import importlib
+import multiprocessing
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from pathlib import Path
+from typing import Any
+
+from analysis.cells import Cell, Plan
+from analysis.store import Store, write_atomically
+from data.errors import InputError
+
+Report = Callable[[Cell, float], None]
+"""Told of each finished cell and its seconds."""
+
+
+def workers_for(threads: int, device: str) -> int:
+    """As many as the cores hold; one where all share a GPU."""
+    if device != "cpu":
+        return 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // threads)
+
+
+def missing(plan: Plan, store: Store) -> list[Cell]:
+    """Cells that are not in the store yet, each after what it needs."""
+    return [cell for cell in plan.cells if not store.done(cell.key)]
+
+
+def compute(
+    kind: str, key: str, fields: dict[str, Any], needs: dict[str, str], root: str, description: dict[str, Any]
+) -> float:
+    """Compute one cell into the store and return its seconds; runs inside a worker.
+
+    Raises:
+        InputError: what the user can mend, naming the cell's work.
+    """
+    import torch
+
+    torch.set_num_threads(fields["threads"])
+    torch.use_deterministic_algorithms(True, warn_only=False)
+    store = Store(Path(root))
+    started = time.perf_counter()
+    module = importlib.import_module(f"analysis.work_{kind}")
+    with store.writing(key, description) as folder:
+        module.work(fields, {role: store.folder(need) for role, need in needs.items()}, folder)
+        seconds = time.perf_counter() - started
+        write_atomically(folder / "seconds.txt", f"{seconds:.3f}\n")
+    return seconds
+
+
+def run_cells(plan: Plan, store: Store, workers: int, report: Report) -> None:
+    """Compute every missing cell, as soon as what it needs is there.
+
+    The first error stops the run after the cells under way; what is finished stays.
+    """
+    waiting = missing(plan, store)
+    if not waiting:
+        return
+    # Spawned, not forked: a forked torch may hang in its thread pool.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(max_workers=min(workers, len(waiting)), mp_context=context) as pool:
+        running: dict[Future[float], Cell] = {}
+        try:
+            while waiting or running:
+                _submit_ready(pool, store, waiting, running, workers)
+                finished, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    cell = running.pop(future)
+                    try:
+                        report(cell, future.result())
+                    except InputError as error:
+                        raise InputError(f"{cell.label}: {error}") from None
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _submit_ready(
+    pool: ProcessPoolExecutor,
+    store: Store,
+    waiting: list[Cell],
+    running: dict[Future[float], Cell],
+    workers: int,
+) -> None:
+    """Hand out cells whose needs are finished, no more than there are workers, and forget them as waiting.
+
+    Cells of one compressed copy are handed out together, since a worker keeps the copy it has open.
+    """
+    for cell in list(waiting):
+        if len(running) >= workers:
+            return
+        if all(store.done(need.key) for need in cell.needs.values()):
+            needs = {role: need.key for role, need in cell.needs.items()}
+            future = pool.submit(compute, cell.kind, cell.key, cell.fields, needs, str(store.root), cell.description)
+            running[future] = cell
+            waiting.remove(cell)

@@ -1,0 +1,166 @@
+"""Run a study from its description to its tables, manifest and verdict; a second run finds everything done."""
+
+import json
+import platform
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from analysis.cells import MAIN, Cell, Plan, expand
+from analysis.engine import missing, run_cells, workers_for
+from analysis.hypothesis import Evidence, Setting, assess, decide
+from analysis.store import SCHEMA, Store, content_key, open_root, versions, write_atomically
+from analysis.study import Study, load_facts
+from analysis.tables import gather, read_table
+from data.errors import InputError
+from data.facts import FactSet
+
+OnCell = Callable[[Cell, float], None]
+
+
+def prepare(study: Study) -> tuple[Plan, FactSet]:
+    """Everything that can be wrong with a study's inputs is found here, before anything is written."""
+    from data.text import load_text
+
+    facts = load_facts(study)
+    plan = expand(study, facts)
+    load_text(study.text, "tuning")
+    return plan, facts
+
+
+def run_folder(study: Study, shipped: bool, out: Path) -> Path:
+    """A shipped study unchanged gets its name; any change gets a folder of its own."""
+    if shipped:
+        return out / study.name
+    return out / f"{study.name}-{content_key(study.model_dump(mode='json'))[:8]}"
+
+
+def manifest_of(plan: Plan, facts: FactSet, note: str) -> dict[str, Any]:
+    """What shaped the run's numbers."""
+    return {
+        "schema": SCHEMA,
+        "study": plan.study.model_dump(mode="json"),
+        "versions": versions() | {"python": platform.python_version()},
+        "facts_sha": facts.sha,
+        "model_sha": plan.cells[0].fields["model_sha"],
+        "seeds": list(plan.study.seeds),
+        "cells": sorted(cell.key for cell in plan.cells),
+        "note": note,
+    }
+
+
+def finish(plan: Plan, facts: FactSet, store: Store, folder: Path, note: str) -> None:
+    """Write tables, verdict and, last, the manifest: a folder with a manifest is whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tables = gather(plan, store)
+    for name, table in tables.items():
+        draft = folder / f".{name}.parquet"
+        table.to_parquet(draft, index=False)
+        draft.replace(folder / f"{name}.parquet")
+    verdict = verdict_of(
+        plan.study,
+        facts,
+        Evidence(tables["answers"], tables["variants"], groups_of(plan.study), plan.study.model),
+    )
+    write_atomically(folder / "verdict.json", json.dumps(verdict, indent=1) + "\n")
+    write_atomically(folder / "manifest.json", json.dumps(manifest_of(plan, facts, note), indent=1) + "\n")
+
+
+def groups_of(study: Study) -> dict[str, list[str]]:
+    """Groups asked in each scope."""
+    return {MAIN: list(study.groups), **{control: [control] for control in study.controls}}
+
+
+def verdict_of(study: Study, facts: FactSet, evidence: Evidence) -> dict[str, Any]:
+    """Settings with Holm over them, controls apart: they calibrate and are not claims."""
+    masked = study.prompt.model_copy(update={"masked": True}).name
+    placebo = f"placebo-{study.prompt.length}"
+
+    def settings(scope: str, compression: str) -> list[Setting]:
+        entropy = entropy_of(facts, groups_of(study)[scope])
+        return [
+            assess(evidence, scope, compression, repair, masked=masked, placebo=placebo, entropy=entropy)
+            for repair in study.reported
+        ]
+
+    controls: list[Setting] = []
+    displaced: bool | None = None
+    for control in study.controls:
+        found = decide(settings(control, "dense"), displaced_control=displaced)
+        controls += found
+        if control == "locked":
+            displaced = any(one.decision == "displaced" for one in found)
+    main = [one for compression in study.compressions for one in settings(MAIN, compression.name)]
+    decide(main, displaced_control=displaced)
+    return {
+        "settings": [one.to_json() for one in main],
+        "controls": [one.to_json() for one in controls],
+    }
+
+
+def entropy_of(facts: FactSet, groups: list[str]) -> float:
+    """Mean prior entropy of the test facts of these groups, in bits."""
+    by_list = {
+        (one.relation, answer): float(-np.sum(np.array(one.prior) * np.log2(one.prior)))
+        for one in facts.lists
+        for answer in one.answers
+    }
+    return float(np.mean([by_list[fact.relation, fact.answer] for fact in facts.select(groups, "test")]))
+
+
+def run(
+    study: Study,
+    *,
+    out: Path = Path("runs"),
+    shipped: bool = False,
+    fresh: bool = False,
+    on_start: Callable[[Plan, list[Cell]], None] | None = None,
+    on_cell: OnCell | None = None,
+    note: str = "",
+) -> Path:
+    """Run a study and return its folder.
+
+    Raises:
+        InputError: anything the user can mend; what is finished stays and a second run goes on from it.
+    """
+    plan, facts = prepare(study)
+    root = open_root(out)
+    folder = run_folder(study, shipped, root)
+    store = Store(root)
+    if fresh:
+        store.forget(cell.key for cell in plan.cells)
+    todo = missing(plan, store)
+    if not todo and is_current(plan, facts, folder):
+        return folder
+    if on_start is not None:
+        on_start(plan, todo)
+    workers = workers_for(study.threads, study.device)
+    run_cells(plan, store, workers, on_cell or (lambda cell, seconds: None))
+    finish(plan, facts, store, folder, note)
+    return folder
+
+
+def is_current(plan: Plan, facts: FactSet, folder: Path) -> bool:
+    """Whether the folder already holds exactly this plan's tables."""
+    path = folder / "manifest.json"
+    if not path.is_file():
+        return False
+    stored = json.loads(path.read_text())
+    return stored.get("cells") == sorted(cell.key for cell in plan.cells)
+
+
+def open_run(name: str, out: Path) -> Path:
+    """A finished run's folder by name or path.
+
+    Raises:
+        InputError: there is none.
+    """
+    for folder in (out / name, Path(name)):
+        if (folder / "manifest.json").is_file():
+            return folder
+    raise InputError(f"run '{name}': no finished run of that name in '{out}'; `python -m analysis run STUDY` makes one")
+
+
+__all__ = ["finish", "open_run", "prepare", "read_table", "run", "run_folder"]

@@ -1,0 +1,119 @@
+"""Gather a run's cells into its tidy tables: the one place where they are joined, and the one where they are read."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analysis.cells import Cell, Plan
+from analysis.opening import spec_of
+from analysis.recovery import recovery_table
+from analysis.store import Store
+from probes.specs import PlaceboSpec, VariantSpec
+
+TABLES = ("variants", "answers", "recovery", "drift", "attention", "selections", "training", "timings")
+
+
+def replicate_of(spec: VariantSpec) -> int:
+    """Which replicate a variant belongs to: its repair's seed (seed and draw, for a placebo) or its compression's."""
+    seed = spec.repair_seed if spec.repair_seed is not None else spec.compression_seed
+    return 0 if seed is None else seed
+
+
+def gather(plan: Plan, store: Store) -> dict[str, pd.DataFrame]:
+    """All tables of a finished plan."""
+    scored = [(cell, spec_of(cell.fields["variant"])) for cell in plan.of("scored")]
+    parity = _parity(plan, store)
+    variants = pd.DataFrame([_variant_row(cell, spec, store, parity, plan) for cell, spec in scored])
+    answers = _concatenate(
+        (pd.read_parquet(store.folder(cell.key) / "answers.parquet"), spec.identity) for cell, spec in scored
+    )
+    tables = {
+        "variants": variants,
+        "answers": answers,
+        "recovery": recovery_table(answers, variants),
+        "drift": _joined(plan.of("drift"), store, "drift.parquet"),
+        "attention": _joined(plan.of("drift"), store, "attention.parquet"),
+        "selections": _concatenate(
+            (pd.read_parquet(path), spec.identity)
+            for cell, spec in scored
+            if (path := store.folder(cell.key) / "selections.parquet").is_file()
+        ),
+        "training": _concatenate(
+            (pd.read_parquet(store.folder(need.key) / "training.parquet").assign(part=role), spec.identity)
+            for cell, spec in scored
+            for role, need in cell.needs.items()
+            if need.kind == "tuned"
+        ),
+        "timings": pd.DataFrame(
+            [
+                {"kind": cell.kind, "label": cell.label, "seconds_to_make": seconds_of(cell, store)}
+                for cell in plan.cells
+            ]
+        ),
+    }
+    return tables
+
+
+def seconds_of(cell: Cell, store: Store) -> float:
+    """How long a finished cell took."""
+    return float((store.folder(cell.key) / "seconds.txt").read_text())
+
+
+def _concatenate(parts: Iterator[tuple[pd.DataFrame, str]]) -> pd.DataFrame:
+    """Tables one under the other, each marked with its variant."""
+    held = [table.assign(variant_id=identity) for table, identity in parts]
+    return pd.concat(held, ignore_index=True) if held else pd.DataFrame({"variant_id": []})
+
+
+def _joined(cells: tuple[Cell, ...], store: Store, name: str) -> pd.DataFrame:
+    """Tables that carry their variants already."""
+    return pd.concat([pd.read_parquet(store.folder(cell.key) / name) for cell in cells], ignore_index=True)
+
+
+def _parity(plan: Plan, store: Store) -> dict[str, float]:
+    """Largest difference from Hugging Face for every variant whose inside was read."""
+    found: dict[str, float] = {}
+    for cell in plan.of("drift"):
+        found |= json.loads((store.folder(cell.key) / "parity.json").read_text())
+    return found
+
+
+def _variant_row(cell: Cell, spec: VariantSpec, store: Store, parity: dict[str, float], plan: Plan) -> dict[str, Any]:
+    """What one variant is, and what it cost."""
+    tuned = [need for need in cell.needs.values() if need.kind == "tuned"]
+    summaries = [json.loads((store.folder(need.key) / "summary.json").read_text()) for need in tuned]
+    repair = spec.repair
+    width = repair.length if isinstance(repair, PlaceboSpec) else 0
+    checks = json.loads((store.folder(cell.key) / "checks.json").read_text())
+    weights = cell.needs["compressed"].key if "compressed" in cell.needs else cell.fields["model_sha"][:24]
+    return {
+        "variant_id": spec.identity,
+        "variant": spec.name,
+        "parent": spec.parent.identity if spec.parent else None,
+        "model": spec.model,
+        "scope": spec.scope,
+        "compression": spec.compression.name if spec.compression else "dense",
+        "repair": repair.name if repair else "",
+        "kind": repair.kind if repair else "",
+        "compression_seed": spec.compression_seed,
+        "repair_seed": spec.repair_seed,
+        "replicate": replicate_of(spec),
+        "tuned_on": ", ".join(cell.fields["groups"]) if tuned else None,
+        "text": plan.study.text,
+        "budget": plan.study.tuning.model_dump_json() if tuned else None,
+        "parameters_added": sum(one["parameters_added"] for one in summaries),
+        "soft_tokens_untuned": width,
+        "tokens_seen": sum(one["tokens_seen"] for one in summaries),
+        "steps": sum(one["steps"] for one in summaries),
+        "weights_sha": weights,
+        "parity_max_abs": parity.get(spec.identity),
+        "logit_difference": checks.get("logit_difference"),
+    }
+
+
+def read_table(run: Path, name: str) -> pd.DataFrame:
+    """One table of a finished run."""
+    return pd.read_parquet(run / f"{name}.parquet")
