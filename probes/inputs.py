@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from data.errors import InputError
 
@@ -100,22 +100,29 @@ def _check_rows(model: PreTrainedModel, rows: Sequence[Sequence[int]], lengths: 
         )
 
 
-def encode(tokenizer: object, text: str) -> list[int]:
+def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """Token ids of a text with whatever the tokenizer puts before a text."""
-    return list(tokenizer(text).input_ids)  # type: ignore[operator]
+    return list(tokenizer(text).input_ids)
 
 
-def encode_continuation(tokenizer: object, question: str, answer: str) -> tuple[list[int], list[int]]:
-    """Token ids of a question and of an answer that follows it after a space.
+def encode_continuations(
+    tokenizer: PreTrainedTokenizerBase, pairs: Sequence[tuple[str, str]]
+) -> list[tuple[list[int], list[int]]]:
+    """Token ids of each question and of the answer that follows it after a space.
 
     Raises:
-        InputError: when the question's tokens are not a prefix of the whole's, so that no boundary exists.
+        InputError: when a question's tokens are not a prefix of the whole's, so that no boundary exists.
     """
-    opening = encode(tokenizer, question)
-    whole = encode(tokenizer, f"{question} {answer}")
-    if whole[: len(opening)] != opening or len(whole) == len(opening):
-        raise InputError(
-            f"the tokenizer merges the end of '{question}' with '{answer}': rephrase the question so that "
-            "the answer starts a token"
-        )
-    return opening, whole[len(opening) :]
+    questions = list(dict.fromkeys(question for question, _ in pairs))
+    openings = dict(zip(questions, tokenizer(questions).input_ids, strict=True))
+    wholes = tokenizer([f"{question} {answer}" for question, answer in pairs]).input_ids
+    encoded = []
+    for (question, answer), whole in zip(pairs, wholes, strict=True):
+        opening = list(openings[question])
+        if list(whole[: len(opening)]) != opening or len(whole) == len(opening):
+            raise InputError(
+                f"the tokenizer merges the end of '{question}' with '{answer}': rephrase the question so that "
+                "the answer starts a token"
+            )
+        encoded.append((opening, list(whole[len(opening) :])))
+    return encoded

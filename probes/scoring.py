@@ -9,13 +9,16 @@ Log-softmax in fp32 whatever the model's dtype.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
 from data.facts import Item
-from probes.inputs import encode_continuation
+from probes.inputs import Inputs, encode_continuations
 from probes.variants import Variant
 
 
@@ -53,16 +56,22 @@ class _Encoded:
     candidates: list[list[int]]
 
 
-def _encode(variant: Variant, item: Item) -> _Encoded:
-    """Token ids of a question and of every candidate after it."""
-    pairs = [encode_continuation(variant.tokenizer, item.question, one) for one in item.candidates.answers]
-    return _Encoded(item, pairs[0][0], [continuation for _, continuation in pairs])
+@lru_cache(maxsize=8)
+def _encode(tokenizer: PreTrainedTokenizerBase, items: tuple[Item, ...]) -> tuple[_Encoded, ...]:
+    """Token ids of every question and of every candidate after it; the same for all variants of a model."""
+    pairs = [(item.question, answer) for item in items for answer in item.candidates.answers]
+    encoded = iter(encode_continuations(tokenizer, pairs))
+    results = []
+    for item in items:
+        mine = [next(encoded) for _ in item.candidates.answers]
+        results.append(_Encoded(item, mine[0][0], [continuation for _, continuation in mine]))
+    return tuple(results)
 
 
 @torch.no_grad()
 def score(variant: Variant, items: Sequence[Item], *, batch: int = 64) -> list[Score]:
     """Score items in a fixed batch plan: sorted by question length, `batch` at a time; returned in the order given."""
-    encoded = [_encode(variant, item) for item in items]
+    encoded = _encode(variant.tokenizer, tuple(items))
     order = sorted(range(len(items)), key=lambda place: len(encoded[place].question))
     results: dict[int, Score] = {}
     for first in range(0, len(order), batch):
@@ -112,8 +121,8 @@ def _score_batch(variant: Variant, batch: list[_Encoded]) -> list[Score]:
 
 
 def _continue(
-    variant: Variant, inputs, cache, rows: Tensor, tails: list[list[int]]
-) -> tuple[Float[Tensor, " tails"], list[bool]]:  # type: ignore[no-untyped-def]
+    variant: Variant, inputs: Inputs, cache: Any, rows: Tensor, tails: list[list[int]]
+) -> tuple[Float[Tensor, " tails"], list[bool]]:
     """Log-probability of all but the first token of each tail, and whether all of them are the most likely."""
     cache.batch_select_indices(rows)
     longest = max(len(tail) for tail in tails) - 1

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from data.errors import InputError
-from probes.inputs import build_inputs, encode, encode_continuation
+from probes.inputs import build_inputs, encode, encode_continuations
 from probes.prompts import SoftPrompt
 
 WARM_UP = 0.1
@@ -47,8 +47,7 @@ def statement_rows(
 ) -> list[TuningRow]:
     """Facts as tuning rows: scored on the answer, or (`masked`) cut before it and scored on the rest."""
     rows = []
-    for question, answer in statements:
-        opening, continuation = encode_continuation(tokenizer, question, answer)
+    for opening, continuation in encode_continuations(tokenizer, list(statements)):
         if masked:
             rows.append(TuningRow(tuple(opening), 1))
         else:

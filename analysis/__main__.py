@@ -1,0 +1,123 @@
+"""The command line: `python -m analysis run STUDY`, `verdict RUN`; a user's mistake is one line and exit code 2."""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from analysis import report, run
+from analysis.cells import Cell, Plan
+from analysis.engine import missing
+from analysis.estimate import estimate
+from analysis.store import Store
+from analysis.study import load_study, shipped_studies
+from data.errors import InputError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Is a compressed model's knowledge gone, or only displaced?",
+)
+OutFolder = Annotated[Path, typer.Option("--out", help="folder that holds all runs")]
+console = Console(soft_wrap=True)
+
+
+class _Bar:
+    """A progress bar over the cells still to be done, with time left."""
+
+    def __init__(self) -> None:
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+        )
+        self.started = time.perf_counter()
+
+    def start(self, plan: Plan, todo: list[Cell]) -> None:
+        """Open the bar."""
+        cached = len(plan.cells) - len(todo)
+        self.task = self.progress.add_task(f"{plan.study.name}: {cached} cells cached,", total=len(todo))
+        self.progress.start()
+
+    def cell(self, cell: Cell, seconds: float) -> None:
+        """Advance by one cell."""
+        self.progress.update(self.task, advance=1, description=f"{cell.kind}: {cell.label}"[:60])
+
+    def stop(self) -> None:
+        """Close the bar."""
+        self.progress.stop()
+
+
+@app.command("run")
+def run_command(
+    study: Annotated[str, typer.Argument(help="a YAML file, or a shipped study")],
+    out: OutFolder = Path("runs"),
+    changes: Annotated[list[str] | None, typer.Option("--set", help="key=value, dotted keys, YAML values")] = None,
+    engine: Annotated[str, typer.Option(help="where cells run")] = "local",
+    fresh: Annotated[bool, typer.Option("--fresh/--resume", help="compute everything anew")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="list the cells and what they could show")] = False,
+) -> None:
+    """Run a study, or go on with it, and print what it found."""
+    if engine != "local":
+        raise InputError(f"engine '{engine}': this version runs cells with the engine 'local' alone")
+    described = load_study(study, changes or [])
+    shipped = study in shipped_studies() and not changes
+    if dry_run:
+        plan, facts = run.prepare(described)
+        console.print(estimate(plan, facts, missing(plan, Store(out))), markup=False)
+        return
+    bar = _Bar()
+    started = time.perf_counter()
+    try:
+        folder = run.run(described, out=out, shipped=shipped, fresh=fresh, on_start=bar.start, on_cell=bar.cell)
+    finally:
+        bar.stop()
+    report.show(console, folder)
+    console.print(f"{time.perf_counter() - started:.0f} s; tables, verdict and manifest in {folder}", markup=False)
+
+
+@app.command("verdict")
+def verdict_command(
+    name: Annotated[str, typer.Argument(metavar="RUN", help="a run's name or folder")],
+    out: OutFolder = Path("runs"),
+    as_json: Annotated[bool, typer.Option("--json", help="the stored verdict as it is")] = False,
+) -> None:
+    """Say what a finished run's evidence licenses, comparison by comparison."""
+    folder = run.open_run(name, out)
+    if as_json:
+        typer.echo((folder / "verdict.json").read_text(), nl=False)
+    else:
+        report.show_verdict(console, json.loads((folder / "verdict.json").read_text()))
+
+
+@app.command("doctor")
+def doctor_command(
+    model: Annotated[str, typer.Argument(help="a hub id, a folder, a .gguf file, or atlas")],
+    dtype: Annotated[str, typer.Option()] = "float32",
+    device: Annotated[str, typer.Option()] = "cpu",
+) -> None:
+    """Open a model and print its sites, their shapes and modules, and the parity floor of capture."""
+    report.show_model(console, model, dtype, device)
+
+
+def main() -> None:
+    """Run the command line; what a user can mend is said in one line."""
+    try:
+        app()
+    except InputError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""Before a run: which cells, about how long, and the smallest effect that the study could detect."""
+
+import numpy as np
+
+from analysis.cells import KINDS, MAIN, Cell, Plan
+from analysis.engine import workers_for
+from analysis.statistics import smallest_detectable
+from data.facts import FactSet
+from probes.models import open_model
+
+SECONDS_PER_FLOP = 1 / 2e10
+"""One core of an ordinary machine on small matrices; measured here at 1 to 4 x 10^10 a second."""
+PAIRED_DEVIATION = 0.5
+"""Standard deviation of a person's paired accuracy difference: the most that a share of right answers allows."""
+
+
+def seconds_for(cell: Cell, parameters: int, facts: FactSet) -> float:
+    """A rough cost of one cell from the tokens it reads; good to a factor of two or three."""
+    if cell.kind == "compressed":
+        settings = cell.fields["compression"]
+        return 6 * parameters * settings.get("samples", 1) * settings.get("block_length", 1) * SECONDS_PER_FLOP
+    if cell.kind == "tuned":
+        tuning = cell.fields["tuning"]
+        tokens = tuning["batch"] * 24 + tuning["text_batch"] * tuning["text_length"]
+        return 5 * parameters * tuning["steps"] * tokens * SECONDS_PER_FLOP
+    if cell.kind == "scored":
+        items = len(facts.select(cell.fields["groups"]))
+        return 2 * parameters * items * 24 * SECONDS_PER_FLOP
+    drift = cell.fields["drift"]
+    tokens = drift["questions"] * 12 + drift["windows"] * drift["length"]
+    return 2 * parameters * tokens * (len(cell.fields["variants"]) + 3) * SECONDS_PER_FLOP
+
+
+def estimate(plan: Plan, facts: FactSet, todo: list[Cell]) -> str:
+    """What a dry run prints: cells by kind with an estimate, each cell's label, and what could be seen."""
+    study = plan.study
+    model = open_model(study.model, dtype=study.dtype, device="cpu").model
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    workers = workers_for(study.threads, study.device)
+    lines = [f"{study.name}: {len(plan.cells)} cells, {len(plan.cells) - len(todo)} of them cached"]
+    total = 0.0
+    for kind in KINDS:
+        seconds = sum(seconds_for(cell, parameters, facts) for cell in todo if cell.kind == kind)
+        total += seconds
+        lines.append(
+            f"  {kind:<11} {len(plan.of(kind)):>4}   about {seconds / workers:>6.0f} s left on {workers} workers"
+        )
+    lines.append(f"about {total / workers / 60:.1f} minutes in all (to a factor of three)")
+    for scope, groups in {MAIN: list(study.groups), **{name: [name] for name in study.controls}}.items():
+        people = len({fact.subject for fact in facts.select(groups, "test")})
+        smallest = smallest_detectable(people, PAIRED_DEVIATION / np.sqrt(2))
+        lines.append(
+            f"{scope}: {people} test people; a paired accuracy difference of {smallest:.3f} is found with power .8"
+        )
+    lines += ["", *(f"  {'todo' if cell in todo else 'done'}  {cell.kind:<11} {cell.label}" for cell in plan.cells)]
+    return "\n".join(lines)
