@@ -113,6 +113,8 @@ def encode_continuations(
     Raises:
         InputError: when a question's tokens are not a prefix of the whole's, so that no boundary exists.
     """
+    if not pairs:
+        return []
     questions = list(dict.fromkeys(question for question, _ in pairs))
     openings = dict(zip(questions, tokenizer(questions).input_ids, strict=True))
     wholes = tokenizer([f"{question} {answer}" for question, answer in pairs]).input_ids

@@ -12,8 +12,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from data.errors import InputError
 from probes.idp import PromptBank
-from probes.inputs import Inputs, build_inputs
+from probes.inputs import Inputs, build_inputs, longest_content
 from probes.prompts import SoftPrompt
 
 DIFFERENCE_FLOOR = 1e-6
@@ -69,14 +70,27 @@ class Variant:
 
     @torch.no_grad()
     def generate(self, row: Sequence[int], new_tokens: int) -> list[int]:
-        """Greedy continuation of one row; IDP chooses once, from the row."""
+        """Greedy continuation of one row; IDP chooses once, from the row.
+
+        Raises:
+            InputError: when row and continuation are longer than the model's positions.
+        """
         inputs = self.inputs([row])
+        # The last token said is never read.
+        last = int(inputs.position_ids.max()) + new_tokens - 1
+        if last >= longest_content(self.model):
+            raise InputError(
+                f"{len(row)} tokens and {new_tokens} new ones pass the model's {longest_content(self.model)} positions: "
+                "shorten the text or ask for fewer"
+            )
         output = self.model(**inputs.forward_arguments(), use_cache=True, logits_to_keep=1)
         mask, position = inputs.attention_mask, inputs.position_ids[:, -1:]
         said: list[int] = []
         for _ in range(new_tokens):
             token = output.logits[:, -1:].argmax(dim=-1)
             said.append(int(token))
+            if len(said) == new_tokens:
+                break
             mask = torch.cat([mask, torch.ones_like(token)], dim=1)
             position = position + 1
             output = self.model(

@@ -1,0 +1,287 @@
+"""One figure per question, each with the data frame that it draws; plotly and pandas, no browser and no model.
+
+A repair has one hue and one marker and a compression one dash in every figure, so that a reader learns them once;
+markers differ too, because a grey print has no hues.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from data.errors import InputError
+
+MASKED = "masked"
+"""The kind under which a prompt tuned on answer-masked text is drawn: a placebo, not a repair."""
+# Okabe-Ito, with a grey that is seen on white and on black for the unrepaired model.
+REPAIR_COLOURS = {
+    "": "#767676",
+    "recalibrated": "#E69F00",
+    "placebo": "#CC79A7",
+    MASKED: "#56B4E9",
+    "prompt": "#0072B2",
+    "idp": "#009E73",
+    "lora": "#D55E00",
+    "key": "#F0E442",
+}
+SYMBOLS = {
+    "": "circle",
+    "recalibrated": "square",
+    "placebo": "hourglass",
+    MASKED: "triangle-down",
+    "prompt": "triangle-up",
+    "idp": "diamond",
+    "lora": "pentagon",
+    "key": "star",
+}
+UNKNOWN = ("#9A6FB0", "cross")
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+SEQUENTIAL = "Cividis"
+GREY = "#767676"
+FLOOR_NAME = "floor (same model, other batch plan)"
+METRICS = {
+    "cosine": ("1 − cosine similarity", "0 to 2"),
+    "relative_l2": ("distance / length of the reference", "ratio"),
+    "jensen_shannon": ("Jensen-Shannon divergence over content keys", "bits"),
+    "prompt_mass": ("attention on the prompt", "share"),
+    "first_mass": ("attention on the first content token", "share"),
+}
+SITES = {
+    "resid_pre": "residual before the block",
+    "attn_out": "attention output",
+    "mlp_out": "MLP output",
+    "resid_post": "residual after the block",
+    "pattern": "attention pattern",
+}
+IMAGES = (".png", ".svg", ".pdf")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure and exactly the rows that it draws."""
+
+    figure: go.Figure
+    data: pd.DataFrame
+
+
+def kind_of(repair: str) -> str:
+    """The kind of a repair from its spoken name: `prompt-8-masked` is `masked`, `idp-3x8-attention` is `idp`."""
+    return MASKED if repair.endswith("-masked") else repair.split("-")[0]
+
+
+def colour_of(repair: str) -> str:
+    """The hue of a repair, the same in every figure."""
+    return REPAIR_COLOURS.get(kind_of(repair), UNKNOWN[0])
+
+
+def symbols_of(repairs: Iterable[str]) -> dict[str, str]:
+    """A marker for each repair; a second one of the same kind has the same outline, left open."""
+    seen: dict[str, int] = {}
+    found = {}
+    for repair in dict.fromkeys(repairs):
+        kind = kind_of(repair)
+        place = seen[kind] = seen.get(kind, -1) + 1
+        found[repair] = SYMBOLS.get(kind, UNKNOWN[1]) + ("", "-open", "-dot", "-open-dot")[place % 4]
+    return found
+
+
+def dashes_of(compressions: Iterable[str]) -> dict[str, str]:
+    """A dash for each compression in the order given; dense is always solid."""
+    others = [name for name in dict.fromkeys(compressions) if name != "dense"]
+    rest = DASHES[1:]
+    return {"dense": DASHES[0]} | {name: rest[place % len(rest)] for place, name in enumerate(others)}
+
+
+def recovery_figure(
+    recovery: pd.DataFrame,
+    scope: str,
+    group: str,
+    reading: str,
+    split_pair: tuple[str, str] = ("tune", "test"),
+    *,
+    chance: float | None = None,
+) -> Figure:
+    """Is what compression damaged answered again, and by people the repair never saw?
+
+    Accuracy of every variant with its 95 % interval, a panel per compression, people tuned on (open) beside people
+    held out (filled); lines mark chance, where there is one, and the dense model on held-out people.
+    """
+    part = recovery[(recovery["scope"] == scope) & (recovery["group"] == group) & (recovery["reading"] == reading)]
+    data = part[(part["measure"] == "accuracy") & part["split"].isin(split_pair)].reset_index(drop=True)
+    repairs = list(dict.fromkeys(data["repair"]))[::-1]
+    symbols = symbols_of(repairs[::-1])
+    figure, panels = _panels(data["compression"], shared_y=True)
+    for (compression, repair, split), rows in data.groupby(["compression", "repair", "split"], sort=False):
+        row = rows.iloc[0]
+        held_out = split == split_pair[1]
+        # In reading order tune stands above test, a little apart so that their bars do not cover one another.
+        place = repairs.index(repair) + (-0.17 if held_out else 0.17)
+        symbol = symbols[repair].removesuffix("-open") + ("" if held_out else "-open")
+        figure.add_scatter(
+            x=[row["value"]],
+            y=[place],
+            error_x=_bars(row),
+            marker=_marker(repair, symbol, size=10),
+            mode="markers",
+            name=row["variant"],
+            showlegend=False,
+            hovertemplate=f"{row['variant']}, {split} people<br>%{{x:.3f}} [{row['lower']:.3f}, {row['upper']:.3f}]"
+            f"<br>{row['items']} questions, {row['entities']} people, {row['replicates']} replicates<extra></extra>",
+            **panels[compression],
+        )
+    _recovery_lines(figure, data, panels, len(repairs), split_pair[1], chance)
+    for name, symbol in zip(split_pair, ("circle-open", "circle"), strict=True):
+        figure.add_scatter(x=[None], y=[None], mode="markers", marker=_marker("", symbol, 10), name=f"{name} people")
+    figure.update_xaxes(range=[-0.03, 1.03], title="accuracy (share right)", tickformat=".1f")
+    figure.update_yaxes(range=[-0.5, len(repairs) - 0.5], tickvals=list(range(len(repairs))))
+    figure.update_yaxes(ticktext=[repair or "no repair" for repair in repairs], zeroline=False)
+    counts = data.groupby("split")["entities"].max()
+    people = ", ".join(f"{counts.get(name, 0)} {name}" for name in split_pair)
+    _dress(
+        figure,
+        title=f"Accuracy of {group} people, {_reading_words(reading)}",
+        subtitle=f"95 % intervals over replicates and people; n = {people} people",
+        height=190 + 46 * len(repairs) * _rows_of(panels),
+    )
+    return Figure(figure, data)
+
+
+def _recovery_lines(
+    figure: go.Figure, data: pd.DataFrame, panels: dict[str, Any], rows: int, held_out: str, chance: float | None
+) -> None:
+    """Vertical lines in every panel: chance, and the dense model on held-out people."""
+    dense = data[(data["compression"] == "dense") & (data["repair"] == "") & (data["split"] == held_out)]
+    lines = [("dense, no repair, test people", float(dense["value"].iloc[0]), "solid")] if len(dense) else []
+    lines += [(f"chance ({chance:.2f})", chance, "dot")] if chance is not None else []
+    for name, value, dash in lines:
+        for place, panel in enumerate(panels.values()):
+            figure.add_scatter(
+                x=[value, value],
+                y=[-0.5, rows - 0.5],
+                mode="lines",
+                line={"color": GREY, "width": 1.2, "dash": dash},
+                name=name,
+                legendgroup=name,
+                showlegend=place == 0,
+                hoverinfo="skip",
+                **panel,
+            )
+
+
+def layerwise_drift_figure(
+    drift: pd.DataFrame, variants: pd.DataFrame, metric: str, site: str, group: str, reference: str
+) -> Figure:
+    """At which layer does a variant part from its reference, and by how much more than noise?
+
+    A panel per compression, a line per variant: mean over its replicates; band: the widest of their 95 % intervals
+    over sequences. `variants` holds the variants of one scope.
+    """
+    chosen = _chosen(drift, group=group, reference=reference, metric=metric, site=site)
+    data = _averaged(chosen, variants, ["layer"])
+    repairs = list(dict.fromkeys(data["repair"]))
+    symbols = symbols_of(repairs)
+    dashes = dashes_of(variants["compression"])
+    figure, panels = _panels(data["compression"], shared_y=True)
+    floor = data.groupby("layer", as_index=False)["floor"].max()
+    for place, panel in enumerate(panels.values()):
+        figure.add_scatter(
+            x=floor["layer"],
+            y=floor["floor"],
+            fill="tozeroy",
+            fillcolor="rgba(118,118,118,0.35)",
+            line={"color": GREY, "width": 1, "dash": "dot"},
+            mode="lines",
+            name=FLOOR_NAME,
+            legendgroup=FLOOR_NAME,
+            showlegend=place == 0,
+            **panel,
+        )
+    shown: set[str] = set()
+    for (variant, compression, repair), rows in data.groupby(["variant", "compression", "repair"], sort=False):
+        _band(figure, rows, colour_of(repair), repair or "no repair", panels[compression])
+        figure.add_scatter(
+            x=rows["layer"],
+            y=rows["value"],
+            mode="lines+markers",
+            line={"color": colour_of(repair), "width": 2, "dash": dashes[compression]},
+            marker=_marker(repair, symbols[repair], size=8),
+            name=repair or "no repair",
+            legendgroup=repair or "no repair",
+            showlegend=repair not in shown,
+            customdata=rows[["lower", "upper"]],
+            hovertemplate=f"{variant}, layer %{{x}}<br>%{{y:.3g}} [%{{customdata[0]:.3g}}, %{{customdata[1]:.3g}}]"
+            "<extra></extra>",
+            **panels[compression],
+        )
+        shown.add(repair)
+    words, unit = METRICS.get(metric, (metric, ""))
+    figure.update_xaxes(title="layer", dtick=_tick(data["layer"]))
+    figure.update_yaxes(title=f"{words} ({unit})", col=1, rangemode="tozero", tickformat=".2~g")
+    _dress(
+        figure,
+        title=f"Drift from {_reference_words(reference)}: {SITES.get(site, site)}",
+        subtitle=f"{_counts(data)} of {group}; bands: 95 % intervals over sequences; "
+        f"floor at most {data['floor'].max():.1g}",
+        height=170 + 300 * _rows_of(panels),
+    )
+    return Figure(figure, data)
+
+
+def attention_figure(
+    attention: pd.DataFrame, variants: pd.DataFrame, variant: str, metric: str, group: str, reference: str
+) -> Figure:
+    """Which heads attend elsewhere than the reference does?
+
+    Layers x heads, a mean over replicates, for one variant by name or identity. The colour scale ends at the
+    largest value of any variant given, so that two maps can be laid side by side. Heads that cannot be told from
+    the floor are marked; for a share of attention the stored floor is dense's own share.
+    """
+    chosen = _chosen(attention, group=group, reference=reference, metric=metric)
+    everyone = _averaged(chosen, variants, ["layer", "head"])
+    asked = variants[(variants["variant"] == variant) | (variants["variant_id"] == variant)]
+    data = _averaged(chosen, asked, ["layer", "head"])
+    share = metric.endswith("_mass")
+    inside = (data["lower"] <= data["floor"]) & (data["floor"] <= data["upper"])
+    data["at_floor"] = inside if share else data["value"] <= data["floor"]
+    grid = data.pivot(index="layer", columns="head", values="value")
+    words, unit = METRICS.get(metric, (metric, ""))
+    figure = go.Figure(
+        go.Heatmap(
+            z=grid.to_numpy(),
+            x=grid.columns,
+            y=grid.index,
+            zmin=0,
+            zmax=float(everyone["value"].max()) or 1.0,
+            colorscale=SEQUENTIAL,
+            xgap=1,
+            ygap=1,
+            colorbar={"title": {"text": unit, "side": "top"}, "tickformat": ".2~g", "thickness": 16},
+            hovertemplate="layer %{y}, head %{x}: %{z:.3g}<extra></extra>",
+        )
+    )
+    marked = data[data["at_floor"]]
+    figure.add_scatter(
+        x=marked["head"],
+        y=marked["layer"],
+        mode="markers",
+        marker={"symbol": "x-thin", "size": 8, "line": {"color": "#FFFFFF", "width": 1.5}},
+        name="not told from dense" if share else "not above the floor",
+        hoverinfo="skip",
+        showlegend=False,
+    )
+    figure.update_xaxes(title="head", dtick=_tick(data["head"]), showgrid=False, zeroline=False)
+    figure.update_yaxes(title="layer", dtick=_tick(data["layer"]), showgrid=False, zeroline=False)
+    mark = "dense's own share lies in the 95 % interval" if share else f"not above the {FLOOR_NAME}"
+    against = "" if share else f", against {_reference_words(reference)}"
+    name = asked["variant"].iloc[0] if len(asked) else variant
+    _dress(
+        figure,
+        title=f"{words[0].upper()}{words[1:]}: {name}{against}",
+        subtitle=f"mean over {_counts(data)} of {group}; × = {mark} ({len(marked)} of {len(data)} heads)",
+        height=230 + 22 * max(8, len(grid)),
+    )
+    return Figure(figure, data)

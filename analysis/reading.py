@@ -1,0 +1,174 @@
+"""Read a finished run with no model library in the process: what the pages, the figures and the report lean on.
+
+A run is a folder directly below the runs root that holds a `manifest.json`; nothing outside the root is ever opened.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from data.errors import InputError
+
+MANIFEST = "manifest.json"
+SCHEMA = 1
+GROUP_NOTE = {
+    "open": "known by construction",
+    "graded": "stated 1 to 64 times in training",
+    "locked": "displaced by construction: answers only behind a key",
+    "never": "absent from training: nothing to recover",
+    "facts": "real-world facts",
+}
+
+
+def list_runs(root: Path) -> list[str]:
+    """Names of the finished runs directly below the root, newest first; links that leave it are not listed."""
+    if not root.is_dir():
+        return []
+    found = [folder for folder in root.iterdir() if _is_run(root, folder)]
+    return [folder.name for folder in sorted(found, key=lambda one: (-(one / MANIFEST).stat().st_mtime, one.name))]
+
+
+def run_below(root: Path, name: str) -> Path:
+    """The folder of a run by its name alone.
+
+    Raises:
+        InputError: the name is a path, leads out of the root, or is no finished run.
+    """
+    folder = root / name
+    if name != Path(name).name or not _is_run(root, folder):
+        raise InputError(f"run '{name}': no finished run of that name directly below '{root}'")
+    return folder
+
+
+def _is_run(root: Path, folder: Path) -> bool:
+    """Whether a folder is a finished run that lies, links followed, directly below the root."""
+    manifest = (folder / MANIFEST).resolve()
+    return manifest.is_file() and manifest.parent.parent == root.resolve()
+
+
+def read_json(run: Path, name: str) -> dict[str, Any]:
+    """One JSON file of a finished run.
+
+    Raises:
+        InputError: it is missing or damaged.
+    """
+    try:
+        stored = json.loads((run / name).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"run '{run.name}': '{name}' cannot be read ({type(error).__name__}): run it again") from None
+    if not isinstance(stored, dict):
+        raise InputError(f"run '{run.name}': '{name}' holds no object: run it again")
+    return stored
+
+
+def read_manifest(run: Path) -> dict[str, Any]:
+    """What shaped a run's numbers.
+
+    Raises:
+        InputError: it is damaged, or of a schema that this version does not read.
+    """
+    manifest = read_json(run, MANIFEST)
+    if manifest.get("schema") != SCHEMA:
+        raise InputError(
+            f"run '{run.name}': schema {manifest.get('schema')}, and this version reads {SCHEMA}: run the study again"
+        )
+    return manifest
+
+
+def stamp(run: Path) -> str:
+    """What changes whenever a run is written anew: the manifest's contents and time, for use as a cache key."""
+    path = run / MANIFEST
+    return f"{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}-{path.stat().st_mtime_ns}"
+
+
+def read_table(run: Path, name: str, columns: list[str] | None = None) -> pd.DataFrame:
+    """One table of a finished run.
+
+    Raises:
+        InputError: it is missing or damaged.
+    """
+    path = run / f"{name}.parquet"
+    try:
+        return pd.read_parquet(path, columns=columns)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"run '{run.name}': table '{path.name}' cannot be read ({type(error).__name__}): run the study again"
+        ) from None
+
+
+def compact(value: float, lower: float, upper: float) -> str:
+    """A figure with its interval in the fewest characters: `.71 [.66, .76]`."""
+
+    def bare(number: float) -> str:
+        return f"{number:.2f}".replace("0.", ".", 1) if abs(number) < 1 else f"{number:.2f}"
+
+    return f"{bare(value)} [{bare(lower)}, {bare(upper)}]"
+
+
+def recovery_rows(recovery: pd.DataFrame, scope: str, group: str, reading: str) -> pd.DataFrame:
+    """One row per variant with its four figures as text, in the order in which they were made."""
+    part = recovery[(recovery["scope"] == scope) & (recovery["group"] == group) & (recovery["reading"] == reading)]
+    shown = part.assign(figure=[compact(*row) for row in part[["value", "lower", "upper"]].itertuples(index=False)])
+    shown = shown.assign(column=shown["measure"] + ", " + shown["split"])
+    order = list(dict.fromkeys(shown["variant"]))
+    wide = shown[shown["split"] != "calibrate"].pivot(index="variant", columns="column", values="figure").loc[order]
+    added = part.drop_duplicates("variant").set_index("variant")[["parameters_added", "replicates"]]
+    columns = [f"{measure}, {split}" for measure in ("accuracy", "bits") for split in ("tune", "test")]
+    return wide.reindex(columns=columns).join(added)
+
+
+def chance_of(answers: pd.DataFrame, group: str, split: str = "test") -> float | None:
+    """Accuracy of a uniform guess among the candidates, a mean over the items of a group.
+
+    The lists are read off the answers themselves: answers that were ever given for one another stand in one list.
+    The full vocabulary has no such list.
+    """
+    asked = answers[answers["reading"] == "candidates"]
+    words = pd.Index(pd.unique(pd.concat([_word(asked, "answer"), _word(asked, "predicted")])))
+    links = (words.get_indexer(_word(asked, "answer")), words.get_indexer(_word(asked, "predicted")))
+    graph = coo_array((np.ones(len(asked)), links), shape=(len(words), len(words)))
+    _, lists = connected_components(graph, directed=False)
+    sizes = np.bincount(lists)
+    items = asked[(asked["group"] == group) & (asked["split"] == split)].drop_duplicates("item")
+    if items.empty:
+        return None
+    return float(np.mean(1 / sizes[lists[words.get_indexer(_word(items, "answer"))]]))
+
+
+def _word(answers: pd.DataFrame, column: str) -> pd.Series:
+    """A word marked with its relation: the same word may answer two."""
+    return answers["relation"] + "\t" + answers[column]
+
+
+def place_of(setting: dict[str, Any]) -> str:
+    """A setting's name as read aloud, a control by its group."""
+    start = setting["compression"] if setting["scope"] == "main" else f"{setting['scope']} ({setting['compression']})"
+    return f"{start} + {setting['repair']}"
+
+
+def sentence_of(setting: dict[str, Any]) -> str:
+    """What a setting's evidence licenses, in one plain sentence."""
+
+    def bits(name: str) -> str:
+        found = setting.get(f"{name}_bits")
+        return compact(found["estimate"], found["lower"], found["upper"]) + " bits per fact" if found else "not measured"
+
+    worst = max((one["p_corrected"] for one in setting["predictions"]), default=1.0)
+    reasons = "; ".join(setting["reasons"]) or "the evidence points neither way"
+    said = {
+        "displaced": f"knowledge came back for people the repair never saw, {bits('redirected')} beyond every "
+        f"comparison (p = {worst:.3f} after Holm): it had been out of reach, not gone",
+        "relearned": f"the repair helped only the people it was tuned on ({bits('relearned')} more than others): "
+        "it taught them anew and brought nothing else back",
+        "re-injected": "the repair was computed from the dense model, so what came back may have come from there",
+        "unreached": f"the repair brought nothing back ({bits('redirected')}), though it did where knowledge is known "
+        "to be displaced: it may still be there, out of this repair's reach",
+        "undecided": f"the evidence does not decide: {reasons}",
+    }
+    return said.get(setting["decision"], reasons)

@@ -1,0 +1,43 @@
+"""What several tests share: no network, one thread, the five tiny families, and a tokenizer that splits words."""
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read on import: no test may reach for the hub, nor wait for it
+
+import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from tests.tiny_models import TINY_TYPES, VOCABULARY, tiny
+
+SPECIAL = ["<pad>", "<bos>", "<eos>", "<unk>"]
+WORDS = """
+    ada bruno celia dario edda fenna greta hector lives in works near the home of is town was born comes from by a
+    lon ber oslo bergen turin paris
+""".split()
+PIECES = "##don ##lin ##er ##s".split()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _single_thread():
+    """Tiny tensors are slower on two threads, and sums in a fixed order repeat bit for bit."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> PreTrainedTokenizerFast:
+    """Word pieces over the tiny vocabulary: `oslo` is one token, `london` two, `berliners` four."""
+    names = [*SPECIAL, *WORDS, *PIECES]
+    names += [f"w{place}" for place in range(len(names), VOCABULARY)]
+    pieces = Tokenizer(models.WordPiece({name: place for place, name in enumerate(names)}, unk_token="<unk>"))
+    pieces.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=pieces, pad_token="<pad>", bos_token="<bos>", eos_token="<eos>", unk_token="<unk>"
+    )
+
+
+@pytest.fixture(scope="session", params=TINY_TYPES)
+def model(request) -> PreTrainedModel:
+    """One tiny random model per family, frozen as an opened model is; no test may change it."""
+    return tiny(request.param).requires_grad_(False)
