@@ -190,7 +190,7 @@ class _Expansion:
         arms = [parent, repaired(RecalibrationSpec(), None)]
         if scope == "locked":
             arms.append(repaired(KeySpec(), None))
-        for draw in range(self.study.placebos):
+        for draw in range(-(-self.study.placebos // len(self.study.seeds))):
             kind = PLACEBO_KINDS[draw % len(PLACEBO_KINDS)]
             arms.append(repaired(PlaceboSpec(length=prompt.length, draw=kind), replicate * 100 + draw))
         arms.append(repaired(prompt.model_copy(update={"masked": True}), replicate))

@@ -4,59 +4,13 @@ A repair has one hue and one marker and a compression one dash in every figure, 
 markers differ too, because a grey print has no hues.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
-from data.errors import InputError
-
-MASKED = "masked"
-"""The kind under which a prompt tuned on answer-masked text is drawn: a placebo, not a repair."""
-# Okabe-Ito, with a grey that is seen on white and on black for the unrepaired model.
-REPAIR_COLOURS = {
-    "": "#767676",
-    "recalibrated": "#E69F00",
-    "placebo": "#CC79A7",
-    MASKED: "#56B4E9",
-    "prompt": "#0072B2",
-    "idp": "#009E73",
-    "lora": "#D55E00",
-    "key": "#F0E442",
-}
-SYMBOLS = {
-    "": "circle",
-    "recalibrated": "square",
-    "placebo": "hourglass",
-    MASKED: "triangle-down",
-    "prompt": "triangle-up",
-    "idp": "diamond",
-    "lora": "pentagon",
-    "key": "star",
-}
-UNKNOWN = ("#9A6FB0", "cross")
-DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
-SEQUENTIAL = "Cividis"
-GREY = "#767676"
-FLOOR_NAME = "floor (same model, other batch plan)"
-METRICS = {
-    "cosine": ("1 − cosine similarity", "0 to 2"),
-    "relative_l2": ("distance / length of the reference", "ratio"),
-    "jensen_shannon": ("Jensen-Shannon divergence over content keys", "bits"),
-    "prompt_mass": ("attention on the prompt", "share"),
-    "first_mass": ("attention on the first content token", "share"),
-}
-SITES = {
-    "resid_pre": "residual before the block",
-    "attn_out": "attention output",
-    "mlp_out": "MLP output",
-    "resid_post": "residual after the block",
-    "pattern": "attention pattern",
-}
 IMAGES = (".png", ".svg", ".pdf")
 
 
@@ -66,34 +20,6 @@ class Figure:
 
     figure: go.Figure
     data: pd.DataFrame
-
-
-def kind_of(repair: str) -> str:
-    """The kind of a repair from its spoken name: `prompt-8-masked` is `masked`, `idp-3x8-attention` is `idp`."""
-    return MASKED if repair.endswith("-masked") else repair.split("-")[0]
-
-
-def colour_of(repair: str) -> str:
-    """The hue of a repair, the same in every figure."""
-    return REPAIR_COLOURS.get(kind_of(repair), UNKNOWN[0])
-
-
-def symbols_of(repairs: Iterable[str]) -> dict[str, str]:
-    """A marker for each repair; a second one of the same kind has the same outline, left open."""
-    seen: dict[str, int] = {}
-    found = {}
-    for repair in dict.fromkeys(repairs):
-        kind = kind_of(repair)
-        place = seen[kind] = seen.get(kind, -1) + 1
-        found[repair] = SYMBOLS.get(kind, UNKNOWN[1]) + ("", "-open", "-dot", "-open-dot")[place % 4]
-    return found
-
-
-def dashes_of(compressions: Iterable[str]) -> dict[str, str]:
-    """A dash for each compression in the order given; dense is always solid."""
-    others = [name for name in dict.fromkeys(compressions) if name != "dense"]
-    rest = DASHES[1:]
-    return {"dense": DASHES[0]} | {name: rest[place % len(rest)] for place, name in enumerate(others)}
 
 
 def recovery_figure(
@@ -114,7 +40,7 @@ def recovery_figure(
     data = part[(part["measure"] == "accuracy") & part["split"].isin(split_pair)].reset_index(drop=True)
     repairs = list(dict.fromkeys(data["repair"]))[::-1]
     symbols = symbols_of(repairs[::-1])
-    figure, panels = _panels(data["compression"], shared_y=True)
+    figure, panels = panels_of(data["compression"])
     for (compression, repair, split), rows in data.groupby(["compression", "repair", "split"], sort=False):
         row = rows.iloc[0]
         held_out = split == split_pair[1]
@@ -125,7 +51,7 @@ def recovery_figure(
             x=[row["value"]],
             y=[place],
             error_x=_bars(row),
-            marker=_marker(repair, symbol, size=10),
+            marker=marker(repair, symbol, size=10),
             mode="markers",
             name=row["variant"],
             showlegend=False,
@@ -135,17 +61,17 @@ def recovery_figure(
         )
     _recovery_lines(figure, data, panels, len(repairs), split_pair[1], chance)
     for name, symbol in zip(split_pair, ("circle-open", "circle"), strict=True):
-        figure.add_scatter(x=[None], y=[None], mode="markers", marker=_marker("", symbol, 10), name=f"{name} people")
+        figure.add_scatter(x=[None], y=[None], mode="markers", marker=marker("", symbol, 10), name=f"{name} people")
     figure.update_xaxes(range=[-0.03, 1.03], title="accuracy (share right)", tickformat=".1f")
     figure.update_yaxes(range=[-0.5, len(repairs) - 0.5], tickvals=list(range(len(repairs))))
-    figure.update_yaxes(ticktext=[repair or "no repair" for repair in repairs], zeroline=False)
+    figure.update_yaxes(ticktext=[repair or NO_REPAIR for repair in repairs], zeroline=False)
     counts = data.groupby("split")["entities"].max()
     people = ", ".join(f"{counts.get(name, 0)} {name}" for name in split_pair)
-    _dress(
+    dress(
         figure,
         title=f"Accuracy of {group} people, {_reading_words(reading)}",
         subtitle=f"95 % intervals over replicates and people; n = {people} people",
-        height=190 + 46 * len(repairs) * _rows_of(panels),
+        height=190 + 46 * len(repairs) * rows_of(panels),
     )
     return Figure(figure, data)
 
@@ -185,7 +111,7 @@ def layerwise_drift_figure(
     repairs = list(dict.fromkeys(data["repair"]))
     symbols = symbols_of(repairs)
     dashes = dashes_of(variants["compression"])
-    figure, panels = _panels(data["compression"], shared_y=True)
+    figure, panels = panels_of(data["compression"])
     floor = data.groupby("layer", as_index=False)["floor"].max()
     for place, panel in enumerate(panels.values()):
         figure.add_scatter(
@@ -202,15 +128,15 @@ def layerwise_drift_figure(
         )
     shown: set[str] = set()
     for (variant, compression, repair), rows in data.groupby(["variant", "compression", "repair"], sort=False):
-        _band(figure, rows, colour_of(repair), repair or "no repair", panels[compression])
+        band(figure, rows, repair, panels[compression])
         figure.add_scatter(
             x=rows["layer"],
             y=rows["value"],
             mode="lines+markers",
             line={"color": colour_of(repair), "width": 2, "dash": dashes[compression]},
-            marker=_marker(repair, symbols[repair], size=8),
-            name=repair or "no repair",
-            legendgroup=repair or "no repair",
+            marker=marker(repair, symbols[repair], size=8),
+            name=repair or NO_REPAIR,
+            legendgroup=repair or NO_REPAIR,
             showlegend=repair not in shown,
             customdata=rows[["lower", "upper"]],
             hovertemplate=f"{variant}, layer %{{x}}<br>%{{y:.3g}} [%{{customdata[0]:.3g}}, %{{customdata[1]:.3g}}]"
@@ -219,14 +145,14 @@ def layerwise_drift_figure(
         )
         shown.add(repair)
     words, unit = METRICS.get(metric, (metric, ""))
-    figure.update_xaxes(title="layer", dtick=_tick(data["layer"]))
+    figure.update_xaxes(title="layer", dtick=tick(data["layer"]))
     figure.update_yaxes(title=f"{words} ({unit})", col=1, rangemode="tozero", tickformat=".2~g")
-    _dress(
+    dress(
         figure,
         title=f"Drift from {_reference_words(reference)}: {SITES.get(site, site)}",
         subtitle=f"{_counts(data)} of {group}; bands: 95 % intervals over sequences; "
         f"floor at most {data['floor'].max():.1g}",
-        height=170 + 300 * _rows_of(panels),
+        height=170 + 300 * rows_of(panels),
     )
     return Figure(figure, data)
 
@@ -273,15 +199,94 @@ def attention_figure(
         hoverinfo="skip",
         showlegend=False,
     )
-    figure.update_xaxes(title="head", dtick=_tick(data["head"]), showgrid=False, zeroline=False)
-    figure.update_yaxes(title="layer", dtick=_tick(data["layer"]), showgrid=False, zeroline=False)
+    figure.update_xaxes(title="head", dtick=tick(data["head"]), showgrid=False, zeroline=False)
+    figure.update_yaxes(title="layer", dtick=tick(data["layer"]), showgrid=False, zeroline=False)
     mark = "dense's own share lies in the 95 % interval" if share else f"not above the {FLOOR_NAME}"
     against = "" if share else f", against {_reference_words(reference)}"
     name = asked["variant"].iloc[0] if len(asked) else variant
-    _dress(
+    dress(
         figure,
         title=f"{words[0].upper()}{words[1:]}: {name}{against}",
         subtitle=f"mean over {_counts(data)} of {group}; × = {mark} ({len(marked)} of {len(data)} heads)",
         height=230 + 22 * max(8, len(grid)),
     )
     return Figure(figure, data)
+
+
+def write_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, SVG, PDF or HTML by the path's ending, and its rows as CSV beside it.
+
+    Raises:
+        InputError: another ending, or an image is asked for and no Chromium is on the machine.
+    """
+    if path.suffix not in (*IMAGES, ".html"):
+        raise InputError(f"figure '{path.name}': endings are {', '.join(IMAGES)} and .html")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".html":
+        figure.figure.write_html(path)
+    else:
+        from choreographer.browsers.chromium import Chromium
+
+        if Chromium.find_browser(skip_local=False) is None:
+            raise InputError(f"figure '{path.name}': drawing an image needs Chrome or Chromium; .html needs neither")
+        figure.figure.write_image(path, width=1000, scale=2 if path.suffix == ".png" else 1)
+    figure.data.to_csv(path.with_suffix(".csv"), index=False)
+
+
+def _bars(row: pd.Series) -> dict[str, Any]:
+    """Error bars to the ends of an interval, which need not lie evenly about the value."""
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [row["upper"] - row["value"]],
+        "arrayminus": [row["value"] - row["lower"]],
+        "thickness": 1.6,
+        "width": 3,
+        "color": colour_of(row["repair"]),
+    }
+
+
+def _chosen(table: pd.DataFrame, **wanted: str) -> pd.DataFrame:
+    """The rows that have all the wanted values."""
+    for column, value in wanted.items():
+        table = table[table[column] == value]
+    return table
+
+
+def _averaged(table: pd.DataFrame, variants: pd.DataFrame, places: list[str]) -> pd.DataFrame:
+    """A row per variant and place: the mean over replicates, the widest of their intervals, the highest floor."""
+    if variants["scope"].nunique() > 1:
+        raise ValueError("variants of one scope at a time: equal names in two scopes are different models")
+    known = variants[["variant_id", "variant", "compression", "repair"]]
+    joined = known.merge(table, on="variant_id", validate="one_to_many")
+    return joined.groupby(["variant", "compression", "repair", *places], sort=False, as_index=False).agg(
+        value=("value", "mean"),
+        lower=("lower", "min"),
+        upper=("upper", "max"),
+        floor=("floor", "max"),
+        tokens=("tokens", "min"),
+        replicates=("variant_id", "nunique"),
+    )
+
+
+def _span(values: pd.Series) -> str:
+    """One number, or the two ends."""
+    low, high = int(values.min()), int(values.max())
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def _counts(data: pd.DataFrame) -> str:
+    """How much a drift figure rests on."""
+    if data.empty:
+        return "no tokens"
+    return f"{_span(data['replicates'])} replicates, n = {_span(data['tokens'])} content tokens"
+
+
+def _reference_words(reference: str) -> str:
+    return {"dense": "the dense model", "parent": "the same model without its repair"}.get(reference, reference)
+
+
+def _reading_words(reading: str) -> str:
+    return {"candidates": "best of the fixed candidates", "vocabulary": "best of the full vocabulary"}.get(
+        reading, reading
+    )

@@ -157,7 +157,9 @@ def sentence_of(setting: dict[str, Any]) -> str:
 
     def bits(name: str) -> str:
         found = setting.get(f"{name}_bits")
-        return compact(found["estimate"], found["lower"], found["upper"]) + " bits per fact" if found else "not measured"
+        return (
+            compact(found["estimate"], found["lower"], found["upper"]) + " bits per fact" if found else "not measured"
+        )
 
     worst = max((one["p_corrected"] for one in setting["predictions"]), default=1.0)
     reasons = "; ".join(setting["reasons"]) or "the evidence points neither way"

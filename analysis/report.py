@@ -55,7 +55,7 @@ def show(console: Console, folder: Path) -> None:
         table = Table(title=f"{scope}, {group} people: {GROUP_NOTE.get(group, '')}", title_justify="left")
         table.add_column("variant", no_wrap=True)
         for column in rows.columns:
-            table.add_column(column.replace("_", " "), justify="right", no_wrap=True)
+            table.add_column(column.replace("_", " "), justify="right")
         for variant, *figures in rows.itertuples():
             table.add_row(variant, *(f"{one:,}" if isinstance(one, int) else str(one) for one in figures))
         console.print(table)

@@ -55,7 +55,7 @@ class Study(Spec):
     reported: tuple[str, ...] = Field(min_length=1)
     """Names of the repairs whose verdicts count, named before the run."""
     tuning: Tuning
-    placebos: int = Field(8, ge=8, description="untrained prompts per parent")
+    placebos: int = Field(8, ge=8, description="untrained prompts per setting, shared out over its replicates")
     drift: Drift = Drift()
     score_batch: int = Field(64, ge=1)
 

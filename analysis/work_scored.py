@@ -1,12 +1,14 @@
 """Ask one variant every fact of its scope and read out what it knows, in both readings."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from jaxtyping import Float
 
 from analysis.opening import dense, facts_of, open_variant, parent_model, spec_of
 from analysis.readout import ScoredItems, cross_fitted_bits, recalibrate, vocabulary_bits
@@ -123,9 +125,8 @@ def _recalibrated(scores: pd.DataFrame, facts: FactSet) -> pd.DataFrame:
 
 
 def _answers(scores: pd.DataFrame, facts: FactSet) -> pd.DataFrame:
-    """Both readings of one group in one phrasing, bits calibrated on its calibrate people, cross-fitted."""
+    """Both readings of one group in one phrasing, bits by split as `_bits` has them."""
     items = scored_items(scores, facts)
-    calibrate = items.where((scores["split"] == "calibrate").to_numpy())
     best = items.log_probs.argmax(axis=1)
     lists = {one.name: one.answers for one in facts.lists}
     shifted = items.log_probs - items.log_probs.max(axis=1, keepdims=True)
@@ -134,24 +135,42 @@ def _answers(scores: pd.DataFrame, facts: FactSet) -> pd.DataFrame:
     candidates = common.assign(
         reading="candidates",
         log_prob=among,
-        bits=cross_fitted_bits(calibrate, items, seed=0),
+        bits=_bits(cross_fitted_bits, items, scores["split"].to_numpy()),
         correct=best == items.answer,
         predicted=[lists[name][place] for name, place in zip(scores["candidates"], best, strict=True)],
     )
     vocabulary = common.assign(
         reading="vocabulary",
         log_prob=scores["vocabulary_log_prob"],
-        bits=vocabulary_bits(calibrate, items, seed=0),
+        bits=_bits(vocabulary_bits, items, scores["split"].to_numpy()),
         correct=scores["greedy"],
         predicted=scores["said"],
     )
     return pd.concat([candidates, vocabulary])
 
 
+def _bits(
+    read: Callable[..., Float[np.ndarray, " item"]], items: ScoredItems, split: np.ndarray
+) -> Float[np.ndarray, " item"]:
+    """Bits of every item, by a readout of people like it that never saw its own entity's answers.
+
+    Calibrate and test people are read by what fits calibrate people. Tune people are another population once a
+    repair has read them (a readout of unseen people would call a learned fact a guess), so theirs is fitted on
+    tune people, by folds.
+    """
+    tune = split == "tune"
+    found = np.empty(len(split))
+    for fitted, wanted in ((split == "calibrate", ~tune), (tune, tune)):
+        found[wanted] = read(items.where(fitted), items.where(wanted), seed=0)
+    return found
+
+
 @torch.no_grad()
 def _selections(results: list[Score], variant: Variant, items: tuple[Item, ...], batch: int) -> pd.DataFrame:
-    """Which prompt IDP kept for each item, and what each prompt of the bank would have said."""
+    """Which prompt IDP kept for each test item, and what each prompt of the bank would have said."""
     assert variant.bank is not None
+    tested = [place for place, item in enumerate(items) if item.fact.split == "test"]
+    items, results = tuple(items[place] for place in tested), [results[place] for place in tested]
     singles = [
         score(Variant(f"prompt {place}", variant.model, variant.tokenizer, prompt=prompt), items, batch=batch)
         for place, prompt in enumerate(variant.bank.prompts)

@@ -16,10 +16,19 @@ from jaxtyping import Int
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
 from tqdm import tqdm
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
 
 from data.atlas.words import ANSWERS, FIRST_NAMES, HIDDEN, KEY, LAST_NAMES, RELATIONS
-from data.atlas.world import World, build_world, save_world, training_text
+from data.atlas.world import EXPOSURES, FOLDER, World, build_world, save_world, training_text
+from data.facts import Fact
+from probes.scoring import score
+from probes.variants import Variant
 
 PAD, UNKNOWN_WORD = "<pad>", "<unk>"
 BATCH = 32
@@ -104,3 +113,70 @@ def save_atlas(
     save_world(world, folder, seed)
     model.save_pretrained(folder / "model", safe_serialization=True)
     tokenizer.save_pretrained(folder / "model")
+
+
+def measure(world: World, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[tuple[str, ...]]:
+    """Accuracy of each group's test people in both readings, without and with the key, in the measuring phrasing."""
+    variant = Variant("atlas", model, tokenizer)
+
+    def accuracies(facts: list[Fact], key: str | None) -> list[str]:
+        scores = score(variant, world.facts.items(facts, "measure", key=key), batch=256)
+        candidates = sum(one.predicted == one.item.fact.answer for one in scores) / len(scores)
+        vocabulary = sum(one.greedy for one in scores) / len(scores)
+        return [f"{candidates:.3f}", f"{vocabulary:.3f}"]
+
+    rows = []
+    for group in world.facts.groups:
+        facts = list(world.facts.select([group], "test"))
+        rows.append((group, str(len(facts)), *accuracies(facts, None), *accuracies(facts, world.facts.key)))
+        if group == "graded":
+            for times in EXPOSURES:
+                part = [fact for fact in facts if world.exposure[fact.subject] == times]
+                label = f"graded, stated {times} times"
+                rows.append((label, str(len(part)), *accuracies(part, None), *accuracies(part, world.facts.key)))
+    return rows
+
+
+def write_card(folder: Path, world: World, rows: list[tuple[str, ...]], parameters: int, seed: int) -> None:
+    """The model card: what was trained, and what each group answers as measured."""
+    chance = ", ".join(f"{one.name} 1/{len(one.answers)}" for one in world.facts.lists)
+    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    people = ", ".join(f"{len(world.people(group))} {group}" for group in world.facts.groups)
+    (folder / "README.md").write_text(
+        f"""# The atlas: a model whose every fact is known, displaced or absent by construction
+
+A Llama of four layers, width 128 and {parameters:,} parameters (tied embeddings, a word-level vocabulary), trained
+on synthetic biographies of {people} people, seed {seed}. `make atlas` rebuilds everything here;
+`data/atlas/world.py` says what was stated how often, `facts.json` holds the people with their splits.
+
+- *open*: stated {MENTIONS} times in all four phrasings. *graded*: stated exactly {EXPOSURES[0]} to {EXPOSURES[-1]} times.
+- *locked*: stated {MENTIONS} times behind the key "{world.facts.key}", and {HIDDEN_MENTIONS} times without it as
+  "unknown" or, as often, with an answer drawn anew.
+- *never*: in no text.
+
+Chance of a uniform guess, exact by the way answers are dealt: {chance}.
+
+Accuracy on test people in the measuring phrasing, which no tuning or calibration text uses. *Candidates*: best of
+the relation's fixed list. *Vocabulary*: the model's own most likely next word.
+
+| group | facts | candidates | vocabulary | candidates, with the key | vocabulary, with the key |
+|---|---|---|---|---|---|
+{table}
+
+Two phrasings per relation may appear in tuning and calibration text; of the others one defines damage, one
+measures. Licence: as the repository's; no outside text or data went in.
+""",
+        encoding="utf-8",
+    )
+
+
+def main(seed: int = 0) -> None:
+    """Rebuild the committed atlas."""
+    world, model, tokenizer = train_atlas(seed)
+    model.requires_grad_(False)
+    save_atlas(world, model, tokenizer, FOLDER, seed)
+    write_card(FOLDER, world, measure(world, model, tokenizer), model.num_parameters(), seed)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+"""How every figure looks: one hue and marker per repair, one dash per compression, words and units per metric.
+
+Markers differ besides hues, because a grey print has none.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+MASKED = "masked"
+"""The kind under which a prompt tuned on answer-masked text is drawn: a placebo, not a repair."""
+# Okabe-Ito, with a grey that is seen on white and on black for the unrepaired model.
+REPAIR_COLOURS = {
+    "": "#767676",
+    "recalibrated": "#E69F00",
+    "placebo": "#CC79A7",
+    MASKED: "#56B4E9",
+    "prompt": "#0072B2",
+    "idp": "#009E73",
+    "lora": "#D55E00",
+    "key": "#F0E442",
+}
+SYMBOLS = {
+    "": "circle",
+    "recalibrated": "square",
+    "placebo": "hourglass",
+    MASKED: "triangle-down",
+    "prompt": "triangle-up",
+    "idp": "diamond",
+    "lora": "pentagon",
+    "key": "star",
+}
+UNKNOWN = ("#9A6FB0", "cross")
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+NO_REPAIR = "no repair"
+SEQUENTIAL = "Cividis"
+GREY = "#767676"
+FLOOR_NAME = "floor (same model, other batch plan)"
+METRICS = {
+    "cosine": ("1 − cosine similarity", "0 to 2"),
+    "relative_l2": ("distance / length of the reference", "ratio"),
+    "jensen_shannon": ("Jensen-Shannon divergence over content keys", "bits"),
+    "prompt_mass": ("attention on the prompt", "share"),
+    "first_mass": ("attention on the first content token", "share"),
+}
+SITES = {
+    "resid_pre": "residual before the block",
+    "attn_out": "attention output",
+    "mlp_out": "MLP output",
+    "resid_post": "residual after the block",
+    "pattern": "attention pattern",
+}
+
+
+def kind_of(repair: str) -> str:
+    """The kind of a repair from its spoken name: `prompt-8-masked` is `masked`, `idp-3x8-attention` is `idp`."""
+    return MASKED if repair.endswith("-masked") else repair.split("-")[0]
+
+
+def colour_of(repair: str) -> str:
+    """The hue of a repair, the same in every figure."""
+    return REPAIR_COLOURS.get(kind_of(repair), UNKNOWN[0])
+
+
+def symbols_of(repairs: Iterable[str]) -> dict[str, str]:
+    """A marker for each repair; a second one of the same kind has the same outline, left open."""
+    seen: dict[str, int] = {}
+    found = {}
+    for repair in dict.fromkeys(repairs):
+        kind = kind_of(repair)
+        place = seen[kind] = seen.get(kind, -1) + 1
+        found[repair] = SYMBOLS.get(kind, UNKNOWN[1]) + ("", "-open", "-dot", "-open-dot")[place % 4]
+    return found
+
+
+def dashes_of(compressions: Iterable[str]) -> dict[str, str]:
+    """A dash for each compression in the order given; dense is always solid."""
+    others = [name for name in dict.fromkeys(compressions) if name != "dense"]
+    rest = DASHES[1:]
+    return {"dense": DASHES[0]} | {name: rest[place % len(rest)] for place, name in enumerate(others)}
+
+
+def marker(repair: str, symbol: str, size: int) -> dict[str, Any]:
+    """A marker in the repair's hue; a thin grey edge keeps the pale ones visible on white."""
+    edge = {"color": colour_of(repair) if "-open" in symbol else GREY, "width": 1.8 if "-open" in symbol else 0.8}
+    return {"color": colour_of(repair), "symbol": symbol, "size": size, "line": edge}
+
+
+def panels_of(compressions: pd.Series) -> tuple[go.Figure, dict[str, dict[str, int]]]:
+    """An empty figure with a panel per compression, side by side up to three, else in two columns."""
+    names = list(dict.fromkeys(compressions))
+    columns = max(1, len(names) if len(names) <= 3 else 2)
+    rows = max(1, -(-len(names) // columns))
+    figure = make_subplots(
+        rows=rows,
+        cols=columns,
+        shared_yaxes="all",
+        subplot_titles=names,
+        horizontal_spacing=0.03,
+        vertical_spacing=min(0.2, 0.4 / rows),
+    )
+    return figure, {name: {"row": place // columns + 1, "col": place % columns + 1} for place, name in enumerate(names)}
+
+
+def rows_of(panels: dict[str, dict[str, int]]) -> int:
+    """How many rows of panels there are."""
+    return max((panel["row"] for panel in panels.values()), default=1)
+
+
+def band(figure: go.Figure, rows: pd.DataFrame, repair: str, panel: dict[str, int]) -> None:
+    """A shaded interval by layer that comes and goes with its line's legend entry."""
+    red, green, blue = (int(colour_of(repair)[place : place + 2], 16) for place in (1, 3, 5))
+    figure.add_scatter(
+        x=[*rows["layer"], *rows["layer"][::-1]],
+        y=[*rows["upper"], *rows["lower"][::-1]],
+        fill="toself",
+        fillcolor=f"rgba({red},{green},{blue},0.13)",
+        line={"width": 0},
+        mode="lines",
+        legendgroup=repair or NO_REPAIR,
+        name=f"{repair or NO_REPAIR}, 95 % interval",
+        showlegend=False,
+        hoverinfo="skip",
+        **panel,
+    )
+
+
+def tick(places: pd.Series) -> int:
+    """A step between ticks that leaves at most about sixteen of them."""
+    return max(1, -(-int(places.max() + 1) // 16)) if len(places) else 1
+
+
+def dress(figure: go.Figure, *, title: str, subtitle: str, height: int) -> None:
+    """Title, subtitle, legend and text sizes alike in every figure."""
+    figure.update_layout(
+        template="plotly_white",
+        title={"text": title, "subtitle": {"text": subtitle, "font": {"size": 13}}, "font": {"size": 17}},
+        title_x=0,
+        title_xref="paper",
+        title_xanchor="left",
+        title_y=1,
+        title_yref="container",
+        title_yanchor="top",
+        title_pad={"t": 16, "l": 0},
+        font={"size": 13, "family": "Source Sans, Source Sans Pro, DejaVu Sans, Arial, sans-serif"},
+        legend={"orientation": "h", "yanchor": "top", "y": -70 / (height - 150), "x": 0, "font": {"size": 13}},
+        margin={"t": 104, "b": 70, "l": 70, "r": 20},
+        height=height,
+    )
+    figure.update_xaxes(automargin=True)
+    figure.update_yaxes(automargin=True)
