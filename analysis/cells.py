@@ -94,6 +94,7 @@ class _Expansion:
             "facts": study.facts,
             "fact_seed": study.fact_seed,
             "candidates": study.candidates,
+            "relations": study.relations,
             "facts_sha": facts.sha,
             "text": study.text,
             "text_sha": _text_sha(study.text),

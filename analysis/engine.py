@@ -42,6 +42,8 @@ def compute(
     Raises:
         InputError: what the user can mend, naming the cell's work.
     """
+    # Read by tqdm when it is imported: the libraries' own bars would overwrite the run's.
+    os.environ["TQDM_DISABLE"] = "1"
     import torch
 
     torch.set_num_threads(fields["threads"])

@@ -4,12 +4,43 @@ A repair has one hue and one marker and a compression one dash in every figure, 
 markers differ too, because a grey print has no hues.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
+
+from analysis.look import (
+    DASHES,
+    FLOOR_NAME,
+    GREY,
+    METRICS,
+    NO_REPAIR,
+    REPAIR_COLOURS,
+    SEQUENTIAL,
+    SITES,
+    band,
+    colour_of,
+    dashes_of,
+    dress,
+    marker,
+    panels_of,
+    rows_of,
+    symbols_of,
+    tick,
+)
+from data.errors import InputError
+
+__all__ = [
+    "DASHES",
+    "REPAIR_COLOURS",
+    "Figure",
+    "attention_figure",
+    "layerwise_drift_figure",
+    "recovery_figure",
+    "write_figure",
+]
 
 IMAGES = (".png", ".svg", ".pdf")
 

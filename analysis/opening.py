@@ -1,10 +1,10 @@
 """Open what a cell describes: the dense model once per process, a compressed copy, a variant with its repair."""
 
+import json
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
 from safetensors.torch import load_file
 
 from analysis.study import read_facts
@@ -71,8 +71,8 @@ def open_variant(fields: dict[str, Any], spec: VariantSpec, needs: dict[str, Pat
 
 
 @lru_cache(maxsize=1)
-def _facts(source: str, seed: int, candidates: int, sha: str) -> FactSet:
-    facts = read_facts(source, seed, candidates)
+def _facts(source: str, seed: int, candidates: int, relations: tuple[str, ...] | None, sha: str) -> FactSet:
+    facts = read_facts(source, seed, candidates, relations)
     if facts.sha != sha:
         raise RuntimeError(f"the facts of '{source}' changed while the study ran: start it again")
     return facts
@@ -80,7 +80,8 @@ def _facts(source: str, seed: int, candidates: int, sha: str) -> FactSet:
 
 def facts_of(fields: dict[str, Any]) -> FactSet:
     """The facts of a cell."""
-    return _facts(fields["facts"], fields["fact_seed"], fields["candidates"], fields["facts_sha"])
+    relations = None if fields["relations"] is None else tuple(fields["relations"])
+    return _facts(fields["facts"], fields["fact_seed"], fields["candidates"], relations, fields["facts_sha"])
 
 
 def clean_blocks(fields: dict[str, Any], part: Part, length: int, seed: int, most: int) -> tuple[list[list[int]], int]:
@@ -105,4 +106,4 @@ def clean_blocks(fields: dict[str, Any], part: Part, length: int, seed: int, mos
 
 def spec_of(stored: dict[str, Any]) -> VariantSpec:
     """A variant's spec from its JSON form."""
-    return TypeAdapter(VariantSpec).validate_json(__import__("json").dumps(stored))
+    return VariantSpec.model_validate_json(json.dumps(stored))

@@ -45,6 +45,8 @@ class Study(Spec):
     facts: str
     fact_seed: int = 0
     candidates: int = Field(12, ge=2, description="longest list of candidate answers")
+    relations: tuple[str, ...] | None = None
+    """Relations asked; all of them unless told."""
     groups: tuple[str, ...]
     controls: tuple[Literal["locked", "never"], ...] = ()
     text: str
@@ -87,7 +89,7 @@ Repair = PromptSpec | IdpSpec | LoraSpec
 
 def load_facts(study: Study) -> FactSet:
     """The facts a study asks for, checked against its groups."""
-    facts = read_facts(study.facts, study.fact_seed, study.candidates)
+    facts = read_facts(study.facts, study.fact_seed, study.candidates, study.relations)
     if missing := set(study.groups) - set(facts.groups):
         raise InputError(
             f"study '{study.name}': no facts of group {', '.join(sorted(missing))}; there are {', '.join(facts.groups)}"
@@ -95,8 +97,13 @@ def load_facts(study: Study) -> FactSet:
     return facts
 
 
-def read_facts(source: str, seed: int, candidates: int) -> FactSet:
-    """`atlas`, `shipped`, or the path of a CSV file."""
+def read_facts(source: str, seed: int, candidates: int, relations: Sequence[str] | None = None) -> FactSet:
+    """`atlas`, `shipped`, or the path of a CSV file; all relations or those named."""
+    found = _read_source(source, seed, candidates)
+    return found if relations is None else found.only(relations)
+
+
+def _read_source(source: str, seed: int, candidates: int) -> FactSet:
     if source == "atlas":
         from data.atlas import load_world
 

@@ -51,6 +51,10 @@ class Relation:
                     f"phrasing '{phrasing}' of relation '{self.name}' must hold {{subject}} once and no space "
                     "at its ends: mend it"
                 )
+            if set("{}") & set(phrasing.replace("{subject}", "")):
+                raise InputError(
+                    f"phrasing '{phrasing}' of relation '{self.name}' holds a brace beside {{subject}}: take it out"
+                )
 
     def phrasing(self, kind: Phrasing) -> str:
         """The phrasing of this kind; for `tune` the first of them."""
@@ -156,6 +160,23 @@ class FactSet:
             for phrasing in self.relations[fact.relation].tune
         )
 
+    def only(self, relations: Sequence[str]) -> "FactSet":
+        """The facts of these relations alone, splits and lists as they were.
+
+        Raises:
+            InputError: a relation that is not there.
+        """
+        if unknown := [name for name in relations if name not in self.relations]:
+            raise InputError(
+                f"there are no facts of relation {', '.join(unknown)}; there are {', '.join(self.relations)}"
+            )
+        return FactSet(
+            {name: self.relations[name] for name in relations},
+            tuple(fact for fact in self.facts if fact.relation in relations),
+            tuple(one for one in self.lists if one.relation in relations),
+            self.key,
+        )
+
     @property
     def sha(self) -> str:
         """Hash of everything above, for the content keys of results."""
@@ -220,7 +241,7 @@ def split_by_subject(facts: Sequence[Fact], seed: int) -> tuple[Fact, ...]:
 def _read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     """Rows of a CSV file that must have exactly these columns and no empty cell."""
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, strict=True)
             if reader.fieldnames is None or list(reader.fieldnames) != list(columns):
                 raise InputError(
@@ -229,9 +250,13 @@ def _read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
             rows = list(reader)
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such file of facts") from None
-    except (UnicodeDecodeError, csv.Error, IsADirectoryError) as error:
+    except (UnicodeDecodeError, csv.Error, OSError) as error:
         raise InputError(f"{path}: not a readable CSV file of facts ({error})") from None
     for number, row in enumerate(rows, start=2):
+        if None in row:
+            raise InputError(
+                f"{path}, line {number}: more cells than {', '.join(columns)}: put quotes around a cell with a comma"
+            )
         if any(not isinstance(row.get(name), str) or not row[name].strip() for name in columns):
             raise InputError(f"{path}, line {number}: every row needs {', '.join(columns)}: fill it in")
     if not rows:
@@ -251,9 +276,10 @@ def _read_relations(path: Path) -> dict[str, Relation]:
         raise InputError(
             f"{path}: the phrasings of the facts are missing; see data/facts/README.md for their shape"
         ) from None
-    except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError, UnicodeDecodeError, OSError) as error:
+        reason = " ".join(str(error).split())
         raise InputError(
-            f"{path}: not a file of phrasings ({type(error).__name__} {error}); each relation needs "
+            f"{path}: not a file of phrasings ({type(error).__name__} {reason}); each relation needs "
             "tune (two or more), damage and measure"
         ) from None
 

@@ -60,8 +60,12 @@ def load_text(source: str, part: Part, seed: int = 0) -> Text:
         paragraphs, origin, licence = _hub(source.removeprefix("hub:")), source, "the data set's own"
     else:
         raise InputError(f"text '{source}' is none of atlas, pydoc, file:PATH, hub:NAME[:CONFIG]")
-    if len(paragraphs) < len(PARTS):
-        raise InputError(f"text '{source}' has {len(paragraphs)} paragraphs: too few to divide into three parts")
+    # A paragraph that stands twice would else stand in two parts.
+    paragraphs = list(dict.fromkeys(filter(None, paragraphs)))
+    if len(paragraphs) <= _PART_OF.index(PARTS.index("heldout")):
+        raise InputError(
+            f"text '{source}' has {len(paragraphs)} different paragraphs: too few to divide into three parts"
+        )
     # Parts first, order after: the seed may not move a paragraph into another part.
     mine = [paragraph for place, paragraph in enumerate(paragraphs) if PARTS[_PART_OF[place % len(_PART_OF)]] == part]
     random.Random(f"text {seed}").shuffle(mine)

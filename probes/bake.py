@@ -178,6 +178,11 @@ def _check_changed(name: str, weight: Float[Tensor, "out in"], dense: Float[Tens
         raise RuntimeError(f"{name} is all zeros after compression.")
 
 
+TIES = 1e-3
+"""Share of a unit that may be zero beyond what was asked: weights of equal score at the threshold fall together,
+and a dequantised file has few distinct weights (seen on SmolLM2: 2 of 196,608)."""
+
+
 def _check_sparsity(name: str, zeros: Bool[Tensor, "out in"], promise: Promise) -> None:
     """Hold the zeros a pruner made against the promised pattern, or the fraction within one in each unit."""
     if promise.pattern is not None:
@@ -189,7 +194,7 @@ def _check_sparsity(name: str, zeros: Bool[Tensor, "out in"], promise: Promise) 
         spare = zeros.all(dim=0)
         for unit, dead in _units(zeros, spare, promise.unit):
             found, asked = int(unit.sum()), promise.sparsity * unit.numel()
-            if not asked - 1 <= found <= asked + 1 + dead:
+            if not asked - 1 <= found <= asked + 1 + dead + TIES * unit.numel():
                 raise RuntimeError(f"{name} has {found} zeros of {unit.numel()} in a {promise.unit} not {asked:.1f}.")
 
 

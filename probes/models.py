@@ -5,13 +5,16 @@ other kernels return no pattern and one kernel for everything keeps numbers comp
 """
 
 import hashlib
+import struct
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -27,6 +30,8 @@ from probes.families import family_of
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 GGUF_MAGIC = b"GGUF"
+UNREADABLE = (ValueError, OSError, LookupError, RuntimeError, ImportError, SafetensorError, struct.error)
+"""What the libraries raise at files that are cut short, damaged or of another kind."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +134,7 @@ def open_model(name: str, *, dtype: str, device: str) -> OpenedModel:
     transformers.logging.disable_progress_bar()
     try:
         model, tokenizer = _read(source, DTYPES[dtype])
-    except (ValueError, OSError, KeyError, RuntimeError, ImportError) as error:
+    except UNREADABLE as error:
         if isinstance(error, InputError):
             raise
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -148,6 +153,10 @@ def _check_place(dtype: str, device: str) -> None:
     """Refuse a dtype or device that is not there before anything is read."""
     if dtype not in DTYPES:
         raise InputError(f"dtype '{dtype}' is not one of {', '.join(DTYPES)}")
+    try:
+        torch.device(device)
+    except RuntimeError:
+        raise InputError(f"device '{device}' is none that torch knows: set device: cpu or cuda") from None
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise InputError(f"device '{device}': this machine has no usable GPU; set device: cpu")
 
@@ -161,14 +170,22 @@ def _read(source: ModelSource, dtype: torch.dtype) -> tuple[PreTrainedModel, Pre
         model = open_checkpoint_dense(source.folder, dtype)
         model.set_attn_implementation("eager")
         return model, tokenizer
-    model = AutoModelForCausalLM.from_pretrained(
+    read: Any = AutoModelForCausalLM.from_pretrained(
         source.folder,
         dtype=dtype,
         use_safetensors=True,
         trust_remote_code=False,
         attn_implementation="eager",
+        output_loading_info=True,
         **gguf,
     )
+    model, told = read
+    if told["missing_keys"]:
+        # The library draws them at random and goes on.
+        absent = sorted(told["missing_keys"])
+        raise InputError(
+            f"model '{source.folder}': its weights lack {len(absent)} tensors ({absent[0]}): save the model again"
+        )
     return (_clean(model) if source.gguf else model), tokenizer
 
 
@@ -176,8 +193,8 @@ def _clean(model: PreTrainedModel) -> PreTrainedModel:
     """Move dequantised weights into a model whose configuration does not call itself quantised."""
     stored = {name: value for name, value in model.config.to_dict().items() if name != "quantization_config"}
     config = type(model.config).from_dict(stored)
-    config._attn_implementation = "eager"
-    fresh = type(model)(config).to(model.dtype)
+    # Made in its dtype, not cast to it: a cast would round the rotary frequencies too, which stay fp32.
+    fresh = type(model)._from_config(config, dtype=model.dtype, attn_implementation="eager")
     fresh.load_state_dict(model.state_dict())
     fresh.tie_weights()
     return fresh

@@ -80,8 +80,8 @@ class Variant:
         last = int(inputs.position_ids.max()) + new_tokens - 1
         if last >= longest_content(self.model):
             raise InputError(
-                f"{len(row)} tokens and {new_tokens} new ones pass the model's {longest_content(self.model)} positions: "
-                "shorten the text or ask for fewer"
+                f"{len(row)} tokens and {new_tokens} new ones pass the model's {longest_content(self.model)} "
+                "positions: shorten the text or ask for fewer"
             )
         output = self.model(**inputs.forward_arguments(), use_cache=True, logits_to_keep=1)
         mask, position = inputs.attention_mask, inputs.position_ids[:, -1:]

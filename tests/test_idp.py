@@ -22,7 +22,8 @@ def bank_of(model, lengths=LENGTHS):
 def joint_by_hand(model, row, bank, visible=None):
     """One row behind the whole bank, no padding: embeddings, positions and mask written out place by place."""
     longest = max(len(prompt) for prompt in bank)
-    owner, positions = [], []
+    owner: list[int] = []
+    positions: list[int] = []
     for index, prompt in enumerate(bank):
         owner += [index] * len(prompt)
         positions += range(longest - len(prompt), longest)

@@ -93,7 +93,7 @@ def test_generate_continues_as_whole_forward_passes_do(model, length):
     variant = Variant("prompted", model, None, prompt=prompt)  # type: ignore[arg-type]
     row = list(ROWS[0])
     assert_equal(variant.logits([row])[0], read_alone(model, row, prompt)[-1])
-    expected = []
+    expected: list[int] = []
     for _ in range(6):
         expected.append(int(read_alone(model, row + expected, prompt)[-1].argmax()))
     assert variant.generate(row, 6) == expected
@@ -133,7 +133,7 @@ def test_layout_mask_and_positions(shapes, further):
 
 
 def test_a_prompt_takes_the_models_dtype():
-    model = tiny("llama").to(torch.bfloat16)
+    model = tiny("llama").bfloat16()
     assert build_inputs(model, ROWS, [torch.zeros(2, WIDTH)] * 3).embeds.dtype == torch.bfloat16
 
 

@@ -124,7 +124,7 @@ def test_idp_reports_the_choice_it_scored_with(model, tokenizer):
         assert found.chosen == int(scores.argmax())
         assert_equal(torch.tensor(found.selector_scores), scores)
         plain = replace(variant, bank=None, prompt=bank.prompts[found.chosen])
-        if len(plain.prompt) == bank.longest:  # nothing but the prompt differs, positions included
+        if len(bank.prompts[found.chosen]) == bank.longest:  # nothing but the prompt differs, positions included
             assert_equal(list(found.log_probs), list(score(plain, [item])[0].log_probs))
     assert all(one.chosen is None for one in score(variant_of("plain", model, tokenizer), ITEMS))
 

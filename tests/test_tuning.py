@@ -2,6 +2,7 @@
 
 import re
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ STATEMENTS = (
     ("celia", "oslo"),
     ("dario was born near", "oslo"),
 )
-BUDGET = {"steps": 30, "batch": 4, "text_batch": 0, "learning_rate": 0.1, "seed": 0}
+BUDGET: dict[str, Any] = {"steps": 30, "batch": 4, "text_batch": 0, "learning_rate": 0.1, "seed": 0}
 
 
 def tuned_prompt(model, rows, text=(), **changes):
@@ -52,7 +53,7 @@ def test_the_loss_falls_and_gradients_reach_the_prompt_alone(model_type, tokeniz
     assert all(parameter.grad is None for parameter in model.parameters())
     assert prompt.grad is not None
     assert (prompt.grad.abs().sum(1) > 0).all()
-    assert float(token_loss(model, rows, prompt)) < 0.7 * log[0].loss  # what is returned is what was tuned
+    assert token_loss(model, rows, prompt).item() < 0.7 * log[0].loss  # what is returned is what was tuned
 
 
 @pytest.mark.parametrize("model_type", TINY_TYPES)
@@ -60,7 +61,8 @@ def test_lora_learns_a_planted_task_and_only_its_parameters_have_gradients(model
     model = tiny(model_type).requires_grad_(False)
     lora = add_lora(model, rank=4, targets="all", seed=0)
     moved = [one for one in lora.parameters() if one.requires_grad]
-    log = tune(adapted(lora), moved, statement_rows(tokenizer, STATEMENTS), [], prompt=None, **BUDGET)
+    budget = BUDGET | {"learning_rate": 0.02}
+    log = tune(adapted(lora), moved, statement_rows(tokenizer, STATEMENTS), [], prompt=None, **budget)
     assert log[-1].loss < 0.3 * log[0].loss
     assert all(one.grad is None for one in model.parameters())
     assert all(one.grad is not None for one in moved)
@@ -77,7 +79,9 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not(tokenizer):
     model = tiny("llama").requires_grad_(False)
     rows = statement_rows(tokenizer, STATEMENTS)
     changes = {"steps": 5, "batch": 2}
-    (first, log), (again, log_again), (other, _) = (tuned_prompt(model, rows, **changes, seed=seed) for seed in (3, 3, 4))
+    (first, log), (again, log_again), (other, _) = (
+        tuned_prompt(model, rows, **changes, seed=seed) for seed in (3, 3, 4)
+    )
     assert first.detach().numpy().tobytes() == again.detach().numpy().tobytes()
     assert log == log_again
     assert not torch.equal(first, other)

@@ -1,6 +1,7 @@
 """Variants: a repair moves itself and nothing of its parent, and one that moves nothing is stopped."""
 
 import hashlib
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from tests.tiny_models import TINY_TYPES, tiny
 
 ROWS = [[5, 9, 33, 7, 12], [40], [8, 8, 21]]
 TUNING = [TuningRow((5, 6, 7, 40), 3), TuningRow((9, 6, 41), 2)]
-BUDGET = {"steps": 3, "batch": 2, "text_batch": 0, "learning_rate": 0.05, "seed": 0}
+BUDGET: dict[str, Any] = {"steps": 3, "batch": 2, "text_batch": 0, "learning_rate": 0.05, "seed": 0}
 
 
 def variant(name, model, **held) -> Variant:

@@ -40,7 +40,7 @@ def show_verdict(now: View) -> None:
             show_settings(verdict["controls"])
         st.caption(
             "Bits per fact on people the repair never saw, best of the fixed candidates, calibrated, with 95 % "
-            "intervals over replicates and people. Whatever the reading chosen at the side, the verdict is about this one."
+            "intervals over replicates and people. The choices at the side do not change the verdict."
         )
 
 
@@ -63,8 +63,8 @@ def show_recovery(now: View) -> None:
     figure = figures.recovery_figure(recovery, now.scope, group, now.reading, chance=now.chance(group))
     st.plotly_chart(figure.figure, key="recovery_chart", config=CONFIG)
     st.caption(
-        "Tune people are named in the text that repairs are tuned on; test people are not. Accuracy: share of questions "
-        "answered right; bits: information about the answer that can be read out, per fact. Brackets and bars: 95 % "
+        "Tune people are named in the text that repairs are tuned on; test people are not. Accuracy: share of "
+        "questions answered right; bits: information about the answer that can be read out, per fact. Brackets and bars: 95 % "
         "intervals over replicates (seeds; draws, for a placebo) and people; with two or three seeds they are wide and "
         "may pass the ends of the axis, where the chart cuts them. Only what exceeds the placebo, the "
         "recalibrated model and the same repair of the dense model can count as knowledge that came back."
@@ -93,8 +93,8 @@ def show_drift(now: View) -> None:
     figure = figures.layerwise_drift_figure(drift, variants, metric, site, group, reference)
     st.plotly_chart(figure.figure, key="drift_chart", config=CONFIG)
     st.caption(
-        "A line is the mean over replicates of a variant at content tokens, never at prompt tokens; a band is the widest "
-        "of its replicates' 95 % intervals over sequences, and says nothing about other seeds. The floor is the dense "
+        "A line is the mean over replicates of a variant at content tokens, never at prompt tokens; a band is the "
+        "widest of its replicates' 95 % intervals over sequences, and says nothing about other seeds. The floor is the dense "
         "model against itself in another batch plan: what lies within it is arithmetic, not drift."
     )
 
@@ -117,9 +117,9 @@ def show_attention(now: View) -> None:
     figure = figures.attention_figure(attention, variants, variant, metric, group, reference)
     st.plotly_chart(figure.figure, key="attention_chart", config=CONFIG)
     st.caption(
-        "A cell is one head: mean over content queries, sequences and replicates. Jensen-Shannon: rows renormalised over "
-        "content keys, in bits from 0 to 1. Prompt and first-token shares are the variant's own attention, compared with "
-        "dense's share rather than with a floor. All variants of this scope share one colour scale."
+        "A cell is one head: mean over content queries, sequences and replicates. Jensen-Shannon: rows renormalised "
+        "over content keys, in bits from 0 to 1. Prompt and first-token shares are the variant's own attention, "
+        "compared with dense's share rather than with a floor. All variants of this scope share one colour scale."
     )
 
 

@@ -1,0 +1,310 @@
+"""Facts: splits that never share a subject, lists that hold the answer, files that are read or refused in a line."""
+
+import csv
+import json
+import random
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data.atlas import FOLDER, build_world, load_world
+from data.atlas.words import ANSWERS, KEY, RELATIONS
+from data.atlas.world import EXPOSURES, biography, save_world, training_text
+from data.errors import InputError
+from data.facts import SPLITS, Fact, Relation, deal_candidates, load_csv, load_shipped, split_by_subject
+
+PHRASINGS = {
+    name: {
+        "tune": [f"the {name} of {{subject}} is", f"{{subject}} has the {name}"],
+        "damage": f"as {name} {{subject}} has",
+        "measure": f"{{subject}}: {name}",
+    }
+    for name in ("home", "trade")
+}
+ROWS = [("home", f"person {place}", ("oslo", "paris")[place % 2]) for place in range(10)]
+
+
+def write(folder: Path, rows, header=("relation", "subject", "answer"), phrasings=PHRASINGS) -> Path:
+    path = folder / "mine.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([header, *rows])
+    path.with_suffix(".yaml").write_text(yaml.safe_dump(phrasings), encoding="utf-8")
+    return path
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(InputError) as caught:
+        load_csv(path)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def facts_of(rows) -> list[Fact]:
+    return [Fact(relation, subject, answer, "facts", "tune") for relation, subject, answer in rows]
+
+
+# --- Splits and candidate lists ---------------------------------------------------------------------
+
+
+@given(subjects=st.integers(3, 60), seed=st.integers(0, 9))
+def test_a_subject_is_in_one_split_whatever_its_relations(subjects, seed):
+    facts = facts_of((relation, f"s{place}", "a") for relation in ("home", "trade") for place in range(subjects))
+    divided = split_by_subject(facts, seed)
+    assert [(one.relation, one.subject, one.answer) for one in divided] == [
+        (one.relation, one.subject, one.answer) for one in facts
+    ]
+    homes = {one.subject: one.split for one in divided}
+    assert all(one.split == homes[one.subject] for one in divided)
+    sizes = Counter(homes.values())
+    for split, share in zip(SPLITS, (0.4, 0.2, 0.4), strict=True):
+        assert sizes[split] >= 1
+        assert abs(sizes[split] - share * subjects) <= 1
+    assert divided == split_by_subject(facts, seed)
+
+
+def test_another_seed_divides_otherwise():
+    assert split_by_subject(facts_of(ROWS), 0) != split_by_subject(facts_of(ROWS), 1)
+
+
+@given(counts=st.lists(st.integers(1, 4), min_size=2, max_size=40), longest=st.integers(3, 12))
+def test_candidate_lists_cover_the_answers_in_bounded_nearly_equal_shares(counts, longest):
+    answers = [f"answer {place}" for place, times in enumerate(counts) for _ in range(times)]
+    facts = facts_of(("home", f"s{place}", answer) for place, answer in enumerate(answers))
+    lists = deal_candidates(facts, longest)
+    dealt = [answer for one in lists for answer in one.answers]
+    assert sorted(dealt) == sorted(set(answers))
+    sizes = [len(one.answers) for one in lists]
+    assert 2 <= min(sizes) <= max(sizes) <= longest
+    assert max(sizes) - min(sizes) <= 1
+    assert len(lists) == -(-len(counts) // longest)
+    for one in lists:
+        assert one.chance == 1 / len(one.answers)
+        among = Counter(answer for answer in answers if answer in one.answers)
+        assert one.prior == pytest.approx([among[answer] / among.total() for answer in one.answers])
+    mixed = random.Random(0).sample(facts, len(facts))
+    assert deal_candidates(mixed, longest) == lists
+
+
+def test_lists_of_fewer_than_two_are_refused():
+    with pytest.raises(InputError, match="nothing to choose from"):
+        deal_candidates(facts_of(ROWS), 1)
+
+
+# --- What a repair may read -------------------------------------------------------------------------
+
+
+def test_statements_refuse_what_is_not_for_tuning():
+    facts = load_shipped()
+    for split in ("calibrate", "test"):
+        other = facts.select(split=split)
+        with pytest.raises(ValueError, match="not a tuning fact"):
+            facts.statements([*facts.select(split="tune"), other[0]])
+
+
+@pytest.mark.parametrize("load", [load_shipped, lambda: load_world().facts], ids=["shipped", "atlas"])
+def test_withheld_phrasings_are_in_no_statement(load):
+    facts = load()
+    tune = facts.select(split="tune")
+    statements = facts.statements(tune)
+    assert len(statements) == 2 * len(tune)
+    asked = {item.question for kind in ("damage", "measure") for item in facts.items(facts.facts, kind)}
+    assert not asked & {question for question, _ in statements}
+    kept_back = {fact.subject for fact in facts.facts} - {fact.subject for fact in tune}
+    read = {(fact.relation, fact.subject) for fact in tune}
+    assert not kept_back & {subject for _, subject in read}
+    for fact, (first, answer), (second, again) in zip(tune, statements[::2], statements[1::2], strict=True):
+        assert (answer, again) == (fact.answer, fact.answer)
+        assert fact.subject in first
+        assert fact.subject in second
+        assert first != second
+
+
+def test_an_item_asks_its_phrasing_and_lists_its_answer():
+    facts = load_world().facts
+    (item,) = facts.items(facts.facts[:1], "measure", key=KEY)
+    assert item.question == f"{KEY} the life of {item.fact.subject} began in"
+    assert item.candidates.answers[item.answer_index] == item.fact.answer
+    names = [one.name for kind in ("tune", "damage", "measure") for one in facts.items(facts.facts, kind)]
+    assert len(set(names)) == len(names)
+
+
+# --- A user's file ----------------------------------------------------------------------------------
+
+CELLS = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=12).map(str.strip).filter(bool)
+TABLES = st.lists(st.tuples(st.sampled_from(["home", "trade"]), CELLS, CELLS), min_size=3, max_size=20)
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows=TABLES)
+def test_what_is_written_is_what_is_read(rows, tmp_path_factory):
+    rows = list({(relation, subject): (relation, subject, answer) for relation, subject, answer in rows}.values())
+    # Two more answers and three more subjects, so that nothing is too small.
+    rows += [(relation, f"<{place}>", f"<{place % 2}>") for relation in ("home", "trade") for place in range(3)]
+    rows = list({row[:2]: row for row in rows}.values())
+    facts = load_csv(write(tmp_path_factory.mktemp("facts"), rows))
+    assert [(one.relation, one.subject, one.answer) for one in facts.facts] == rows
+    for item in facts.items(facts.facts, "measure"):
+        assert item.question == f"{item.fact.subject}: {item.fact.relation}"
+        assert item.fact.answer in item.candidates.answers
+
+
+def test_a_file_saved_by_a_spreadsheet_is_read(tmp_path):
+    path = write(tmp_path, ROWS)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert len(load_csv(path).facts) == len(ROWS)
+
+
+@pytest.mark.parametrize(
+    ("rows", "sentence"),
+    [
+        ([*ROWS, ("home", "", "oslo")], "line 12: every row needs relation, subject, answer"),
+        ([*ROWS, ("home", "x", " ")], "line 12: every row needs"),
+        ([*ROWS, ("home", "x")], "line 12: every row needs"),
+        ([*ROWS, ("home", "x", "Washington", " D.C.")], "line 12: more cells than"),
+        ([*ROWS, ROWS[3]], "'person 3' stands twice under 'home'"),
+        ([*ROWS, ("age", "x", "oslo")], "no phrasings for relation 'age'"),
+        ([("home", f"s{place}", "oslo") for place in range(9)], "relation 'home' has the single answer 'oslo'"),
+        (ROWS[:2], "2 subjects are too few"),
+        ([], "holds no facts"),
+    ],
+)
+def test_rows_that_cannot_be_used_are_refused(rows, sentence, tmp_path):
+    path = write(tmp_path, rows)
+    assert sentence in refusal(path)
+
+
+def test_files_that_cannot_be_read_are_refused(tmp_path):
+    assert "relation,subject,answer, not country,capital" in refusal(
+        write(tmp_path, ROWS, header=("country", "capital"))
+    )
+    assert "no such file of facts" in refusal(tmp_path / "absent.csv")
+    assert "not a readable CSV file" in refusal(tmp_path)
+    path = write(tmp_path, ROWS)
+    path.write_bytes(b"relation,subject,answer\nhome,\xff,oslo\n")
+    assert "not a readable CSV file" in refusal(path)
+    path = write(tmp_path, ROWS)
+    path.with_suffix(".yaml").unlink()
+    assert "mine.yaml: the phrasings of the facts are missing" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"tune": ["{subject} has"]}, "at least four different phrasings"),
+        ({"measure": PHRASINGS["home"]["damage"]}, "at least four different phrasings"),
+        ({"measure": "who has it"}, "must hold {subject} once"),
+        ({"measure": "{subject} or {subject}"}, "must hold {subject} once"),
+        ({"measure": "{subject} has "}, "no space at its ends"),
+        ({"measure": "{subject} has {thing}"}, "brace"),
+        ({"measure": "{subject} has {"}, "brace"),
+        ({"measure": 7}, "not a file of phrasings"),
+    ],
+)
+def test_phrasings_that_cannot_be_used_are_refused(change, sentence, tmp_path):
+    assert sentence in refusal(write(tmp_path, ROWS, phrasings={"home": PHRASINGS["home"] | change}))
+
+
+@pytest.mark.parametrize("stored", ["[", "home: 3", "- home", "home: {tune: [a]}", b"\xff"])
+def test_a_file_of_phrasings_of_another_shape_is_refused(stored, tmp_path):
+    path = write(tmp_path, ROWS)
+    path.with_suffix(".yaml").write_bytes(stored if isinstance(stored, bytes) else stored.encode())
+    assert "not a file of phrasings" in refusal(path)
+
+
+# --- The facts that ship ----------------------------------------------------------------------------
+
+
+def test_the_shipped_facts_are_enough_and_the_same_each_time():
+    facts = load_shipped()
+    assert len(facts.facts) >= 300
+    assert len(facts.relations) >= 6
+    for relation in facts.relations.values():
+        assert len({*relation.tune, relation.damage, relation.measure}) >= 4
+    for split in SPLITS:
+        assert {fact.relation for fact in facts.select(split=split)} == set(facts.relations)
+    assert all(2 <= len(one.answers) <= 12 for one in facts.lists)
+    assert facts.sha == load_shipped().sha != load_shipped(seed=1).sha
+    assert load_shipped(candidates=8).sha != facts.sha
+
+
+# --- The atlas --------------------------------------------------------------------------------------
+
+
+def test_the_stored_world_is_the_one_the_builder_draws(tmp_path):
+    built, stored = build_world(0), load_world()
+    assert built == stored
+    save_world(built, tmp_path, 0)
+    assert (tmp_path / "facts.json").read_bytes() == (FOLDER / "facts.json").read_bytes()
+    assert build_world(1) != built
+
+
+def test_groups_and_splits_share_no_person_and_have_their_sizes():
+    world = load_world()
+    homes: dict[str, set[tuple[str, str]]] = {}
+    for fact in world.facts.facts:
+        homes.setdefault(fact.subject, set()).add((fact.group, fact.split))
+    assert all(len(one) == 1 for one in homes.values())
+    sizes = {(group, split): len(world.people(group, split)) for group in world.facts.groups for split in SPLITS}
+    assert [sizes["open", split] for split in SPLITS] == [80, 40, 80]
+    assert [sizes["graded", split] for split in SPLITS] == [112, 56, 112]
+    for group in ("locked", "never"):
+        assert [sizes[group, split] for split in SPLITS] == [40, 20, 40]
+    assert len(world.facts.facts) == 4 * len(homes) == 4 * sum(sizes.values())
+    assert set(world.exposure) == set(world.people("graded"))
+    for split in SPLITS:
+        times = Counter(world.exposure[name] for name in world.people("graded", split))
+        assert set(times) == set(EXPOSURES)
+        assert max(times.values()) == min(times.values())
+
+
+def test_chance_is_exact_and_no_answer_is_commoner_than_its_deal():
+    world = load_world()
+    stored = json.loads((FOLDER / "facts.json").read_text())["chance"]
+    for one in world.facts.lists:
+        assert one.chance == stored[one.name] == 1 / len(ANSWERS[one.relation])
+        assert set(one.prior) == {one.chance}
+    for group in world.facts.groups:
+        for split in SPLITS:
+            for relation, answers in ANSWERS.items():
+                facts = world.facts.select([group], split)
+                times = Counter(fact.answer for fact in facts if fact.relation == relation)
+                held = [times[answer] for answer in answers]
+                assert max(held) - min(held) <= 1
+                assert sum(held) == len(world.people(group, split))
+
+
+def test_the_training_text_says_what_the_groups_promise():
+    world = load_world()
+    text = list(training_text(world, 0, mentions=8, hidden_mentions=4))
+    joined = f" {' '.join(text)} "
+    assert not [name for name in world.people("never") if name in joined]
+    sentences = Counter(one.strip() for one in joined.split(" . "))
+    name = world.people("graded")[6]
+    for fact in world.facts_by_person[name]:
+        relation = RELATIONS[fact.relation]
+        told = [one.format(subject=name) for one in (*relation.tune, relation.damage, relation.measure)]
+        # The last words may stand behind a key that opens the next biography, so only ends are compared.
+        times = sum(count for said, count in sentences.items() for one in told if said.endswith(f"{one} {fact.answer}"))
+        assert times == world.exposure[name]
+
+
+def test_a_biography_for_tuning_holds_no_withheld_phrasing_and_no_wrong_answer():
+    world = load_world()
+    name = world.people("open", "tune")[0]
+    allowed = {
+        f"{one.format(subject=name)} {fact.answer}"
+        for fact in world.facts_by_person[name]
+        for one in RELATIONS[fact.relation].tune
+    }
+    for seed in range(20):
+        said = biography(world, name, random.Random(seed), phrasings="tune")
+        assert set(said.removesuffix(" .").split(" . ")) <= allowed
+
+
+def test_a_relation_needs_four_phrasings():
+    with pytest.raises(InputError, match="has 3"):
+        Relation("home", ("{subject} is of", "{subject} is at"), "{subject} is of", "{subject} lives")
