@@ -22,10 +22,15 @@ from analysis.look import (
     SITES,
     band,
     colour_of,
+    counts_of,
     dashes_of,
     dress,
+    error_bars,
+    label_bottom,
     marker,
     panels_of,
+    reading_words,
+    reference_words,
     rows_of,
     symbols_of,
     tick,
@@ -81,7 +86,7 @@ def recovery_figure(
         figure.add_scatter(
             x=[row["value"]],
             y=[place],
-            error_x=_bars(row),
+            error_x=error_bars(row),
             marker=marker(repair, symbol, size=10),
             mode="markers",
             name=row["variant"],
@@ -93,16 +98,17 @@ def recovery_figure(
     _recovery_lines(figure, data, panels, len(repairs), split_pair[1], chance)
     for name, symbol in zip(split_pair, ("circle-open", "circle"), strict=True):
         figure.add_scatter(x=[None], y=[None], mode="markers", marker=marker("", symbol, 10), name=f"{name} people")
-    figure.update_xaxes(range=[-0.03, 1.03], title="accuracy (share right)", tickformat=".1f")
+    label_bottom(figure, panels, "accuracy (share right)")
+    figure.update_xaxes(range=[-0.03, 1.03], tickformat=".1f")
     figure.update_yaxes(range=[-0.5, len(repairs) - 0.5], tickvals=list(range(len(repairs))))
     figure.update_yaxes(ticktext=[repair or NO_REPAIR for repair in repairs], zeroline=False)
     counts = data.groupby("split")["entities"].max()
     people = ", ".join(f"{counts.get(name, 0)} {name}" for name in split_pair)
     dress(
         figure,
-        title=f"Accuracy of {group} people, {_reading_words(reading)}",
+        title=f"Accuracy of {group} people, {reading_words(reading)}",
         subtitle=f"95 % intervals over replicates and people; n = {people} people",
-        height=190 + 46 * len(repairs) * rows_of(panels),
+        height=200 + (50 + 42 * len(repairs)) * rows_of(panels),
     )
     return Figure(figure, data)
 
@@ -112,7 +118,7 @@ def _recovery_lines(
 ) -> None:
     """Vertical lines in every panel: chance, and the dense model on held-out people."""
     dense = data[(data["compression"] == "dense") & (data["repair"] == "") & (data["split"] == held_out)]
-    lines = [("dense, no repair, test people", float(dense["value"].iloc[0]), "solid")] if len(dense) else []
+    lines = [(f"dense, no repair, {held_out} people", float(dense["value"].iloc[0]), "solid")] if len(dense) else []
     lines += [(f"chance ({chance:.2f})", chance, "dot")] if chance is not None else []
     for name, value, dash in lines:
         for place, panel in enumerate(panels.values()):
@@ -165,7 +171,8 @@ def layerwise_drift_figure(
             y=rows["value"],
             mode="lines+markers",
             line={"color": colour_of(repair), "width": 2, "dash": dashes[compression]},
-            marker=marker(repair, symbols[repair], size=8),
+            # The unrepaired model stands out as a ring where a repair lies exactly on it.
+            marker=marker(repair, symbols[repair], size=8 if repair else 12),
             name=repair or NO_REPAIR,
             legendgroup=repair or NO_REPAIR,
             showlegend=repair not in shown,
@@ -176,12 +183,13 @@ def layerwise_drift_figure(
         )
         shown.add(repair)
     words, unit = METRICS.get(metric, (metric, ""))
-    figure.update_xaxes(title="layer", dtick=tick(data["layer"]))
+    label_bottom(figure, panels, "layer")
+    figure.update_xaxes(dtick=tick(data["layer"]))
     figure.update_yaxes(title=f"{words} ({unit})", col=1, rangemode="tozero", tickformat=".2~g")
     dress(
         figure,
-        title=f"Drift from {_reference_words(reference)}: {SITES.get(site, site)}",
-        subtitle=f"{_counts(data)} of {group}; bands: 95 % intervals over sequences; "
+        title=f"Drift from {reference_words(reference)}: {SITES.get(site, site)}",
+        subtitle=f"{counts_of(data)} of {group}; bands: 95 % intervals over sequences; "
         f"floor at most {data['floor'].max():.1g}",
         height=170 + 300 * rows_of(panels),
     )
@@ -232,13 +240,13 @@ def attention_figure(
     )
     figure.update_xaxes(title="head", dtick=tick(data["head"]), showgrid=False, zeroline=False)
     figure.update_yaxes(title="layer", dtick=tick(data["layer"]), showgrid=False, zeroline=False)
-    mark = "dense's own share lies in the 95 % interval" if share else f"not above the {FLOOR_NAME}"
-    against = "" if share else f", against {_reference_words(reference)}"
+    mark = "dense's own share in the 95 % interval" if share else f"not above the {FLOOR_NAME}"
+    against = "" if share else f", against {reference_words(reference)}"
     name = asked["variant"].iloc[0] if len(asked) else variant
     dress(
         figure,
         title=f"{words[0].upper()}{words[1:]}: {name}{against}",
-        subtitle=f"mean over {_counts(data)} of {group}; × = {mark} ({len(marked)} of {len(data)} heads)",
+        subtitle=f"mean over {counts_of(data)} of {group}; × {mark}: {len(marked)} of {len(data)} heads",
         height=230 + 22 * max(8, len(grid)),
     )
     return Figure(figure, data)
@@ -264,19 +272,6 @@ def write_figure(figure: Figure, path: Path) -> None:
     figure.data.to_csv(path.with_suffix(".csv"), index=False)
 
 
-def _bars(row: pd.Series) -> dict[str, Any]:
-    """Error bars to the ends of an interval, which need not lie evenly about the value."""
-    return {
-        "type": "data",
-        "symmetric": False,
-        "array": [row["upper"] - row["value"]],
-        "arrayminus": [row["value"] - row["lower"]],
-        "thickness": 1.6,
-        "width": 3,
-        "color": colour_of(row["repair"]),
-    }
-
-
 def _chosen(table: pd.DataFrame, **wanted: str) -> pd.DataFrame:
     """The rows that have all the wanted values."""
     for column, value in wanted.items():
@@ -297,27 +292,4 @@ def _averaged(table: pd.DataFrame, variants: pd.DataFrame, places: list[str]) ->
         floor=("floor", "max"),
         tokens=("tokens", "min"),
         replicates=("variant_id", "nunique"),
-    )
-
-
-def _span(values: pd.Series) -> str:
-    """One number, or the two ends."""
-    low, high = int(values.min()), int(values.max())
-    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
-
-
-def _counts(data: pd.DataFrame) -> str:
-    """How much a drift figure rests on."""
-    if data.empty:
-        return "no tokens"
-    return f"{_span(data['replicates'])} replicates, n = {_span(data['tokens'])} content tokens"
-
-
-def _reference_words(reference: str) -> str:
-    return {"dense": "the dense model", "parent": "the same model without its repair"}.get(reference, reference)
-
-
-def _reading_words(reading: str) -> str:
-    return {"candidates": "best of the fixed candidates", "vocabulary": "best of the full vocabulary"}.get(
-        reading, reading
     )

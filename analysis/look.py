@@ -41,7 +41,7 @@ GREY = "#767676"
 FLOOR_NAME = "floor (same model, other batch plan)"
 METRICS = {
     "cosine": ("1 − cosine similarity", "0 to 2"),
-    "relative_l2": ("distance / length of the reference", "ratio"),
+    "relative_l2": ("distance / reference length", "ratio"),
     "jensen_shannon": ("Jensen-Shannon divergence over content keys", "bits"),
     "prompt_mass": ("attention on the prompt", "share"),
     "first_mass": ("attention on the first content token", "share"),
@@ -100,7 +100,7 @@ def panels_of(compressions: pd.Series) -> tuple[go.Figure, dict[str, dict[str, i
         shared_yaxes="all",
         subplot_titles=names,
         horizontal_spacing=0.03,
-        vertical_spacing=min(0.2, 0.4 / rows),
+        vertical_spacing=min(0.14, 0.3 / rows),
     )
     return figure, {name: {"row": place // columns + 1, "col": place % columns + 1} for place, name in enumerate(names)}
 
@@ -108,6 +108,13 @@ def panels_of(compressions: pd.Series) -> tuple[go.Figure, dict[str, dict[str, i
 def rows_of(panels: dict[str, dict[str, int]]) -> int:
     """How many rows of panels there are."""
     return max((panel["row"] for panel in panels.values()), default=1)
+
+
+def label_bottom(figure: go.Figure, panels: dict[str, dict[str, int]], title: str) -> None:
+    """Write the title of the horizontal axis once per column, under its lowest panel."""
+    lowest = {panel["col"]: panel["row"] for panel in panels.values()}
+    for column, row in lowest.items():
+        figure.update_xaxes(title=title, row=row, col=column)
 
 
 def band(figure: go.Figure, rows: pd.DataFrame, repair: str, panel: dict[str, int]) -> None:
@@ -152,3 +159,41 @@ def dress(figure: go.Figure, *, title: str, subtitle: str, height: int) -> None:
     )
     figure.update_xaxes(automargin=True)
     figure.update_yaxes(automargin=True)
+
+
+def error_bars(row: pd.Series) -> dict[str, Any]:
+    """Error bars to the ends of an interval, which need not lie evenly about the value."""
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [row["upper"] - row["value"]],
+        "arrayminus": [row["value"] - row["lower"]],
+        "thickness": 1.6,
+        "width": 3,
+        "color": colour_of(row["repair"]),
+    }
+
+
+def _span(values: pd.Series) -> str:
+    """One number, or the two ends."""
+    low, high = int(values.min()), int(values.max())
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def counts_of(data: pd.DataFrame) -> str:
+    """How much a drift figure rests on."""
+    if data.empty:
+        return "no tokens"
+    return f"{_span(data['replicates'])} replicates, n = {_span(data['tokens'])} content tokens"
+
+
+def reference_words(reference: str) -> str:
+    """A reference as read in a title."""
+    return {"dense": "the dense model", "parent": "the same model without its repair"}.get(reference, reference)
+
+
+def reading_words(reading: str) -> str:
+    """A reading as read in a title."""
+    return {"candidates": "best of the fixed candidates", "vocabulary": "best of the full vocabulary"}.get(
+        reading, reading
+    )

@@ -5,12 +5,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import load_file
 
 from analysis.study import read_facts
+from data.errors import InputError
 from data.facts import Fact, FactSet
 from data.text import Part, load_text, stated
 from probes.bake import bake
+from probes.compress import CompressionSpec
 from probes.idp import PromptBank, Selector
 from probes.lora import adapted, load_lora
 from probes.models import OpenedModel, open_model
@@ -102,6 +105,17 @@ def clean_blocks(fields: dict[str, Any], part: Part, length: int, seed: int, mos
         if len(kept) == most:
             break
     return kept, dropped
+
+
+def calibration_blocks(fields: dict[str, Any], spec: CompressionSpec) -> tuple[torch.Tensor, int]:
+    """Calibration text as token ids, `samples` by `block_length`."""
+    blocks, dropped = clean_blocks(fields, "calibration", spec.block_length, fields["seed"], spec.samples)
+    if len(blocks) < spec.samples:
+        raise InputError(
+            f"text '{fields['text']}' gives {len(blocks)} calibration blocks of {spec.block_length} tokens and "
+            f"{spec.name} asks for {spec.samples}: give more text, or lower samples or block_length"
+        )
+    return torch.tensor(blocks), dropped
 
 
 def spec_of(stored: dict[str, Any]) -> VariantSpec:

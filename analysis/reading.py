@@ -106,7 +106,9 @@ def compact(value: float, lower: float, upper: float) -> str:
     """A figure with its interval in the fewest characters: `.71 [.66, .76]`."""
 
     def bare(number: float) -> str:
-        return f"{number:.2f}".replace("0.", ".", 1) if abs(number) < 1 else f"{number:.2f}"
+        # Adding zero turns a rounded -0.0 into 0.0.
+        text = f"{round(number, 2) + 0.0:.2f}"
+        return text.replace("0.", ".", 1) if abs(float(text)) < 1 else text
 
     return f"{bare(value)} [{bare(lower)}, {bare(upper)}]"
 

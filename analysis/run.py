@@ -11,23 +11,43 @@ import numpy as np
 from analysis.cells import MAIN, Cell, Plan, expand
 from analysis.engine import missing, run_cells, workers_for
 from analysis.hypothesis import Evidence, Setting, assess, decide
+from analysis.opening import calibration_blocks, clean_blocks, dense
 from analysis.store import SCHEMA, Store, content_key, open_root, versions, write_atomically
 from analysis.study import Study, load_facts
 from analysis.tables import gather, read_table
 from data.errors import InputError
 from data.facts import FactSet
+from data.text import load_text
+from probes.compress import CompressionSpec
+from probes.tuning import encode_blocks
 
 OnCell = Callable[[Cell, float], None]
 
 
 def prepare(study: Study) -> tuple[Plan, FactSet]:
-    """Everything that can be wrong with a study's inputs is found here, before anything is written."""
-    from data.text import load_text
+    """Find the facts, the model's files and the cells; nothing is written and no model is opened.
 
+    Raises:
+        InputError: whatever of these is missing or does not fit.
+    """
     facts = load_facts(study)
-    plan = expand(study, facts)
-    load_text(study.text, "tuning")
-    return plan, facts
+    return expand(study, facts), facts
+
+
+def check_text(plan: Plan) -> None:
+    """Read every text that some cell will read, so that one too short is found before anything is written.
+
+    Raises:
+        InputError: naming the text and what it lacks.
+    """
+    study, fields = plan.study, plan.cells[0].fields
+    for cell in plan.of("compressed"):
+        settings = cell.fields["compression"]
+        if settings["method"] != "checkpoint":
+            calibration_blocks(cell.fields, CompressionSpec(**settings))
+    if study.tuning.text_batch:
+        clean_blocks(fields, "tuning", study.tuning.text_length, study.seeds[0], 1)
+    encode_blocks(dense(fields).tokenizer, load_text(study.text, "heldout").paragraphs, study.drift.length)
 
 
 def run_folder(study: Study, shipped: bool, out: Path) -> Path:
@@ -126,12 +146,13 @@ def run(
         InputError: anything the user can mend; what is finished stays and a second run goes on from it.
     """
     plan, facts = prepare(study)
-    root = open_root(out)
-    folder = run_folder(study, shipped, root)
-    store = Store(root)
+    folder, store = run_folder(study, shipped, out), Store(out)
+    todo = list(plan.cells) if fresh else missing(plan, store)
+    if todo:
+        check_text(plan)
+    open_root(out)
     if fresh:
         store.forget(cell.key for cell in plan.cells)
-    todo = missing(plan, store)
     if not todo and is_current(plan, facts, folder):
         return folder
     if on_start is not None:

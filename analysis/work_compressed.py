@@ -9,9 +9,10 @@ import torch
 from pydantic import TypeAdapter
 from safetensors.torch import save_file
 
-from analysis.opening import WEIGHTS, clean_blocks, dense
+from analysis.opening import WEIGHTS, calibration_blocks, dense
 from data.errors import InputError
-from probes.compress import CompressionSpec, compress
+from probes.bake import oriented_weight
+from probes.compress import compress
 from probes.families import family_of
 from probes.models import open_model
 from probes.specs import AnyCompression, CheckpointSpec
@@ -36,21 +37,8 @@ def work(fields: dict[str, Any], needs: dict[str, Path], folder: Path) -> None:
     (folder / "proof.json").write_text(json.dumps(proof, indent=1) + "\n")
 
 
-def calibration_blocks(fields: dict[str, Any], spec: CompressionSpec) -> tuple[torch.Tensor, int]:
-    """Calibration text as token ids, `samples` by `block_length`."""
-    blocks, dropped = clean_blocks(fields, "calibration", spec.block_length, fields["seed"], spec.samples)
-    if len(blocks) < spec.samples:
-        raise InputError(
-            f"text '{fields['text']}' gives {len(blocks)} calibration blocks of {spec.block_length} tokens and "
-            f"{spec.name} asks for {spec.samples}: give more text, or lower samples or block_length"
-        )
-    return torch.tensor(blocks), dropped
-
-
 def _out_in(model: Any, name: str) -> torch.Tensor:
     """A layer's weight as [out, in], whatever the family's own layout."""
-    from probes.bake import oriented_weight
-
     return oriented_weight(model, name).contiguous()
 
 

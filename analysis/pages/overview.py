@@ -56,7 +56,7 @@ def show_recovery(now: View) -> None:
         height="content",
         key="recovery_table",
         column_config={
-            "variant": st.column_config.TextColumn(width="medium", pinned=True),
+            "variant": st.column_config.TextColumn(width=270, pinned=True),
             "parameters_added": st.column_config.NumberColumn("parameters added", format="localized"),
         },
     )
@@ -64,8 +64,8 @@ def show_recovery(now: View) -> None:
     st.plotly_chart(figure.figure, key="recovery_chart", config=CONFIG)
     st.caption(
         "Tune people are named in the text that repairs are tuned on; test people are not. Accuracy: share of "
-        "questions answered right; bits: information about the answer that can be read out, per fact. Brackets and bars: 95 % "
-        "intervals over replicates (seeds; draws, for a placebo) and people; with two or three seeds they are wide and "
+        "questions answered right; bits: information about the answer that can be read out, per fact. Brackets and bars: "
+        "95 % intervals over replicates (seeds; draws, for a placebo) and people; with two or three seeds they are wide and "
         "may pass the ends of the axis, where the chart cuts them. Only what exceeds the placebo, the "
         "recalibrated model and the same repair of the dense model can count as knowledge that came back."
     )
@@ -94,8 +94,8 @@ def show_drift(now: View) -> None:
     st.plotly_chart(figure.figure, key="drift_chart", config=CONFIG)
     st.caption(
         "A line is the mean over replicates of a variant at content tokens, never at prompt tokens; a band is the "
-        "widest of its replicates' 95 % intervals over sequences, and says nothing about other seeds. The floor is the dense "
-        "model against itself in another batch plan: what lies within it is arithmetic, not drift."
+        "widest of its replicates' 95 % intervals over sequences, and says nothing about other seeds. The floor is the "
+        "dense model against itself in another batch plan: what lies within it is arithmetic, not drift."
     )
 
 
