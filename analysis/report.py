@@ -4,12 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 from rich.console import Console
 from rich.table import Table
 
-from analysis.tables import read_table
+from analysis.reading import compact, place_of, read_table, recovery_rows
 from probes.capture import parity
 from probes.families import family_of
 from probes.inputs import build_inputs, encode
@@ -23,27 +22,6 @@ GROUP_NOTE = {
     "never": "absent from training: nothing to recover",
     "facts": "real-world facts",
 }
-
-
-def compact(value: float, lower: float, upper: float) -> str:
-    """A figure with its interval in the fewest characters: `.71 [.66, .76]`."""
-
-    def bare(number: float) -> str:
-        return f"{number:.2f}".replace("0.", ".", 1) if abs(number) < 1 else f"{number:.2f}"
-
-    return f"{bare(value)} [{bare(lower)}, {bare(upper)}]"
-
-
-def recovery_rows(recovery: pd.DataFrame, scope: str, group: str, reading: str) -> pd.DataFrame:
-    """One row per variant with its four figures as text, in the order in which they were made."""
-    part = recovery[(recovery["scope"] == scope) & (recovery["group"] == group) & (recovery["reading"] == reading)]
-    shown = part.assign(figure=[compact(*row) for row in part[["value", "lower", "upper"]].itertuples(index=False)])
-    shown = shown.assign(column=shown["measure"] + ", " + shown["split"])
-    order = list(dict.fromkeys(shown["variant"]))
-    wide = shown[shown["split"] != "calibrate"].pivot(index="variant", columns="column", values="figure").loc[order]
-    added = part.drop_duplicates("variant").set_index("variant")[["parameters_added", "replicates"]]
-    columns = [f"{measure}, {split}" for measure in ("accuracy", "bits") for split in ("tune", "test")]
-    return wide[columns].join(added)
 
 
 def show(console: Console, folder: Path) -> None:
@@ -74,7 +52,6 @@ def show_verdict(console: Console, verdict: dict[str, Any]) -> None:
         for column in ("setting", "decision", "expressed", "redirected", "relearned", "unreached", "p"):
             table.add_column(column, no_wrap=column != "setting")
         for one in entries:
-            place = one["compression"] if one["scope"] == "main" else one["scope"]
             figures = [
                 compact(found["estimate"], found["lower"], found["upper"])
                 if (found := one.get(f"{name}_bits"))
@@ -82,12 +59,11 @@ def show_verdict(console: Console, verdict: dict[str, Any]) -> None:
                 for name in ("expressed", "redirected", "relearned", "unreached")
             ]
             p = one["predictions"][0]["p_corrected"]
-            table.add_row(f"{place} + {one['repair']}", one["decision"], *figures, f"{p:.3f}")
+            table.add_row(f"{place_of(one)} + {one['repair']}", one["decision"], *figures, f"{p:.3f}")
         console.print(table)
         for one in entries:
             for reason in one["reasons"]:
-                place = one["compression"] if one["scope"] == "main" else one["scope"]
-                console.print(f"  {place} + {one['repair']}: {reason}", markup=False, highlight=False)
+                console.print(f"  {place_of(one)} + {one['repair']}: {reason}", markup=False, highlight=False)
 
 
 def show_model(console: Console, name: str, dtype: str, device: str) -> None:

@@ -14,7 +14,7 @@ from analysis.hypothesis import Evidence, Setting, assess, decide
 from analysis.opening import calibration_blocks, clean_blocks, dense
 from analysis.store import SCHEMA, Store, content_key, open_root, versions, write_atomically
 from analysis.study import Study, load_facts
-from analysis.tables import gather, read_table
+from analysis.tables import gather
 from data.errors import InputError
 from data.facts import FactSet
 from data.text import load_text
@@ -184,4 +184,4 @@ def open_run(name: str, out: Path) -> Path:
     raise InputError(f"run '{name}': no finished run of that name in '{out}'; `python -m analysis run STUDY` makes one")
 
 
-__all__ = ["finish", "open_run", "prepare", "read_table", "run", "run_folder"]
+__all__ = ["finish", "open_run", "prepare", "run", "run_folder"]

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -112,8 +111,3 @@ def _variant_row(cell: Cell, spec: VariantSpec, store: Store, parity: dict[str, 
         "parity_max_abs": parity.get(spec.identity),
         "logit_difference": checks.get("logit_difference"),
     }
-
-
-def read_table(run: Path, name: str) -> pd.DataFrame:
-    """One table of a finished run."""
-    return pd.read_parquet(run / f"{name}.parquet")

@@ -1,4 +1,6 @@
-"""Running text for tuning, calibration and drift, from wherever the user has it, in three parts that never mix.
+"""Running text for tuning, calibration and drift, from wherever the user has it, in three parts.
+
+A paragraph is in one part only; of the atlas, tuning and calibration are different biographies of the same people.
 
 Sources:
     atlas              biographies of people of the tune split, in the tuning phrasings

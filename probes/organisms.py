@@ -149,7 +149,8 @@ A Llama of four layers, width 128 and {parameters:,} parameters (tied embeddings
 on synthetic biographies of {people} people, seed {seed}. `make atlas` rebuilds everything here;
 `data/atlas/world.py` says what was stated how often, `facts.json` holds the people with their splits.
 
-- *open*: stated {MENTIONS} times in all four phrasings. *graded*: stated exactly {EXPOSURES[0]} to {EXPOSURES[-1]} times.
+- *open*: stated {MENTIONS} times in all four phrasings.
+- *graded*: stated exactly {EXPOSURES[0]} to {EXPOSURES[-1]} times.
 - *locked*: stated {MENTIONS} times behind the key "{world.facts.key}", and {HIDDEN_MENTIONS} times without it as
   "unknown" or, as often, with an answer drawn anew.
 - *never*: in no text.

@@ -17,8 +17,9 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from data.errors import InputError
 from data.facts import Item
-from probes.inputs import Inputs, encode_continuations
+from probes.inputs import Inputs, encode_continuations, longest_content
 from probes.variants import Variant
 
 
@@ -136,6 +137,11 @@ def _continue(
         targets[place, :length] = torch.tensor(tail[1:])
         mask[place, :length] = 1
     next_position = inputs.position_ids[rows, -1:] + 1
+    if int(next_position.max()) + longest > longest_content(variant.model):
+        raise InputError(
+            f"a question with its longest answer passes the model's {longest_content(variant.model)} positions: "
+            "shorten the question or the prompt"
+        )
     output = variant.model(
         inputs_embeds=variant.model.get_input_embeddings()(tokens),
         attention_mask=torch.cat([inputs.attention_mask[rows], mask], dim=1),

@@ -64,9 +64,9 @@ def show_recovery(now: View) -> None:
     st.plotly_chart(figure.figure, key="recovery_chart", config=CONFIG)
     st.caption(
         "Tune people are named in the text that repairs are tuned on; test people are not. Accuracy: share of "
-        "questions answered right; bits: information about the answer that can be read out, per fact. Brackets and bars: "
-        "95 % intervals over replicates (seeds; draws, for a placebo) and people; with two or three seeds they are wide and "
-        "may pass the ends of the axis, where the chart cuts them. Only what exceeds the placebo, the "
+        "questions answered right; bits: information about the answer that can be read out, per fact. Brackets and "
+        "bars: 95 % intervals over replicates (seeds; draws, for a placebo) and people; with two or three seeds they "
+        "are wide and may pass the ends of the axis, where the chart cuts them. Only what exceeds the placebo, the "
         "recalibrated model and the same repair of the dense model can count as knowledge that came back."
     )
 
@@ -79,9 +79,8 @@ def of_scope(now: View, table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame
 
 
 @st.fragment
-def show_drift(now: View) -> None:
+def show_drift(variants: pd.DataFrame, drift: pd.DataFrame) -> None:
     st.subheader("Where inside the model it parts from its reference")
-    variants, drift = of_scope(now, now.table("drift"))
     if drift.empty:
         st.caption("This scope has no layerwise measurement.")
         return
@@ -100,9 +99,8 @@ def show_drift(now: View) -> None:
 
 
 @st.fragment
-def show_attention(now: View) -> None:
+def show_attention(variants: pd.DataFrame, attention: pd.DataFrame) -> None:
     st.subheader("Which heads attend elsewhere")
-    variants, attention = of_scope(now, now.table("attention"))
     if attention.empty:
         st.caption("This scope has no measurement of attention.")
         return
@@ -136,7 +134,8 @@ try:
     show_head(now)
     show_verdict(now)
     show_recovery(now)
-    show_drift(now)
-    show_attention(now)
+    # Read outside the fragment: what fails inside one is shown as a traceback.
+    show_drift(*of_scope(now, now.table("drift")))
+    show_attention(*of_scope(now, now.table("attention")))
 except InputError as error:
     st.error(str(error), icon=":material/error:")

@@ -1,0 +1,198 @@
+"""Figures from frames built by hand: what is drawn is what was given, and a repair looks the same everywhere."""
+
+import itertools
+import shutil
+
+import pandas as pd
+import pytest
+
+from analysis.figures import (
+    DASHES,
+    REPAIR_COLOURS,
+    attention_figure,
+    layerwise_drift_figure,
+    recovery_figure,
+    write_figure,
+)
+from analysis.look import FLOOR_NAME, SYMBOLS, colour_of, dashes_of, symbols_of
+from data.errors import InputError
+
+REPAIRS = ("", "recalibrated", "placebo-4", "prompt-4-masked", "prompt-4", "idp-2x4-attention", "lora-r2")
+COMPRESSIONS = ("dense", "gptq-3bit", "wanda-70%")
+FLOOR = 0.02
+
+
+def name_of(compression: str, repair: str) -> str:
+    return f"{compression} + {repair}" if repair else compression
+
+
+def recovery_frame(scope: str = "main", group: str = "facts") -> pd.DataFrame:
+    """Every arm of every compression, each with its own value."""
+    rows = []
+    arms = itertools.product(
+        COMPRESSIONS, REPAIRS, ("candidates", "vocabulary"), ("tune", "calibrate", "test"), ("accuracy", "bits")
+    )
+    for place, (compression, repair, reading, split, measure) in enumerate(arms):
+        value = 0.2 + 0.002 * place
+        rows.append(
+            {"scope": scope, "compression": compression, "repair": repair, "variant": name_of(compression, repair)}
+            | {"group": group, "reading": reading, "split": split, "measure": measure, "value": value}
+            | {"lower": value - 0.1, "upper": value + 0.05, "items": 40, "entities": 10, "replicates": 2}
+            | {"parameters_added": 512 if "-" in repair and "placebo" not in repair else 0}
+        )
+    return pd.DataFrame(rows)
+
+
+def variants_frame(scope: str = "main") -> pd.DataFrame:
+    """Two replicates of every arm."""
+    rows = [
+        {"variant_id": f"{name_of(compression, repair)}/{replicate}", "variant": name_of(compression, repair)}
+        | {"scope": scope, "compression": compression, "repair": repair, "replicate": replicate}
+        for compression, repair, replicate in itertools.product(COMPRESSIONS, REPAIRS, (0, 1))
+    ]
+    return pd.DataFrame(rows)
+
+
+def drift_frame(variants: pd.DataFrame, layers: int = 3) -> pd.DataFrame:
+    """Replicate 0 reads 0.1 more than replicate 1; the recalibrated arm has no inside of its own."""
+    rows = []
+    inside = variants[variants["repair"] != "recalibrated"]
+    places = itertools.product(range(layers), ("resid_post", "mlp_out"), ("cosine", "relative_l2"))
+    for layer, site, metric in places:
+        for arm in inside.itertuples():
+            value = 0.3 + 0.1 * layer + (0.1 if arm.replicate == 0 else 0.0)
+            rows.append(
+                {"variant_id": arm.variant_id, "reference": "dense", "group": "questions", "layer": layer}
+                | {"site": site, "metric": metric, "value": value, "lower": value - 0.1, "upper": value + 0.1}
+                | {"floor": FLOOR, "tokens": 67}
+            )
+    return pd.DataFrame(rows)
+
+
+def attention_frame(variants: pd.DataFrame, layers: int = 3, heads: int = 5) -> pd.DataFrame:
+    """Head 0 lies at the floor in every layer."""
+    rows = []
+    inside = variants[variants["repair"] != "recalibrated"]
+    for layer, head, metric in itertools.product(range(layers), range(heads), ("jensen_shannon", "prompt_mass")):
+        for arm in inside.itertuples():
+            value = FLOOR if head == 0 else 0.1 * head + (0.02 if arm.replicate == 0 else 0.0)
+            rows.append(
+                {"variant_id": arm.variant_id, "reference": "dense", "group": "questions", "layer": layer}
+                | {"site": "pattern", "metric": metric, "value": value, "lower": value - 0.01, "upper": value + 0.01}
+                | {"floor": FLOOR, "tokens": 67, "head": head}
+            )
+    return pd.DataFrame(rows)
+
+
+def lines_of(figure) -> list:
+    return [trace for trace in figure.figure.data if trace.mode == "lines+markers"]
+
+
+def test_recovery_draws_every_variant_once_per_split():
+    recovery = recovery_frame()
+    found = recovery_figure(recovery, "main", "facts", "vocabulary")
+    drawn = sorted(
+        (trace.name, trace.x[0], trace.x[0] - trace.error_x.arrayminus[0], trace.x[0] + trace.error_x.array[0])
+        for trace in found.figure.data
+        if trace.error_x.array is not None
+    )
+    wanted = recovery.query("reading == 'vocabulary' and measure == 'accuracy' and split != 'calibrate'")
+    expected = sorted(wanted[["variant", "value", "lower", "upper"]].itertuples(index=False, name=None))
+    assert len(found.data) == len(drawn) == 2 * len(COMPRESSIONS) * len(REPAIRS)
+    assert [row[0] for row in drawn] == [row[0] for row in expected]
+    assert [row[1:] for row in drawn] == [pytest.approx(row[1:]) for row in expected]
+
+
+def test_recovery_marks_chance_only_where_there_is_one():
+    names = {trace.name for trace in recovery_figure(recovery_frame(), "main", "facts", "candidates").figure.data}
+    assert not any("chance" in name for name in names)
+    figure = recovery_figure(recovery_frame(), "main", "facts", "candidates", chance=0.125).figure
+    lines = [trace for trace in figure.data if trace.name == "chance (0.12)"]
+    assert len(lines) == len(COMPRESSIONS)
+    assert {value for line in lines for value in line.x} == {0.125}
+
+
+def test_drift_averages_replicates_and_keeps_the_widest_interval():
+    variants = variants_frame()
+    found = layerwise_drift_figure(drift_frame(variants), variants, "cosine", "resid_post", "questions", "dense")
+    one = found.data[found.data["variant"] == "gptq-3bit + lora-r2"]
+    assert list(one["value"]) == pytest.approx([0.35, 0.45, 0.55])
+    assert list(one["lower"]) == pytest.approx([0.2, 0.3, 0.4])
+    assert list(one["upper"]) == pytest.approx([0.5, 0.6, 0.7])
+    assert set(one["replicates"]) == {2}
+    assert len(lines_of(found)) == found.data["variant"].nunique() == len(COMPRESSIONS) * (len(REPAIRS) - 1)
+    for trace, (_, rows) in zip(lines_of(found), found.data.groupby(["variant"], sort=False), strict=True):
+        assert list(trace.y) == list(rows["value"])
+
+
+def test_drift_shades_the_floor_in_every_panel_and_names_it_once():
+    variants = variants_frame()
+    figure = layerwise_drift_figure(drift_frame(variants), variants, "cosine", "mlp_out", "questions", "dense").figure
+    floors = [trace for trace in figure.data if trace.name == FLOOR_NAME]
+    assert len(floors) == len(COMPRESSIONS)
+    assert sum(trace.showlegend for trace in floors) == 1
+    assert all(trace.fill == "tozeroy" and set(trace.y) == {FLOOR} for trace in floors)
+    assert "95 % interval" in figure.layout.title.subtitle.text
+
+
+def test_a_repair_has_one_colour_and_a_compression_one_dash():
+    variants = variants_frame()
+    recovered = recovery_figure(recovery_frame(), "main", "facts", "candidates").figure
+    drifted = lines_of(
+        layerwise_drift_figure(drift_frame(variants), variants, "cosine", "mlp_out", "questions", "dense")
+    )
+    by_repair = {(trace.name, trace.line.color) for trace in drifted}
+    points = [trace for trace in recovered.data if trace.error_x.array is not None]
+    named = {(trace.name.partition(" + ")[2] or "no repair", trace.marker.color) for trace in points}
+    assert by_repair <= named
+    assert len(named) == len(REPAIRS) == len({colour for _, colour in named})
+    assert {trace.line.dash for trace in drifted} == set(DASHES[: len(COMPRESSIONS)])
+    assert len(set(REPAIR_COLOURS.values())) == len(set(SYMBOLS.values())) == len(REPAIR_COLOURS)
+
+
+def test_names_not_known_still_get_a_look():
+    assert colour_of("prefix-8").startswith("#")
+    assert symbols_of(["prompt-4", "prompt-16"]) == {"prompt-4": "triangle-up", "prompt-16": "triangle-up-open"}
+    assert dashes_of(["gptq-3bit", "dense"])["dense"] == "solid"
+
+
+def test_the_heat_map_is_layers_by_heads_with_the_floor_marked():
+    variants = variants_frame()
+    attention = attention_frame(variants, layers=3, heads=5)
+    found = attention_figure(attention, variants, "gptq-3bit + lora-r2", "jensen_shannon", "questions", "dense")
+    heat, marks = found.figure.data
+    assert heat.z.shape == (3, 5)
+    assert heat.z[1, 4] == pytest.approx(0.41)
+    assert heat.zmax == pytest.approx(0.41)
+    assert sorted(zip(marks.y, marks.x, strict=True)) == [(0, 0), (1, 0), (2, 0)]
+    by_identity = attention_figure(attention, variants, "gptq-3bit/1", "jensen_shannon", "questions", "dense")
+    assert by_identity.figure.data[0].z[1, 4] == pytest.approx(0.4)
+
+
+def test_variants_of_two_scopes_are_refused():
+    variants = pd.concat([variants_frame("main"), variants_frame("locked")])
+    with pytest.raises(ValueError, match="one scope"):
+        layerwise_drift_figure(drift_frame(variants_frame()), variants, "cosine", "mlp_out", "questions", "dense")
+
+
+def test_a_figure_is_written_with_its_rows(tmp_path):
+    found = recovery_figure(recovery_frame(), "main", "facts", "candidates")
+    write_figure(found, tmp_path / "new" / "recovery.html")
+    assert len(pd.read_csv(tmp_path / "new" / "recovery.csv")) == len(found.data)
+    with pytest.raises(InputError, match="endings are"):
+        write_figure(found, tmp_path / "recovery.docx")
+
+
+@pytest.mark.browser
+def test_a_figure_becomes_a_vector_image(tmp_path):
+    if not (shutil.which("chromium") or shutil.which("google-chrome")):
+        pytest.skip("no Chromium on this machine")
+    write_figure(recovery_figure(recovery_frame(), "main", "facts", "candidates"), tmp_path / "recovery.svg")
+    assert "prompt-4-masked" in (tmp_path / "recovery.svg").read_text()
+
+
+def test_an_image_without_a_browser_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("choreographer.browsers.chromium.Chromium.find_browser", lambda **_: None)
+    with pytest.raises(InputError, match="needs Chrome or Chromium"):
+        write_figure(recovery_figure(recovery_frame(), "main", "facts", "candidates"), tmp_path / "recovery.pdf")
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,96 @@
+"""A whole study, small: its tables, its cache, its repeatability and its floor."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from analysis import run
+from analysis.reading import read_table
+from analysis.study import Study
+
+STUDY = Study.model_validate(
+    {
+        "name": "small",
+        "model": "atlas",
+        "facts": "atlas",
+        "relations": ["instrument"],
+        "groups": ["open"],
+        "controls": ["locked"],
+        "text": "atlas",
+        "compressions": [{"method": "magnitude", "sparsity": 0.6, "samples": 4, "block_length": 32}],
+        "seeds": [0],
+        "repairs": [
+            {"kind": "prompt", "length": 2, "learning_rate": 0.03},
+            {"kind": "idp", "lengths": [2, 4], "learning_rate": 0.03},
+            {"kind": "lora", "rank": 1, "learning_rate": 0.01},
+        ],
+        "reported": ["prompt-2", "idp-2,4-attention", "lora-r1"],
+        "tuning": {"steps": 3, "batch": 4},
+        "drift": {"questions": 4, "windows": 2, "length": 16, "batch": 2},
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs")
+    return run.run(STUDY, out=out), out
+
+
+def test_every_arm_that_makes_recovery_count_is_in_the_table(finished):
+    folder, _ = finished
+    recovery = read_table(folder, "recovery")
+    repairs = set(recovery[recovery["compression"] == "magnitude-60%"]["repair"])
+    assert repairs == {
+        "", "recalibrated", "placebo-2", "prompt-2-masked", "prompt-2", "idp-2,4-attention", "lora-r1"
+    }  # fmt: skip
+    assert set(recovery["reading"]) == {"candidates", "vocabulary"}
+    assert (recovery["lower"] <= recovery["value"] + 1e-9).all()
+    assert (recovery["value"] <= recovery["upper"] + 1e-9).all()
+    placebo = read_table(folder, "variants").query("kind == 'placebo' and compression == 'magnitude-60%'")
+    assert len(placebo) == 8
+
+
+def test_a_second_run_computes_nothing(finished):
+    folder, out = finished
+    started: list[object] = []
+    assert run.run(STUDY, out=out, on_start=lambda plan, todo: started.append(todo)) == folder
+    assert started == []
+
+
+def test_the_same_study_elsewhere_gives_the_same_numbers(finished, tmp_path):
+    folder, _ = finished
+    again = run.run(STUDY, out=tmp_path)
+    for name in ("variants", "answers", "recovery", "drift", "attention", "selections", "training"):
+        pd.testing.assert_frame_equal(read_table(folder, name), read_table(again, name), check_exact=True)
+    assert (folder / "verdict.json").read_bytes() == (again / "verdict.json").read_bytes()
+
+
+def test_drift_of_dense_from_itself_is_at_the_floor(finished):
+    folder, _ = finished
+    variants = read_table(folder, "variants")
+    dense = variants[(variants["variant"] == "dense") & (variants["scope"] == "main")]["variant_id"].item()
+    drift = read_table(folder, "drift")
+    itself = drift[(drift["variant_id"] == dense) & (drift["reference"] == "dense")]
+    assert len(itself) > 0
+    assert (itself["value"].abs() <= itself["floor"].abs() + 1e-6).all()
+    compressed = variants[(variants["variant"] == "magnitude-60%")]["variant_id"].item()
+    moved = drift[(drift["variant_id"] == compressed) & (drift["site"] == "resid_post") & (drift["reference"] == "dense")]
+    assert (moved["value"] > 10 * moved["floor"].abs() + 1e-4).all()
+
+
+def test_one_replicate_is_never_more_than_undecided(finished):
+    folder, _ = finished
+    verdict = json.loads((folder / "verdict.json").read_text())
+    assert {one["decision"] for one in verdict["settings"]} == {"undecided"}
+    assert all(any("replicate" in reason for reason in one["reasons"]) for one in verdict["settings"])
+
+
+def test_a_changed_field_changes_the_cells_that_it_shapes_and_no_others():
+    plan, _ = run.prepare(STUDY)
+    longer, _ = run.prepare(STUDY.model_copy(update={"tuning": STUDY.tuning.model_copy(update={"steps": 4})}))
+    before = {kind: {cell.key for cell in plan.of(kind)} for kind in ("compressed", "tuned")}
+    after = {kind: {cell.key for cell in longer.of(kind)} for kind in ("compressed", "tuned")}
+    assert before["compressed"] == after["compressed"]
+    assert not before["tuned"] & after["tuned"]
