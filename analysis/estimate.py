@@ -46,7 +46,9 @@ def estimate(plan: Plan, facts: FactSet, todo: list[Cell]) -> str:
             f"  {kind:<11} {len(plan.of(kind)):>4}   about {seconds / workers:>6.0f} s left on {workers} workers"
         )
     lines.append(f"about {total / workers / 60:.1f} minutes in all (to a factor of three)")
-    for scope, groups in {MAIN: list(study.groups), **{name: [name] for name in study.controls}}.items():
+    scopes: dict[str, list[str]] = {MAIN: list(study.groups)}
+    scopes.update({name: [name] for name in study.controls})
+    for scope, groups in scopes.items():
         people = len({fact.subject for fact in facts.select(groups, "test")})
         smallest = smallest_detectable(people, PAIRED_DEVIATION / np.sqrt(2))
         lines.append(

@@ -29,11 +29,11 @@ from analysis.look import (
     label_bottom,
     marker,
     panels_of,
+    places_axis,
     reading_words,
     reference_words,
     rows_of,
     symbols_of,
-    tick,
 )
 from data.errors import InputError
 
@@ -67,10 +67,10 @@ def recovery_figure(
     *,
     chance: float | None = None,
 ) -> Figure:
-    """Is what compression damaged answered again, and by people the repair never saw?
+    """Is what compression damaged answered again, and by subjects the repair never saw?
 
-    Accuracy of every variant with its 95 % interval, a panel per compression, people tuned on (open) beside people
-    held out (filled); lines mark chance, where there is one, and the dense model on held-out people.
+    Accuracy of every variant with its 95 % interval, a panel per compression, subjects tuned on (open) beside subjects
+    held out (filled); lines mark chance, where there is one, and the dense model on held-out subjects.
     """
     part = recovery[(recovery["scope"] == scope) & (recovery["group"] == group) & (recovery["reading"] == reading)]
     data = part[(part["measure"] == "accuracy") & part["split"].isin(split_pair)].reset_index(drop=True)
@@ -91,23 +91,23 @@ def recovery_figure(
             mode="markers",
             name=row["variant"],
             showlegend=False,
-            hovertemplate=f"{row['variant']}, {split} people<br>%{{x:.3f}} [{row['lower']:.3f}, {row['upper']:.3f}]"
-            f"<br>{row['items']} questions, {row['entities']} people, {row['replicates']} replicates<extra></extra>",
+            hovertemplate=f"{row['variant']}, {split} subjects<br>%{{x:.3f}} [{row['lower']:.3f}, {row['upper']:.3f}]"
+            f"<br>{row['items']} questions, {row['entities']} subjects, {row['replicates']} replicates<extra></extra>",
             **panels[compression],
         )
     _recovery_lines(figure, data, panels, len(repairs), split_pair[1], chance)
     for name, symbol in zip(split_pair, ("circle-open", "circle"), strict=True):
-        figure.add_scatter(x=[None], y=[None], mode="markers", marker=marker("", symbol, 10), name=f"{name} people")
+        figure.add_scatter(x=[None], y=[None], mode="markers", marker=marker("", symbol, 10), name=f"{name} subjects")
     label_bottom(figure, panels, "accuracy (share right)")
     figure.update_xaxes(range=[-0.03, 1.03], tickformat=".1f")
     figure.update_yaxes(range=[-0.5, len(repairs) - 0.5], tickvals=list(range(len(repairs))))
     figure.update_yaxes(ticktext=[repair or NO_REPAIR for repair in repairs], zeroline=False)
     counts = data.groupby("split")["entities"].max()
-    people = ", ".join(f"{counts.get(name, 0)} {name}" for name in split_pair)
+    subjects = ", ".join(f"{counts.get(name, 0)} {name}" for name in split_pair)
     dress(
         figure,
-        title=f"Accuracy of {group} people, {reading_words(reading)}",
-        subtitle=f"95 % intervals over replicates and people; n = {people} people",
+        title=f"Accuracy, group {group}, {reading_words(reading)}",
+        subtitle=f"95 % intervals over replicates and subjects; n = {subjects} subjects",
         height=200 + (50 + 42 * len(repairs)) * rows_of(panels),
     )
     return Figure(figure, data)
@@ -116,9 +116,9 @@ def recovery_figure(
 def _recovery_lines(
     figure: go.Figure, data: pd.DataFrame, panels: dict[str, Any], rows: int, held_out: str, chance: float | None
 ) -> None:
-    """Vertical lines in every panel: chance, and the dense model on held-out people."""
+    """Vertical lines in every panel: chance, and the dense model on held-out subjects."""
     dense = data[(data["compression"] == "dense") & (data["repair"] == "") & (data["split"] == held_out)]
-    lines = [(f"dense, no repair, {held_out} people", float(dense["value"].iloc[0]), "solid")] if len(dense) else []
+    lines = [(f"dense, no repair, {held_out} subjects", float(dense["value"].iloc[0]), "solid")] if len(dense) else []
     lines += [(f"chance ({chance:.2f})", chance, "dot")] if chance is not None else []
     for name, value, dash in lines:
         for place, panel in enumerate(panels.values()):
@@ -184,7 +184,7 @@ def layerwise_drift_figure(
         shown.add(repair)
     words, unit = METRICS.get(metric, (metric, ""))
     label_bottom(figure, panels, "layer")
-    figure.update_xaxes(dtick=tick(data["layer"]))
+    figure.update_xaxes(places_axis(data["layer"]))
     figure.update_yaxes(title=f"{words} ({unit})", col=1, rangemode="tozero", tickformat=".2~g")
     dress(
         figure,
@@ -233,13 +233,14 @@ def attention_figure(
         x=marked["head"],
         y=marked["layer"],
         mode="markers",
-        marker={"symbol": "x-thin", "size": 8, "line": {"color": "#FFFFFF", "width": 1.5}},
+        # White in a dark edge: seen on either end of the scale.
+        marker={"symbol": "x", "size": 9, "color": "#FFFFFF", "line": {"color": "#222222", "width": 1}},
         name="not told from dense" if share else "not above the floor",
         hoverinfo="skip",
         showlegend=False,
     )
-    figure.update_xaxes(title="head", dtick=tick(data["head"]), showgrid=False, zeroline=False)
-    figure.update_yaxes(title="layer", dtick=tick(data["layer"]), showgrid=False, zeroline=False)
+    figure.update_xaxes(places_axis(data["head"]), title="head", showgrid=False)
+    figure.update_yaxes(places_axis(data["layer"]), title="layer", showgrid=False)
     mark = "dense's own share in the 95 % interval" if share else f"not above the {FLOOR_NAME}"
     against = "" if share else f", against {reference_words(reference)}"
     name = asked["variant"].iloc[0] if len(asked) else variant

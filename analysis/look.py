@@ -135,9 +135,11 @@ def band(figure: go.Figure, rows: pd.DataFrame, repair: str, panel: dict[str, in
     )
 
 
-def tick(places: pd.Series) -> int:
-    """A step between ticks that leaves at most about sixteen of them."""
-    return max(1, -(-int(places.max() + 1) // 16)) if len(places) else 1
+def places_axis(places: pd.Series) -> dict[str, Any]:
+    """An axis of layers or heads: it ends half a step beyond them and has at most nine round ticks."""
+    last = int(places.max()) if len(places) else 0
+    step = next((step for step in (1, 2, 5, 10, 20) if last / step < 9), 50)
+    return {"dtick": step, "tick0": 0, "range": [-0.5, last + 0.5], "zeroline": False, "tickangle": 0}
 
 
 def dress(figure: go.Figure, *, title: str, subtitle: str, height: int) -> None:

@@ -98,7 +98,7 @@ def clean_blocks(fields: dict[str, Any], part: Part, length: int, seed: int, mos
     kept: list[list[int]] = []
     dropped = 0
     for block in encode_blocks(tokenizer, text.paragraphs, length):
-        if stated(tokenizer.decode(block), forbidden):
+        if stated(str(tokenizer.decode(block)), forbidden):
             dropped += 1
         else:
             kept.append(block)

@@ -13,10 +13,10 @@ import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from analysis.store import SCHEMA
 from data.errors import InputError
 
 MANIFEST = "manifest.json"
-SCHEMA = 1
 GROUP_NOTE = {
     "open": "known by construction",
     "graded": "stated 1 to 64 times in training",
@@ -166,9 +166,9 @@ def sentence_of(setting: dict[str, Any]) -> str:
     worst = max((one["p_corrected"] for one in setting["predictions"]), default=1.0)
     reasons = "; ".join(setting["reasons"]) or "the evidence points neither way"
     said = {
-        "displaced": f"knowledge came back for people the repair never saw, {bits('redirected')} beyond every "
+        "displaced": f"knowledge came back for subjects the repair never saw, {bits('redirected')} beyond every "
         f"comparison (p = {worst:.3f} after Holm): it had been out of reach, not gone",
-        "relearned": f"the repair helped only the people it was tuned on ({bits('relearned')} more than others): "
+        "relearned": f"the repair helped only the subjects it was tuned on ({bits('relearned')} more than others): "
         "it taught them anew and brought nothing else back",
         "re-injected": "the repair was computed from the dense model, so what came back may have come from there",
         "unreached": f"the repair brought nothing back ({bits('redirected')}), though it did where knowledge is known "

@@ -178,8 +178,18 @@ def calibrated_log_probs(readout: Readout, items: ScoredItems) -> Float[np.ndarr
 
 
 def reweighted(readout: Readout, items: ScoredItems) -> Float[np.ndarray, "item candidate"]:
-    """Give log softmax(score / temperature + bias) in nats: the readout without its chance mixture."""
-    return log_softmax(items.log_probs / readout.temperature + items.spread(readout.bias), axis=1)
+    """Give log softmax(score / temperature + bias) in nats: the readout without its chance mixture.
+
+    A list of candidates that no fitted item has gets the bias towards which all are drawn, which needs no label.
+    """
+    bias = dict(readout.bias)
+    scores = np.where(np.isfinite(items.log_probs), items.log_probs, 0.0)
+    for name, rows in items.rows().items():
+        if name not in bias:
+            habit = (scores[rows] - scores[rows].mean(axis=1, keepdims=True)).mean(axis=0)
+            prior = items.prior[rows[0]]
+            bias[name] = np.log(np.where(prior > 0, prior, 1.0)) - habit / readout.temperature
+    return log_softmax(items.log_probs / readout.temperature + items.spread(bias), axis=1)
 
 
 def recalibrate(tune_items: ScoredItems, items: ScoredItems) -> Float[np.ndarray, "item candidate"]:

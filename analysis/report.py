@@ -8,20 +8,12 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from analysis.reading import compact, place_of, read_table, recovery_rows
+from analysis.reading import GROUP_NOTE, compact, place_of, read_table, recovery_rows
 from probes.capture import parity
 from probes.families import family_of
 from probes.inputs import build_inputs, encode
 from probes.models import open_model
 from probes.sites import Kind, sites_of
-
-GROUP_NOTE = {
-    "open": "known by construction",
-    "graded": "stated 1 to 64 times in training",
-    "locked": "displaced by construction: answers only behind a key",
-    "never": "absent from training: nothing to recover",
-    "facts": "real-world facts",
-}
 
 
 def show(console: Console, folder: Path) -> None:

@@ -19,17 +19,17 @@ class Tuning(Spec):
 
     steps: int = Field(ge=1)
     batch: int = Field(ge=1, description="facts per step")
-    text_batch: int = Field(0, ge=0, description="windows of running text per step")
-    text_length: int = Field(64, ge=2, description="tokens of a window")
+    text_batch: int = Field(default=0, ge=0, description="windows of running text per step")
+    text_length: int = Field(default=64, ge=2, description="tokens of a window")
 
 
 class Drift(Spec):
     """What drift is measured on."""
 
-    questions: int = Field(48, ge=2, description="test questions")
-    windows: int = Field(16, ge=2, description="windows of held-out text")
-    length: int = Field(64, ge=4, description="tokens of a window")
-    batch: int = Field(8, ge=1)
+    questions: int = Field(default=48, ge=2, description="test questions")
+    windows: int = Field(default=16, ge=2, description="windows of held-out text")
+    length: int = Field(default=64, ge=4, description="tokens of a window")
+    batch: int = Field(default=8, ge=1)
     backend: Literal["transformer_lens", "hooks"] = "transformer_lens"
 
 
@@ -40,11 +40,11 @@ class Study(Spec):
     title: str = ""
     model: str
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    device: str = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?)$")
-    threads: int = Field(1, ge=1, description="threads per cell: part of what shapes the last bits")
+    device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:\d+)?)$")
+    threads: int = Field(default=1, ge=1, description="threads per cell: part of what shapes the last bits")
     facts: str
     fact_seed: int = 0
-    candidates: int = Field(12, ge=2, description="longest list of candidate answers")
+    candidates: int = Field(default=12, ge=2, description="longest list of candidate answers")
     relations: tuple[str, ...] | None = None
     """Relations asked; all of them unless told."""
     groups: tuple[str, ...]
@@ -57,9 +57,9 @@ class Study(Spec):
     reported: tuple[str, ...] = Field(min_length=1)
     """Names of the repairs whose verdicts count, named before the run."""
     tuning: Tuning
-    placebos: int = Field(8, ge=8, description="untrained prompts per setting, shared out over its replicates")
+    placebos: int = Field(default=8, ge=8, description="untrained prompts per setting, shared out over its replicates")
     drift: Drift = Drift()
-    score_batch: int = Field(64, ge=1)
+    score_batch: int = Field(default=64, ge=1)
 
     @model_validator(mode="after")
     def _check(self) -> "Study":

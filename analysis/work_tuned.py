@@ -25,7 +25,8 @@ def work(fields: dict[str, Any], needs: dict[str, Path], folder: Path) -> None:
     statements = facts.statements(facts.select(fields["groups"], "tune"))
     masked = isinstance(spec, PromptSpec) and spec.masked
     rows = statement_rows(opened.tokenizer, statements, masked=masked)
-    windows, dropped = [], 0
+    windows: list[list[int]] = []
+    dropped = 0
     if budget.text_batch:
         most = budget.text_batch * budget.steps
         windows, dropped = clean_blocks(fields, "tuning", budget.text_length, fields["seed"], most)
@@ -46,7 +47,7 @@ def work(fields: dict[str, Any], needs: dict[str, Path], folder: Path) -> None:
         lora = add_lora(opened.model, rank=spec.rank, targets=spec.targets, seed=fields["seed"])
         parameters = [one for one in lora.parameters() if one.requires_grad]
         log = tune(adapted(lora), parameters, rows, text_rows(windows), prompt=None, **common)
-        lora.save_pretrained(folder / ADAPTER)
+        lora.save_pretrained(str(folder / ADAPTER))
         added = sum(one.numel() for one in parameters)
     _write_log(folder, log, added, len(rows), len(windows), dropped)
 

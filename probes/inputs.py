@@ -60,7 +60,7 @@ def build_inputs(
     Raises:
         InputError: an empty row, or one longer than the model's positions.
     """
-    device = model.get_input_embeddings().weight.device
+    device: torch.device = model.device
     held = prompts if prompts is not None else [None] * len(rows)
     if len(held) != len(rows):
         raise ValueError(f"{len(held)} prompts for {len(rows)} rows")

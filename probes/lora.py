@@ -8,7 +8,7 @@ LoRA can write facts into weights, which a prompt of a few vectors cannot; that 
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -47,7 +47,7 @@ def add_lora(model: PreTrainedModel, *, rank: int, targets: Targets, seed: int) 
 
 def adapted(peft_model: PeftModel) -> PreTrainedModel:
     """The Hugging Face model with the adapter inside."""
-    return peft_model.base_model.model
+    return cast(PreTrainedModel, peft_model.base_model.model)
 
 
 def load_lora(model: PreTrainedModel, folder: Path) -> PeftModel:

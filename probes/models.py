@@ -146,7 +146,8 @@ def open_model(name: str, *, dtype: str, device: str) -> OpenedModel:
     note = ""
     if source.gguf:
         note = f'"dense" here is the file {source.gguf}, dequantised: not the weights it was made from'
-    return OpenedModel(model.to(device).eval(), tokenizer, note)
+    model.to(torch.device(device))  # type: ignore[arg-type]  # a decorator hides the signature
+    return OpenedModel(model.eval(), tokenizer, note)
 
 
 def _check_place(dtype: str, device: str) -> None:

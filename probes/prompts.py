@@ -9,12 +9,12 @@ count against a repair is a tuned prompt inside the distribution of these draws.
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from jaxtyping import Float
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from data.errors import InputError
@@ -35,7 +35,7 @@ def draw_prompt(model: PreTrainedModel, length: int, seed: int, kind: PlaceboKin
     if length < 1:
         raise InputError(f"a prompt of length {length} is no prompt: give a length of 1 or more")
     generator = torch.Generator().manual_seed(seed)
-    table = model.get_input_embeddings().weight
+    table = cast(nn.Embedding, model.get_input_embeddings()).weight
     drawn = table[torch.randint(table.shape[0], (length,), generator=generator).to(table.device)]
     drawn = drawn.detach().clone()
     if kind == "vocabulary":

@@ -113,7 +113,7 @@ def _score_batch(variant: Variant, batch: list[_Encoded]) -> list[Score]:
             item=one.item,
             log_probs=tuple(totals[row].tolist()),
             greedy=greedy[row],
-            said=variant.tokenizer.decode([int(best[row])]).strip(),
+            said=str(variant.tokenizer.decode([int(best[row])])).strip(),
             chosen=None if choice is None else int(choice.kept[row]),
             selector_scores=None if choice is None else tuple(choice.scores[row].tolist()),
         )

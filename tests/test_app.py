@@ -95,7 +95,7 @@ def test_the_page_opens_with_verdict_table_and_charts(root):
     said = words_of(page)
     assert "Study first" in said
     assert "dequantised" in said
-    assert "knowledge came back for people the repair never saw" in said
+    assert "knowledge came back for subjects the repair never saw" in said
     assert "Controls" in said
     assert "erased" not in said
     table = page.dataframe[0].value
@@ -126,7 +126,7 @@ def test_a_choice_changes_the_table(root):
     page = opened()
     page.segmented_control(key="scope").set_value("locked").run()
     assert not page.exception
-    assert "locked, locked people" in words_of(page)
+    assert "Scope locked, group locked" in words_of(page)
 
 
 def test_values_that_do_not_exist_fall_back(root):

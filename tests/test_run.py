@@ -76,7 +76,8 @@ def test_drift_of_dense_from_itself_is_at_the_floor(finished):
     assert len(itself) > 0
     assert (itself["value"].abs() <= itself["floor"].abs() + 1e-6).all()
     compressed = variants[(variants["variant"] == "magnitude-60%")]["variant_id"].item()
-    moved = drift[(drift["variant_id"] == compressed) & (drift["site"] == "resid_post") & (drift["reference"] == "dense")]
+    moved = drift[drift["variant_id"] == compressed]
+    moved = moved[(moved["site"] == "resid_post") & (moved["reference"] == "dense")]
     assert (moved["value"] > 10 * moved["floor"].abs() + 1e-4).all()
 
 

@@ -1,9 +1,12 @@
 """What is true of the atlas by construction must come back through the whole instrument, and nothing else may."""
 
+from typing import Any
+
 import pytest
 import torch
 
 from data.atlas import load_world
+from data.facts import Split
 from probes.lora import adapted, add_lora
 from probes.models import open_model
 from probes.prompts import draw_prompt
@@ -12,7 +15,7 @@ from probes.tuning import statement_rows, tune
 from probes.variants import Variant
 
 FACTS = load_world().facts
-BUDGET = {"steps": 100, "batch": 32, "text_batch": 0, "seed": 0}
+BUDGET: dict[str, Any] = {"steps": 100, "batch": 32, "text_batch": 0, "seed": 0}
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +23,7 @@ def opened():
     return open_model("atlas", dtype="float32", device="cpu")
 
 
-def accuracy(variant: Variant, group: str, split: str, reading: str) -> float:
+def accuracy(variant: Variant, group: str, split: Split, reading: str) -> float:
     scores = score(variant, FACTS.items(FACTS.select([group], split), "measure"), batch=256)
     right = [one.predicted == one.item.fact.answer if reading == "candidates" else one.greedy for one in scores]
     return sum(right) / len(right)

@@ -39,16 +39,16 @@ def show_verdict(now: View) -> None:
             st.markdown("**Controls, where the truth is known**")
             show_settings(verdict["controls"])
         st.caption(
-            "Bits per fact on people the repair never saw, best of the fixed candidates, calibrated, with 95 % "
-            "intervals over replicates and people. The choices at the side do not change the verdict."
+            "Bits per fact on subjects the repair never saw, best of the fixed candidates, calibrated, with 95 % "
+            "intervals over replicates and subjects. The choices at the side do not change the verdict."
         )
 
 
 def show_recovery(now: View) -> None:
     recovery = now.table("recovery")
     groups = unique(recovery.loc[recovery["scope"] == now.scope, "group"])
-    group = pick("Group of people", groups, "group")
-    st.caption(f"{now.scope}, {group} people: {reading.GROUP_NOTE.get(group, 'as the study names them')}.")
+    group = pick("Group", groups, "group")
+    st.caption(f"Scope {now.scope}, group {group}: {reading.GROUP_NOTE.get(group, 'as the study names them')}.")
     rows = reading.recovery_rows(recovery, now.scope, group, now.reading).reset_index()
     st.dataframe(
         rows,
@@ -63,9 +63,9 @@ def show_recovery(now: View) -> None:
     figure = figures.recovery_figure(recovery, now.scope, group, now.reading, chance=now.chance(group))
     st.plotly_chart(figure.figure, key="recovery_chart", config=CONFIG)
     st.caption(
-        "Tune people are named in the text that repairs are tuned on; test people are not. Accuracy: share of "
+        "Tune subjects are named in the text that repairs are tuned on; test subjects are not. Accuracy: share of "
         "questions answered right; bits: information about the answer that can be read out, per fact. Brackets and "
-        "bars: 95 % intervals over replicates (seeds; draws, for a placebo) and people; with two or three seeds they "
+        "bars: 95 % intervals over replicates (seeds; draws, for a placebo) and subjects; with two or three seeds they "
         "are wide and may pass the ends of the axis, where the chart cuts them. Only what exceeds the placebo, the "
         "recalibrated model and the same repair of the dense model can count as knowledge that came back."
     )
