@@ -19,6 +19,7 @@ from data.errors import InputError
 from data.facts import FactSet
 from data.text import load_text
 from probes.compress import CompressionSpec
+from probes.models import locate
 from probes.tuning import encode_blocks
 
 OnCell = Callable[[Cell, float], None]
@@ -138,7 +139,6 @@ def run(
     fresh: bool = False,
     on_start: Callable[[Plan, list[Cell]], None] | None = None,
     on_cell: OnCell | None = None,
-    note: str = "",
 ) -> Path:
     """Run a study and return its folder.
 
@@ -159,7 +159,7 @@ def run(
         on_start(plan, todo)
     workers = workers_for(study.threads, study.device)
     run_cells(plan, store, workers, on_cell or (lambda cell, seconds: None))
-    finish(plan, facts, store, folder, note)
+    finish(plan, facts, store, folder, locate(study.model).note)
     return folder
 
 

@@ -52,6 +52,13 @@ class ModelSource:
     gguf: str | None
     sha: str
 
+    @property
+    def note(self) -> str:
+        """What has to be said wherever numbers of this model stand; empty for plain weights."""
+        if self.gguf is None:
+            return ""
+        return f'"dense" here is the file {self.gguf}, dequantised: not the weights it was made from'
+
 
 def locate(name: str) -> ModelSource:
     """Find a model's files, downloading a hub id's, without opening them.
@@ -143,11 +150,8 @@ def open_model(name: str, *, dtype: str, device: str) -> OpenedModel:
         transformers.logging.set_verbosity(chatter)
     family_of(model)
     model.requires_grad_(False)
-    note = ""
-    if source.gguf:
-        note = f'"dense" here is the file {source.gguf}, dequantised: not the weights it was made from'
     model.to(torch.device(device))  # type: ignore[arg-type]  # a decorator hides the signature
-    return OpenedModel(model.eval(), tokenizer, note)
+    return OpenedModel(model.eval(), tokenizer, source.note)
 
 
 def _check_place(dtype: str, device: str) -> None:
