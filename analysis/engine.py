@@ -4,11 +4,14 @@ Results do not depend on how many workers there are: a cell reads nothing but it
 of the cells it needs, and computes with `threads` threads whatever the machine offers.
 """
 
+import contextlib
 import importlib
 import multiprocessing
 import os
+import sys
 import time
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from pathlib import Path
 from typing import Any
@@ -68,7 +71,7 @@ def run_cells(plan: Plan, store: Store, workers: int, report: Report) -> None:
         return
     # Spawned, not forked: a forked torch may hang in its thread pool.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(max_workers=min(workers, len(waiting)), mp_context=context) as pool:
+    with _without_main(), ProcessPoolExecutor(min(workers, len(waiting)), mp_context=context) as pool:
         running: dict[Future[float], Cell] = {}
         try:
             while waiting or running:
@@ -83,6 +86,21 @@ def run_cells(plan: Plan, store: Store, workers: int, report: Report) -> None:
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+@contextlib.contextmanager
+def _without_main() -> Iterator[None]:
+    """Hide the program's main module while workers start.
+
+    A spawned worker runs the main file again, though it needs nothing from it: a user's script without a guard
+    would start the study once more, and a page under test (AppTest takes the place of main) would crash it.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def _submit_ready(
