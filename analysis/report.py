@@ -51,11 +51,11 @@ def show_verdict(console: Console, verdict: dict[str, Any]) -> None:
                 for name in ("expressed", "redirected", "relearned", "unreached")
             ]
             p = one["predictions"][0]["p_corrected"]
-            table.add_row(f"{place_of(one)} + {one['repair']}", one["decision"], *figures, f"{p:.3f}")
+            table.add_row(place_of(one), one["decision"], *figures, f"{p:.3f}")
         console.print(table)
         for one in entries:
             for reason in one["reasons"]:
-                console.print(f"  {place_of(one)} + {one['repair']}: {reason}", markup=False, highlight=False)
+                console.print(f"  {place_of(one)}: {reason}", markup=False, highlight=False)
 
 
 def show_model(console: Console, name: str, dtype: str, device: str) -> None:
