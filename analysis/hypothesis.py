@@ -28,7 +28,6 @@ from jaxtyping import Float
 
 from analysis.recovery import arms_of, item_counts, join
 from analysis.statistics import crossed_draws, holm, two_one_sided
-from data.facts import Fact
 
 LEVEL = 0.05
 FEWEST_REPLICATES = 3
@@ -300,6 +299,7 @@ def _decision(setting: Setting, displaced_control: bool | None) -> str:
     if setting.equivalent and setting.relearned_p < LEVEL:
         return "relearned"
     if setting.equivalent and displaced_control:
+        setting.reasons.append("a displaced control was found in this run; the power of finding it was not measured")
         return "unreached"
     if setting.equivalent:
         reason = "was not run" if displaced_control is None else "was not found"
@@ -310,8 +310,3 @@ def _decision(setting: Setting, displaced_control: bool | None) -> str:
             f"not beyond {weakest.name} (p = {setting.p_corrected:.3f} after Holm) and not equivalent to nothing"
         )
     return "undecided"
-
-
-def mean_entropy(facts: list[Fact] | tuple[Fact, ...], entropies: dict[tuple[str, str], float]) -> float:
-    """Mean prior entropy in bits of the lists that these facts' answers stand in."""
-    return float(np.mean([entropies[fact.relation, fact.answer] for fact in facts]))
