@@ -1,7 +1,7 @@
 """IDP, inference-time dynamic prompting (arXiv 2310.00867, section 3.2): a bank of prompts, one kept per input.
 
-1. Put all m prompts of the bank side by side before the content, blind to each other, each ending where the
-   content starts.
+1. All m prompts of the bank stand side by side before the content, blind to each other, each ending where the
+   content starts: so their keys and values are constants (`probes/prefix.py`).
 2. Read how much attention the content pays to each prompt.
 3. Keep the prompt with the largest mean attention, mask the others, run the model.
 
@@ -13,15 +13,17 @@ What would count against IDP: choices no better than drawn ones, or a bank no be
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor, nn
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from probes.families import family_of
 from probes.inputs import Inputs, build_inputs
+from probes.prefix import Prefixes
 from probes.prompts import SoftPrompt
 from probes.sharing import share_weights
 
@@ -37,70 +39,35 @@ class Selector:
     """Divide by the prompt's length, so that a long prompt has no head start."""
 
 
-def joint_inputs(
-    model: PreTrainedModel, rows: Sequence[Sequence[int]], bank: Sequence[SoftPrompt]
-) -> tuple[Inputs, Float[Tensor, "batch 1 query key"]]:
-    """Inputs with the whole bank before each row, and the additive mask that keeps its prompts blind to each other.
-
-    Every prompt is right-aligned: its last vector stands one position before the content.
-    """
-    longest = max(prompt.shape[0] for prompt in bank)
-    side_by_side = torch.cat(list(bank))
-    inputs = build_inputs(model, rows, [side_by_side] * len(rows), content_start=side_by_side.shape[0])
-    owner = _owner(inputs, [prompt.shape[0] for prompt in bank])
-    positions = inputs.position_ids.clone()
-    within = torch.cat([torch.arange(longest - prompt.shape[0], longest) for prompt in bank]).to(positions)
-    for index in range(len(rows)):
-        positions[index, owner[index] >= 0] = within
-        content = inputs.content[index]
-        positions[index, content] = torch.arange(longest, longest + int(content.sum())).to(positions)
-    seen = inputs.attention_mask.bool()
-    width = seen.shape[1]
-    causal = torch.ones(width, width, dtype=torch.bool, device=seen.device).tril()
-    same = (owner[:, :, None] == owner[:, None, :]) | (inputs.content[:, :, None])
-    allowed = causal & same & seen[:, None, :]
-    # A padded query sees itself alone, so that no row of the softmax is empty.
-    allowed |= torch.eye(width, dtype=torch.bool, device=seen.device)
-    least = torch.finfo(inputs.embeds.dtype).min
-    mask = torch.zeros(allowed.shape, dtype=inputs.embeds.dtype, device=seen.device)
-    mask = mask.masked_fill(~allowed, least)
-    return Inputs(inputs.embeds, inputs.attention_mask, positions, inputs.content), mask[:, None]
-
-
-def _owner(inputs: Inputs, lengths: Sequence[int]) -> Int[Tensor, "batch position"]:
-    """Which prompt each position belongs to: its index, -1 for content, -2 for padding."""
-    owner = torch.full_like(inputs.attention_mask, -2)
-    owner[inputs.content] = -1
-    marks = torch.cat([torch.full((length,), index) for index, length in enumerate(lengths)]).to(owner)
-    for row in range(owner.shape[0]):
-        owner[row, inputs.attention_mask[row].bool() & ~inputs.content[row]] = marks
-    return owner
-
-
 class PromptBank:
     """A bank of prompts over one model, and the choice among them."""
 
     def __init__(self, model: PreTrainedModel, prompts: Sequence[SoftPrompt], selector: Selector) -> None:
         self.prompts = list(prompts)
         self.selector = selector
-        self._model = model
-        self._scorer = _first_layer(model) if selector.layers == "first" else model.base_model
-
-    @property
-    def longest(self) -> int:
+        self.longest = max(prompt.shape[0] for prompt in self.prompts)
         """Length of the longest prompt: where content starts, whichever prompt is chosen."""
-        return max(prompt.shape[0] for prompt in self.prompts)
+        self._model = _first_layer(model) if selector.layers == "first" else model
+
+    @cached_property
+    def _prefixes(self) -> Prefixes:
+        """The keys and values of the whole bank, in the layers that are looked at."""
+        return Prefixes(self._model, self.prompts)
 
     @torch.no_grad()
     def scores(self, rows: Sequence[Sequence[int]]) -> Float[Tensor, "batch prompt"]:
-        """Mean attention from content to each prompt (share of a row of the pattern, per prompt token)."""
-        inputs, mask = joint_inputs(self._model, rows, self.prompts)
-        output = self._scorer(
+        """Mean attention from content to each prompt (share of a row of the pattern, per prompt token).
+
+        The content alone is read: it looks at the keys of all prompts, which are constants.
+        """
+        inputs = build_inputs(self._model, rows, content_start=self.longest)
+        cache, seen = self._prefixes.side_by_side(len(rows))
+        output = self._model.base_model(
             inputs_embeds=inputs.embeds,
-            attention_mask=mask,
+            attention_mask=_content_mask(inputs, seen),
             position_ids=inputs.position_ids,
+            past_key_values=cache,
             output_attentions=True,
-            use_cache=False,
         )
         if not output.attentions or any(pattern is None for pattern in output.attentions):
             raise RuntimeError("the model returned no attention pattern: IDP needs eager attention")
@@ -109,21 +76,31 @@ class PromptBank:
         if self.selector.queries == "last":
             queries[:, :-1] = False
         weight = queries / queries.sum(dim=1, keepdim=True)
-        received = torch.einsum("bq,bqk->bk", weight.to(pattern.dtype), pattern)
-        owner = _owner(inputs, [prompt.shape[0] for prompt in self.prompts])
-        mass = [(received * (owner == index)).sum(dim=1) for index in range(len(self.prompts))]
-        lengths = [prompt.shape[0] if self.selector.per_token else 1 for prompt in self.prompts]
-        return torch.stack([one / length for one, length in zip(mass, lengths, strict=True)], dim=1)
+        received = torch.einsum("bq,bqk->bk", weight.to(pattern.dtype), pattern[:, :, : len(seen)])
+        mass = received.unflatten(1, (len(self.prompts), self.longest)).sum(dim=2)
+        if not self.selector.per_token:
+            return mass
+        return mass / torch.tensor([prompt.shape[0] for prompt in self.prompts]).to(mass)
 
     def choose(self, rows: Sequence[Sequence[int]]) -> Int[Tensor, " batch"]:
         """The prompt kept for each row."""
         return self.scores(rows).argmax(dim=1)
 
 
-def _first_layer(model: PreTrainedModel) -> nn.Module:
-    """The model's body cut after its first block, sharing its weights: all that the choice needs."""
+def _content_mask(inputs: Inputs, seen: Bool[Tensor, " prompt*slot"]) -> Float[Tensor, "batch 1 query key"]:
+    """The additive mask of content behind a whole bank: every prompt is seen, and the content before."""
+    content = inputs.content
+    causal = torch.ones(content.shape[1], content.shape[1], dtype=torch.bool, device=content.device).tril()
+    among = causal & content[:, None, :]
+    allowed = torch.cat([seen.expand(*among.shape[:2], -1), among], dim=2)
+    mask = torch.zeros(allowed.shape, dtype=inputs.embeds.dtype, device=content.device)
+    return mask.masked_fill(~allowed, torch.finfo(mask.dtype).min)[:, None]
+
+
+def _first_layer(model: PreTrainedModel) -> PreTrainedModel:
+    """The model cut after its first block, sharing its weights: all that the choice needs."""
     cut = share_weights(model)
     blocks = family_of(cut).blocks_of(cut)
     del blocks[1:]
     cut.config.num_hidden_layers = 1
-    return cut.base_model
+    return cut

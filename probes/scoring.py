@@ -1,6 +1,6 @@
 """Log-likelihood of fixed candidate answers under any variant, the question read once for all of them.
 
-1. Run the question behind its prompt once, keeping keys and values: this gives every candidate's first token.
+1. Read the question once behind its prompt, keeping keys and values: this gives every candidate's first token.
 2. Where candidates are longer, continue from those keys and values, one row per (question, candidate).
 
 Two readings: *candidates* (the best of the fixed list) and *vocabulary* (the model's own next tokens, greedy).
@@ -10,7 +10,6 @@ Log-softmax in fp32 whatever the model's dtype.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -19,8 +18,8 @@ from transformers import PreTrainedTokenizerBase
 
 from data.errors import InputError
 from data.facts import Item
-from probes.inputs import Inputs, encode_continuations, longest_content
-from probes.variants import Variant
+from probes.inputs import encode_continuations, longest_content
+from probes.variants import Reading, Variant
 
 
 @dataclass(frozen=True)
@@ -85,9 +84,8 @@ def score(variant: Variant, items: Sequence[Item], *, batch: int = 64) -> list[S
 def _score_batch(variant: Variant, batch: list[_Encoded]) -> list[Score]:
     """One pass over the questions, one over the rest of the longer candidates."""
     choice = variant.choose([one.question for one in batch])
-    inputs = variant.inputs([one.question for one in batch], choice)
-    output = variant.model(**inputs.forward_arguments(), use_cache=True, logits_to_keep=1)
-    first = output.logits[:, -1].float().log_softmax(dim=-1)
+    reading = variant.read([one.question for one in batch], choice)
+    first = reading.logits.float().log_softmax(dim=-1)
     best = first.argmax(dim=-1)
     totals = [
         first[row, torch.tensor([tokens[0] for tokens in one.candidates], device=first.device)]
@@ -103,7 +101,7 @@ def _score_batch(variant: Variant, batch: list[_Encoded]) -> list[Score]:
     if longer:
         tails = [batch[row].candidates[candidate] for row, candidate in longer]
         rows = torch.tensor([row for row, _ in longer], device=first.device)
-        log_probs, agreed = _continue(variant, inputs, output.past_key_values, rows, tails)
+        log_probs, agreed = _continue(variant, reading, rows, tails)
         for place, (row, candidate) in enumerate(longer):
             totals[row][candidate] += log_probs[place]
             if candidate == batch[row].item.answer_index:
@@ -122,10 +120,10 @@ def _score_batch(variant: Variant, batch: list[_Encoded]) -> list[Score]:
 
 
 def _continue(
-    variant: Variant, inputs: Inputs, cache: Any, rows: Tensor, tails: list[list[int]]
+    variant: Variant, reading: Reading, rows: Tensor, tails: list[list[int]]
 ) -> tuple[Float[Tensor, " tails"], list[bool]]:
     """Log-probability of all but the first token of each tail, and whether all of them are the most likely."""
-    cache.batch_select_indices(rows)
+    reading.cache.batch_select_indices(rows)
     longest = max(len(tail) for tail in tails) - 1
     device = rows.device
     tokens = torch.zeros(len(tails), longest, dtype=torch.long, device=device)
@@ -136,7 +134,7 @@ def _continue(
         tokens[place, :length] = torch.tensor(tail[:-1])
         targets[place, :length] = torch.tensor(tail[1:])
         mask[place, :length] = 1
-    next_position = inputs.position_ids[rows, -1:] + 1
+    next_position = reading.next_position[rows]
     if int(next_position.max()) + longest > longest_content(variant.model):
         raise InputError(
             f"a question with its longest answer passes the model's {longest_content(variant.model)} positions: "
@@ -144,9 +142,9 @@ def _continue(
         )
     output = variant.model(
         inputs_embeds=variant.model.get_input_embeddings()(tokens),
-        attention_mask=torch.cat([inputs.attention_mask[rows], mask], dim=1),
+        attention_mask=torch.cat([reading.attention_mask[rows], mask], dim=1),
         position_ids=next_position + torch.arange(longest, device=device),
-        past_key_values=cache,
+        past_key_values=reading.cache,
         use_cache=True,
     )
     log_probs = output.logits.float().log_softmax(dim=-1)

@@ -6,15 +6,17 @@ tokenizer, and the prompt or bank of prompts before every content. `inputs` buil
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from data.errors import InputError
 from probes.idp import PromptBank
 from probes.inputs import Inputs, build_inputs, longest_content
+from probes.prefix import Prefixes
 from probes.prompts import SoftPrompt
 
 DIFFERENCE_FLOOR = 1e-6
@@ -27,6 +29,17 @@ class Choice:
 
     kept: Int[Tensor, " batch"]
     scores: Float[Tensor, "batch prompt"]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Where a variant stands after reading rows: what a continuation needs."""
+
+    logits: Float[Tensor, "batch vocabulary"]
+    """After the last token of each row."""
+    cache: DynamicCache
+    attention_mask: Int[Tensor, "batch key"]
+    next_position: Int[Tensor, "batch 1"]
 
 
 @dataclass
@@ -62,11 +75,41 @@ class Variant:
             return build_inputs(self.model, rows, [self.prompt] * len(rows))
         return build_inputs(self.model, rows)
 
+    @cached_property
+    def _prefixes(self) -> Prefixes | None:
+        """Keys and values of the variant's prompts at every layer."""
+        if self.bank is not None:
+            return Prefixes(self.model, self.bank.prompts)
+        return None if self.prompt is None else Prefixes(self.model, [self.prompt])
+
     @torch.no_grad()
+    def read(self, rows: Sequence[Sequence[int]], choice: Choice | None = None) -> Reading:
+        """Read these rows behind the variant's prompt, whose keys and values are constants.
+
+        Gives what a pass over `inputs` gives, without a pass over the prompt.
+        """
+        prefixes, cache = self._prefixes, DynamicCache()
+        inputs = build_inputs(self.model, rows, content_start=0 if prefixes is None else prefixes.longest)
+        mask = inputs.attention_mask
+        if prefixes is not None:
+            if self.bank is not None:
+                choice = choice or self.choose(rows)
+            kept = mask.new_zeros(len(rows)) if choice is None else choice.kept
+            cache, slots = prefixes.chosen(kept)
+            mask = torch.cat([slots, mask], dim=1)
+        output = self.model(
+            inputs_embeds=inputs.embeds,
+            attention_mask=mask,
+            position_ids=inputs.position_ids,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        return Reading(output.logits[:, -1], cache, mask, inputs.position_ids[:, -1:] + 1)
+
     def logits(self, rows: Sequence[Sequence[int]]) -> Float[Tensor, "batch vocabulary"]:
         """Logits after the last token of each row."""
-        inputs = self.inputs(rows)
-        return self.model(**inputs.forward_arguments(), use_cache=False, logits_to_keep=1).logits[:, -1]
+        return self.read(rows).logits
 
     @torch.no_grad()
     def generate(self, row: Sequence[int], new_tokens: int) -> list[int]:
@@ -75,31 +118,29 @@ class Variant:
         Raises:
             InputError: when row and continuation are longer than the model's positions.
         """
-        inputs = self.inputs([row])
+        reading = self.read([row])
         # The last token said is never read.
-        last = int(inputs.position_ids.max()) + new_tokens - 1
-        if last >= longest_content(self.model):
+        if int(reading.next_position) + new_tokens - 1 > longest_content(self.model):
             raise InputError(
                 f"{len(row)} tokens and {new_tokens} new ones pass the model's {longest_content(self.model)} "
                 "positions: shorten the text or ask for fewer"
             )
-        output = self.model(**inputs.forward_arguments(), use_cache=True, logits_to_keep=1)
-        mask, position = inputs.attention_mask, inputs.position_ids[:, -1:]
+        mask, position, logits = reading.attention_mask, reading.next_position, reading.logits
         said: list[int] = []
         for _ in range(new_tokens):
-            token = output.logits[:, -1:].argmax(dim=-1)
+            token = logits.argmax(dim=-1, keepdim=True)
             said.append(int(token))
             if len(said) == new_tokens:
                 break
             mask = torch.cat([mask, torch.ones_like(token)], dim=1)
-            position = position + 1
             output = self.model(
                 inputs_embeds=self.model.get_input_embeddings()(token),
                 attention_mask=mask,
                 position_ids=position,
-                past_key_values=output.past_key_values,
+                past_key_values=reading.cache,
                 use_cache=True,
             )
+            position, logits = position + 1, output.logits[:, -1]
         return said
 
 

@@ -5,7 +5,8 @@ from functools import partial
 import pytest
 import torch
 
-from probes.idp import PromptBank, Selector, joint_inputs
+from probes.idp import PromptBank, Selector
+from probes.prefix import Prefixes, keys_and_values
 from probes.prompts import draw_prompt
 from probes.variants import Variant
 from tests.tiny_models import tiny
@@ -42,7 +43,7 @@ def joint_by_hand(model, row, bank, visible=None):
             attention_mask=mask[None, None],
             position_ids=torch.tensor([positions]),
             output_attentions=True,
-            use_cache=False,
+            use_cache=True,
         )
     return output, owner
 
@@ -90,29 +91,20 @@ def test_a_long_prompt_has_no_head_start_per_token():
     assert_equal(scores[:, 0], mass.scores(rows)[:, 0])
 
 
-def test_prompts_are_blind_to_each_other(model):
+def test_the_banks_keys_and_values_are_those_of_the_joint_pass(model):
+    """Constants indeed: the same whatever content follows, and for each prompt whatever stands beside it."""
     prompts = bank_of(model)
-    changed = [prompts[0].flip(1), *prompts[1:]]
-    seen = []
-    for bank in (prompts, changed):
-        inputs, mask = joint_inputs(model, ROWS, bank)
-        with torch.no_grad():
-            arguments = inputs.forward_arguments() | {"attention_mask": mask}
-            seen.append(model(**arguments, output_attentions=True, use_cache=True))
-    width = mask.shape[-1]
-    for index, row in enumerate(ROWS):
-        start = width - len(row) - sum(LENGTHS)
-        own, others = slice(start, start + 2), slice(start + 2, start + sum(LENGTHS))
-        for before, after in zip(seen[0].attentions, seen[1].attentions, strict=True):
-            assert torch.equal(before[index, :, others], after[index, :, others])
-            assert before[index, :, others, own].max() == 0
-            middle, last = slice(start + 2, start + 7), slice(start + 7, start + 10)
-            assert before[index, :, last, middle].max() == 0
-            assert_equal(before[index, :, middle, middle].sum(-1), torch.ones(4, 5))
-        keys = [output.past_key_values.layers[0].keys[index] for output in seen]
-        assert torch.equal(keys[0][:, others], keys[1][:, others])
-        assert (keys[0][:, own] - keys[1][:, own]).abs().max() > 1e-3
-    assert (seen[0].logits - seen[1].logits)[:, -1].abs().max() > 1e-3  # the content sees the change
+    longest = max(LENGTHS)
+    cache, seen = Prefixes(model, prompts).side_by_side(2)
+    own = [index * longest + slot for index, n in enumerate(LENGTHS) for slot in range(longest - n, longest)]
+    assert seen.nonzero()[:, 0].tolist() == own
+    for row in ROWS:
+        output, owner = joint_by_hand(model, row, prompts)
+        shared = sum(one >= 0 for one in owner)
+        for ours, theirs in zip(keys_and_values(cache), keys_and_values(output.past_key_values), strict=True):
+            for mine, joint in zip(ours, theirs, strict=True):
+                assert_equal(mine[0, :, own], joint[0, :, :shared])
+                assert_equal(mine[1, :, own], joint[0, :, :shared])
 
 
 def test_the_chosen_pass_is_the_joint_pass_with_the_others_masked(model):
@@ -123,8 +115,10 @@ def test_the_chosen_pass_is_the_joint_pass_with_the_others_masked(model):
     inputs = variant.inputs(ROWS, choice)
     with torch.no_grad():
         logits = model(**inputs.forward_arguments(), use_cache=False).logits
+    read = variant.read(ROWS, choice).logits
     for index, row in enumerate(ROWS):
         joint, _ = joint_by_hand(model, row, prompts, visible=int(choice.kept[index]))
+        assert_equal(read[index], joint.logits[0, -1])
         assert_equal(logits[index, inputs.content[index]], joint.logits[0, -len(row) :])
         assert int(inputs.position_ids[index][inputs.content[index]][0]) == max(LENGTHS)
 
