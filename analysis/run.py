@@ -22,6 +22,9 @@ from probes.compress import CompressionSpec
 from probes.models import locate
 from probes.tuning import encode_blocks
 
+MANIFEST = "manifest.json"
+EXPERIMENT = ("study", "model_sha", "facts_sha")
+"""What of a manifest says which experiment it is; the rest says with what code and libraries it was computed."""
 OnCell = Callable[[Cell, float], None]
 
 
@@ -76,6 +79,7 @@ def finish(plan: Plan, facts: FactSet, store: Store, folder: Path, note: str) ->
     """Write tables, verdict and, last, the manifest: a folder with a manifest is whole."""
     folder.mkdir(parents=True, exist_ok=True)
     tables = gather(plan, store)
+    (folder / MANIFEST).unlink(missing_ok=True)  # first: stopped below, the folder must not pass for whole
     for name, table in tables.items():
         draft = folder / f".{name}.parquet"
         table.to_parquet(draft, index=False)
@@ -86,7 +90,7 @@ def finish(plan: Plan, facts: FactSet, store: Store, folder: Path, note: str) ->
         Evidence(tables["answers"], tables["variants"], groups_of(plan.study), plan.study.model),
     )
     write_atomically(folder / "verdict.json", json.dumps(verdict, indent=1) + "\n")
-    write_atomically(folder / "manifest.json", json.dumps(manifest_of(plan, facts, note), indent=1) + "\n")
+    write_atomically(folder / MANIFEST, json.dumps(manifest_of(plan, facts, note), indent=1) + "\n")
 
 
 def groups_of(study: Study) -> dict[str, list[str]]:
@@ -147,6 +151,8 @@ def run(
     """
     plan, facts = prepare(study)
     folder, store = run_folder(study, shipped, out), Store(out)
+    if not fresh:
+        refuse_other(manifest_of(plan, facts, locate(study.model).note), folder)
     todo = list(plan.cells) if fresh else missing(plan, store)
     if todo:
         check_text(plan)
@@ -163,9 +169,26 @@ def run(
     return folder
 
 
+def refuse_other(manifest: dict[str, Any], folder: Path) -> None:
+    """Keep a folder that holds another experiment; the same one by newer code or libraries is replaced whole.
+
+    Raises:
+        InputError: naming what differs.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        return
+    stored = json.loads(path.read_text())
+    if other := [name for name in EXPERIMENT if stored.get(name) != manifest[name]]:
+        raise InputError(
+            f"'{folder}' holds another experiment (its {', '.join(other)} differ): give another --out, or replace it "
+            "with --fresh"
+        )
+
+
 def is_current(plan: Plan, facts: FactSet, folder: Path) -> bool:
     """Whether the folder already holds exactly this plan's tables."""
-    path = folder / "manifest.json"
+    path = folder / MANIFEST
     if not path.is_file():
         return False
     stored = json.loads(path.read_text())
@@ -179,7 +202,7 @@ def open_run(name: str, out: Path) -> Path:
         InputError: there is none.
     """
     for folder in (out / name, Path(name)):
-        if (folder / "manifest.json").is_file():
+        if (folder / MANIFEST).is_file():
             return folder
     raise InputError(f"run '{name}': no finished run of that name in '{out}'; `python -m analysis run STUDY` makes one")
 

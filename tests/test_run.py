@@ -8,6 +8,7 @@ import pytest
 from analysis import run
 from analysis.reading import read_table
 from analysis.study import Study
+from data.errors import InputError
 
 STUDY = Study.model_validate(
     {
@@ -57,6 +58,22 @@ def test_a_second_run_computes_nothing(finished):
     started: list[object] = []
     assert run.run(STUDY, out=out, on_start=lambda plan, todo: started.append(todo)) == folder
     assert started == []
+
+
+def test_a_folder_that_holds_another_experiment_is_refused_and_kept(finished):
+    folder, out = finished
+    path = folder / run.MANIFEST
+    kept = path.read_bytes()
+    stored = json.loads(kept)
+    path.write_text(json.dumps(stored | {"facts_sha": "of other facts"}))
+    try:
+        with pytest.raises(InputError, match=r"another experiment.*facts_sha"):
+            run.run(STUDY, out=out)
+        path.write_text(json.dumps(stored | {"cells": []}))  # the same one, by other code
+        run.run(STUDY, out=out)
+        assert path.read_bytes() == kept
+    finally:
+        path.write_bytes(kept)
 
 
 def test_the_same_study_elsewhere_gives_the_same_numbers(finished, tmp_path):
