@@ -22,10 +22,13 @@ def show_head(now: View) -> None:
 
 
 def show_settings(settings: list[dict[str, Any]]) -> None:
+    """One line per decision and reason, with all the settings that share them."""
+    places: dict[tuple[str, str], list[str]] = {}
+    for one in settings:
+        places.setdefault((one["decision"], reading.sentence_of(one)), []).append(f"`{reading.place_of(one)}`")
     lines = [
-        f"- `{reading.place_of(one)}` :{HUES.get(one['decision'], 'gray')}-badge[{one['decision']}] "
-        f"{reading.sentence_of(one)}"
-        for one in settings
+        f"- {', '.join(named)} :{HUES.get(decision, 'gray')}-badge[{decision}] {sentence}"
+        for (decision, sentence), named in places.items()
     ]
     st.markdown("\n".join(lines))
 
@@ -99,15 +102,16 @@ def show_drift(variants: pd.DataFrame, drift: pd.DataFrame) -> None:
 
 
 @st.fragment
-def show_attention(variants: pd.DataFrame, attention: pd.DataFrame) -> None:
+def show_attention(variants: pd.DataFrame, attention: pd.DataFrame, reported: list[str]) -> None:
     st.subheader("Which heads attend elsewhere")
     if attention.empty:
         st.caption("This scope has no measurement of attention.")
         return
-    names = unique(variants["variant"])
+    # A reader opens this chart to see a repair; dense against itself is empty by construction.
+    repaired = variants["repair"].isin(reported)
+    names = unique(variants.loc[repaired, "variant"]) + unique(variants.loc[~repaired, "variant"])[::-1]
     with st.container(horizontal=True):
-        # Dense against itself is empty by construction; a reader opens this chart to see a variant.
-        variant = pick("Variant", names[1:] + names[:1], "variant")
+        variant = pick("Variant", names, "variant")
         rows = attention[attention["variant_id"].isin(variants.loc[variants["variant"] == variant, "variant_id"])]
         metric = pick("Attention metric", unique(rows["metric"]), "attention_metric", help=metric_help(rows))
         group = pick("Read on", unique(rows["group"]), "attention_read_on")
@@ -136,6 +140,6 @@ try:
     show_recovery(now)
     # Read outside the fragment: what fails inside one is shown as a traceback.
     show_drift(*of_scope(now, now.table("drift")))
-    show_attention(*of_scope(now, now.table("attention")))
+    show_attention(*of_scope(now, now.table("attention")), now.manifest()["study"].get("reported", []))
 except InputError as error:
     st.error(str(error), icon=":material/error:")
