@@ -143,12 +143,15 @@ def test_padded_batch_equals_one_by_one_without_padding(model_type, backend):
 @every_model
 def test_parts_of_a_block_add_up(model_type, overrides, backend):
     model = tiny(model_type, **overrides)
-    if not overrides.get("do_layer_norm_before", True):
-        pytest.skip("a norm after each block: parts add up before it")
     tensors = captured(model, sequences(model), backend=backend)
-    for layer in range(model.config.num_hidden_layers):
+    for layer, block in enumerate(family_of(model).blocks_of(model)):
         parts = [tensors[Site(layer, kind)] for kind in (Kind.RESID_PRE, Kind.ATTN_OUT, Kind.MLP_OUT)]
-        assert_equal(sum(parts), tensors[Site(layer, Kind.RESID_POST)])
+        before, attention, mlp = parts
+        if overrides.get("do_layer_norm_before", True):
+            whole = before + attention + mlp
+        else:  # an OPT that norms each sum
+            whole = block.final_layer_norm(block.self_attn_layer_norm(before + attention) + mlp)
+        assert_equal(whole, tensors[Site(layer, Kind.RESID_POST)])
         assert all(part.std() > 0.01 for part in parts)
 
 
