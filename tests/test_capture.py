@@ -150,7 +150,8 @@ def test_parts_of_a_block_add_up(model_type, overrides, backend):
         if overrides.get("do_layer_norm_before", True):
             whole = before + attention + mlp
         else:  # an OPT that norms each sum
-            whole = block.final_layer_norm(block.self_attn_layer_norm(before + attention) + mlp)
+            norms = [block.get_submodule(name) for name in ("self_attn_layer_norm", "final_layer_norm")]
+            whole = norms[1](norms[0](before + attention) + mlp)
         assert_equal(whole, tensors[Site(layer, Kind.RESID_POST)])
         assert all(part.std() > 0.01 for part in parts)
 
