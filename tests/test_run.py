@@ -1,14 +1,19 @@
 """A whole study, small: its tables, its cache, its repeatability and its floor."""
 
 import json
+from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 
 from analysis import run
 from analysis.reading import read_table
 from analysis.study import Study
+from data.atlas import load_world
 from data.errors import InputError
+from probes.families import family_of
+from probes.models import OpenedModel, open_model
 
 STUDY = Study.model_validate(
     {
@@ -112,3 +117,44 @@ def test_a_changed_field_changes_the_cells_that_it_shapes_and_no_others():
     after = {kind: {cell.key for cell in longer.of(kind)} for kind in ("compressed", "tuned")}
     assert before["compressed"] == after["compressed"]
     assert not before["tuned"] & after["tuned"]
+
+
+@pytest.fixture
+def own(tmp_path):
+    """A user's folder: a model, a pruned copy of it, and facts in a CSV with their phrasings."""
+    known = load_world().facts.only(["instrument"])
+    rows = [f"plays,{one.subject},{one.answer}" for one in known.select(["open"])[:90]]
+    (tmp_path / "mine.csv").write_text("\n".join(["relation,subject,answer", *rows]) + "\n")
+    (relation,) = known.relations.values()
+    phrasings = {"tune": list(relation.tune), "damage": relation.damage, "measure": relation.measure}
+    (tmp_path / "mine.yaml").write_text(json.dumps({"plays": phrasings}))
+    opened = open_model("atlas", dtype="float32", device="cpu")
+    save(opened, tmp_path / "dense")
+    with torch.no_grad():
+        for linear in family_of(opened.model).linears_of(opened.model).values():
+            linear.weight[linear.weight.abs() < linear.weight.abs().quantile(0.6)] = 0
+    save(opened, tmp_path / "pruned")
+    return tmp_path
+
+
+def save(opened: OpenedModel, folder: Path) -> None:
+    opened.model.save_pretrained(folder)
+    opened.tokenizer.save_pretrained(folder)
+
+
+def test_ones_own_facts_and_a_ready_checkpoint_make_a_study(own):
+    changed = {
+        "model": str(own / "dense"),
+        "facts": str(own / "mine.csv"),
+        "relations": None,
+        "groups": ["facts"],
+        "controls": [],
+        "compressions": [{"method": "checkpoint", "path": str(own / "pruned")}],
+    }
+    folder = run.run(Study.model_validate(STUDY.model_dump() | changed), out=own / "runs")
+    recovery = read_table(folder, "recovery").query("repair == '' and split == 'test' and reading == 'candidates'")
+    accuracy = recovery[recovery["measure"] == "accuracy"].set_index("compression")["value"]
+    assert set(accuracy.index) == {"dense", "checkpoint-pruned"}
+    assert accuracy["dense"] > 0.95
+    checks = read_table(folder, "variants").set_index("variant")
+    assert checks.loc["checkpoint-pruned", "logit_difference"] > 1e-3
