@@ -78,6 +78,11 @@ class Plan:
         return tuple(cell for cell in self.cells if cell.kind == kind)
 
 
+def groups_of(study: Study) -> dict[str, list[str]]:
+    """Groups asked in each scope."""
+    return {MAIN: list(study.groups), **{control: [control] for control in study.controls}}
+
+
 class _Expansion:
     """Builds the cells of one study, each once."""
 
@@ -116,16 +121,13 @@ class _Expansion:
     def tuned(self, scope: str, compression: AnyCompression | None, replicate: int, spec: Spec, seed: int) -> Cell:
         name = "dense" if compression is None else compression.name
         fields = self.base | {
-            "groups": self.groups(scope),
+            "groups": groups_of(self.study)[scope],
             "repair": spec.model_dump(mode="json"),
             "seed": seed,
             "tuning": self.study.tuning.model_dump(mode="json"),
         }
         label = f"{name} + {spec.name} seed {seed} ({scope})"  # type: ignore[attr-defined]
         return self.add(Cell("tuned", label, fields, self.parent(compression, replicate)))
-
-    def groups(self, scope: str) -> list[str]:
-        return list(self.study.groups) if scope == MAIN else [scope]
 
     def parts(self, variant: VariantSpec, replicate: int) -> dict[str, Cell]:
         """What has to be made before a variant can be opened."""
@@ -146,7 +148,7 @@ class _Expansion:
     def scored(self, variant: VariantSpec, replicate: int) -> Cell:
         fields = self.base | {
             "variant": variant.model_dump(mode="json"),
-            "groups": self.groups(variant.scope),
+            "groups": groups_of(self.study)[variant.scope],
             "score_batch": self.study.score_batch,
         }
         needs = self.parts(variant, replicate)
@@ -169,7 +171,7 @@ class _Expansion:
             needs |= {f"{place}.{role}": cell for role, cell in self.parts(variant, replicate).items()}
         fields = self.base | {
             "variants": [variant.model_dump(mode="json") for variant in variants],
-            "groups": self.groups(scope),
+            "groups": groups_of(self.study)[scope],
             "drift": self.study.drift.model_dump(mode="json"),
         }
         name = "dense" if compression is None else compression.name

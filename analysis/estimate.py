@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from analysis.cells import KINDS, MAIN, Cell, Plan
+from analysis.cells import KINDS, Cell, Plan, groups_of
 from analysis.engine import workers_for
 from analysis.statistics import smallest_detectable
 from data.facts import FactSet
@@ -46,9 +46,7 @@ def estimate(plan: Plan, facts: FactSet, todo: list[Cell]) -> str:
             f"  {kind:<11} {len(plan.of(kind)):>4}   about {seconds / workers:>6.0f} s left on {workers} workers"
         )
     lines.append(f"about {total / workers / 60:.1f} minutes in all (to a factor of three)")
-    scopes: dict[str, list[str]] = {MAIN: list(study.groups)}
-    scopes.update({name: [name] for name in study.controls})
-    for scope, groups in scopes.items():
+    for scope, groups in groups_of(study).items():
         people = len({fact.subject for fact in facts.select(groups, "test")})
         smallest = smallest_detectable(people, PAIRED_DEVIATION / np.sqrt(2))
         lines.append(

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.cells import MAIN, Cell, Plan, expand
+from analysis.cells import MAIN, Cell, Plan, expand, groups_of
 from analysis.engine import missing, run_cells, workers_for
 from analysis.hypothesis import Evidence, Setting, assess, decide
 from analysis.opening import calibration_blocks, clean_blocks, dense
@@ -91,11 +91,6 @@ def finish(plan: Plan, facts: FactSet, store: Store, folder: Path, note: str) ->
     )
     write_atomically(folder / "verdict.json", json.dumps(verdict, indent=1) + "\n")
     write_atomically(folder / MANIFEST, json.dumps(manifest_of(plan, facts, note), indent=1) + "\n")
-
-
-def groups_of(study: Study) -> dict[str, list[str]]:
-    """Groups asked in each scope."""
-    return {MAIN: list(study.groups), **{control: [control] for control in study.controls}}
 
 
 def verdict_of(study: Study, facts: FactSet, evidence: Evidence) -> dict[str, Any]:

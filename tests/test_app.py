@@ -63,7 +63,7 @@ def write_run(folder: Path, *, controls: bool = True) -> Path:
         table.to_parquet(folder / f"{name}.parquet", index=False)
     verdict = {"settings": [SETTING], "controls": [SETTING | {"scope": "locked"}] if controls else []}
     (folder / "verdict.json").write_text(json.dumps(verdict))
-    study = {"name": folder.name, "title": "", "model": "tiny", "text": "hand"}
+    study = {"name": folder.name, "title": "", "model": "tiny", "text": "hand", "reported": ["prompt-8"]}
     manifest = {"schema": 1, "study": study, "seeds": [0, 1], "note": "dense is a dequantised file"}
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return folder

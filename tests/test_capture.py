@@ -420,43 +420,9 @@ def test_bad_requests_get_a_sentence():
         Recorder(tiny("gpt_neox", attention_bias=False))
 
 
-# --- Sites ----------------------------------------------------------------------------------------------
-
-
-@given(st.integers(0, 200), st.sampled_from(Kind))
-def test_a_site_reads_back_as_written(layer, kind):
-    site = Site(layer, kind)
-    assert Site.parse(str(site)) == site
-    assert hash(Site.parse(str(site))) == hash(site)
-    assert str(site) == f"{layer}.{kind.value}"
-    assert Site(layer, kind.value) == site
-
-
-@given(st.text() | st.from_regex(r"[-+0-9]{0,3}\.(resid_pre|pattern)?.?", fullmatch=True))
-def test_text_that_is_no_site_is_refused(text):
-    try:
-        site = Site.parse(text)
-    except InputError:
-        return
-    assert str(site) == text
-
-
 @given(st.lists(st.builds(Site, st.integers(0, 3), st.sampled_from(Kind)), unique=True))
 def test_sites_sort_as_they_appear_in_a_pass(sites):
     model = tiny("llama", num_hidden_layers=4)
     seen = []
     stream(model, sequences(model), sites, lambda site, _: seen.append(site), backend="hooks")
     assert seen == sorted(sites)
-
-
-def test_sites_of_a_model():
-    assert list(map(str, sites_of(tiny("opt"), ["resid_post", "pattern"]))) == [
-        "0.pattern",
-        "0.resid_post",
-        "1.pattern",
-        "1.resid_post",
-    ]
-    with pytest.raises(InputError, match="'resid_mdi' is no kind of site; the kinds are resid_pre, pattern"):
-        sites_of(tiny("opt"), ["resid_mdi"])
-    with pytest.raises(InputError, match="counts from 0"):
-        Site(-1, Kind.RESID_PRE)

@@ -140,6 +140,6 @@ try:
     show_recovery(now)
     # Read outside the fragment: what fails inside one is shown as a traceback.
     show_drift(*of_scope(now, now.table("drift")))
-    show_attention(*of_scope(now, now.table("attention")), now.manifest()["study"].get("reported", []))
+    show_attention(*of_scope(now, now.table("attention")), now.manifest()["study"]["reported"])
 except InputError as error:
     st.error(str(error), icon=":material/error:")
