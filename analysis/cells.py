@@ -1,7 +1,7 @@
 """Expand a study into cells: the units that are computed once, cached by content and independent of order.
 
     compressed   one compression of the model, baked and proved
-    tuned        one tuned thing: a soft prompt (single, of a bank, or answer-masked) or an adapter
+    tuned        one tuned thing: a soft prompt (single, of a bank, or one that read no fact) or an adapter
     scored       one variant's answers to the facts of its scope
     drift        all variants of one parent compared with it and with the dense model, in one reference pass
 
@@ -81,6 +81,11 @@ class Plan:
 def groups_of(study: Study) -> dict[str, list[str]]:
     """Groups asked in each scope."""
     return {MAIN: list(study.groups), **{control: [control] for control in study.controls}}
+
+
+def compressions_of(study: Study, scope: str) -> tuple[AnyCompression | None, ...]:
+    """Compressions of each scope, None for dense; controls are dense unless the study damages them too."""
+    return (None, *study.compressions) if scope == MAIN or study.compress_controls else (None,)
 
 
 class _Expansion:
@@ -196,7 +201,7 @@ class _Expansion:
         for draw in range(-(-self.study.placebos // len(self.study.seeds))):
             kind = PLACEBO_KINDS[draw % len(PLACEBO_KINDS)]
             arms.append(repaired(PlaceboSpec(length=prompt.length, draw=kind), replicate * 100 + draw))
-        arms.append(repaired(prompt.model_copy(update={"masked": True}), replicate))
+        arms += [repaired(placebo, replicate) for placebo in self.study.factless_prompts]
         arms += [repaired(repair, replicate) for repair in self.study.repairs]
         return arms
 
@@ -213,8 +218,7 @@ def expand(study: Study, facts: FactSet) -> Plan:
     """All cells of a study; equal work between settings and replicates appears once."""
     expansion = _Expansion(study, facts)
     for scope in (MAIN, *study.controls):
-        compressions = [None, *study.compressions] if scope == MAIN else [None]
-        for compression in compressions:
+        for compression in compressions_of(study, scope):
             for replicate in study.seeds:
                 for variant in expansion.variants(scope, compression, replicate):
                     expansion.scored(variant, replicate)

@@ -5,14 +5,15 @@ Per setting (a compression and a repair), D dense, C compressed, R the repair, o
     redirected   the least of what C+R gains beyond each comparison that applies:
                      recalibration        B(C+R) - B(C recalibrated)
                      untrained prompts    B(C+R) - mean B(C + placebo)
-                     answer-masked        B(C+R) - B(C + prompt tuned on the text without answers)
-                     dense arm            (B(C+R) - B(C)) - (B(D+R) - B(D)), where D has room to gain
+                     answers masked       B(C+R) - B(C + prompt tuned on the text without answers)
+                     answers shuffled     B(C+R) - B(C + prompt tuned on answers dealt to other people)
+                     dense arm            (B(C+R) - B(C)) - (B(D+R) - B(D)), on the items where D has room to gain
     relearned    (gain on tune people) - (gain on test people)
     unreached    B(D+R) - B(C+R)
 
     displaced    every comparison rejects (intersection-union: the largest p counts)
     relearned    relearned > 0 and redirected equivalent to 0
-    unreached    redirected equivalent to 0 while a displaced control is found with power of .8 or more
+    unreached    redirected equivalent to 0 while a displaced control at the same damage is found with power >= .8
     undecided    anything else, fewer than three replicates, a missing arm
 
 Holm over settings. Equivalence: two one-sided tests, margin a tenth of the gap that compression opened. Never
@@ -23,24 +24,25 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
-from jaxtyping import Float
+from scipy import stats
 
-from analysis.recovery import arms_of, item_counts, join
-from analysis.statistics import crossed_draws, holm, two_one_sided
+from analysis.evidence import PLACEBO, Arms, Draws, Evidence
+from analysis.statistics import Combine, holm, two_one_sided
 
 LEVEL = 0.05
 FEWEST_REPLICATES = 3
 MARGIN = 0.1
-ROOM = 0.05
-"""Share of the entropy that D must lack for the dense arm to apply: at its ceiling D cannot gain."""
-PLACEBO_MEAN = "placebo"
-Draws = Float[np.ndarray, " resample"]
+POWER = 0.8
+"""With which a displaced control must be found before that nothing came back says anything."""
+FEWEST_WITH_ROOM = 10
+"""Entities on which D has room, below which the dense arm is not applicable: a bootstrap over fewer is no interval."""
+Controls = dict[tuple[str, str], float]
+"""Of displaced controls, by compression and repair: the power with which the repair is found to be displaced."""
 
 
 @dataclass(frozen=True)
 class Quantity:
-    """A figure in bits per fact with its 95 % interval, or None where the arm is missing."""
+    """A figure in bits per fact with its 95 % interval."""
 
     estimate: float
     lower: float
@@ -55,7 +57,16 @@ class Comparison:
     estimate: float
     lower: float
     upper: float
+    error: float
+    """Standard deviation over draws of replicates and entities."""
     p: float
+    entities: int
+
+    def power(self, level: float) -> float:
+        """Chance that a run like this one rejects, by the normal approximation."""
+        if self.error == 0:
+            return float(self.estimate > 0)
+        return float(stats.norm.sf(stats.norm.isf(level) - self.estimate / self.error))
 
 
 @dataclass
@@ -67,15 +78,22 @@ class Setting:
     compression: str
     repair: str
     replicates: int
-    entities: int
     account: dict[str, Quantity]
     comparisons: list[Comparison]
-    p: float
     equivalent: bool
     relearned_p: float
     reasons: list[str]
     p_corrected: float = 1.0
     decision: str = "undecided"
+
+    @property
+    def p(self) -> float:
+        """Intersection-union: every comparison must reject, so the largest p counts."""
+        return max(one.p for one in self.comparisons)
+
+    def power(self, level: float) -> float:
+        """Least chance that a run like this one rejects in every comparison (Bonferroni's inequality)."""
+        return max(0.0, 1 - sum(1 - one.power(level) for one in self.comparisons))
 
     def to_json(self) -> dict[str, Any]:
         """The form of verdict.json."""
@@ -95,7 +113,7 @@ class Setting:
                     "upper": one.upper,
                     "p": one.p,
                     "p_corrected": self.p_corrected,
-                    "n": self.entities,
+                    "n": one.entities,
                     "supports": "H1" if one.p < LEVEL else "neither",
                     "sentence": f"beyond {one.name}: {one.estimate:+.2f} bits per fact "
                     f"[{one.lower:+.2f}, {one.upper:+.2f}]",
@@ -104,40 +122,6 @@ class Setting:
             ],
             "reasons": self.reasons,
         }
-
-
-class Evidence:
-    """All answers of a run in one reading, ready to be compared by arm."""
-
-    def __init__(self, answers: pd.DataFrame, variants: pd.DataFrame, groups: dict[str, list[str]], model: str) -> None:
-        joined = join(answers, variants)
-        self.joined = joined[joined["reading"] == "candidates"]
-        self.groups = groups
-        self.model = model
-
-    def rows(self, scope: str, compression: str, repair: str, split: str) -> pd.Series:
-        """Which rows belong to one arm on one split."""
-        table = self.joined
-        return (
-            (table["scope"] == scope)
-            & (table["compression"] == compression)
-            & (table["repair"] == repair)
-            & (table["split"] == split)
-            & table["group"].isin(self.groups[scope])
-        )
-
-    def arms(self, wanted: dict[str, tuple[str, str, str, str]]) -> dict[str, np.ndarray]:
-        """Tables of the arms named; placebo draws averaged within their replicate."""
-        found = arms_of(self.joined, {name: self.rows(*arm) for name, arm in wanted.items()}, "bits")
-        replicates = max(len(table) for name, table in found.items() if not name.startswith(PLACEBO_MEAN))
-        return {
-            name: table.reshape(replicates, -1, table.shape[1]).mean(axis=1) if name.startswith(PLACEBO_MEAN) else table
-            for name, table in found.items()
-        }
-
-    def has(self, scope: str, compression: str, repair: str) -> bool:
-        """Whether an arm was run."""
-        return bool(self.rows(scope, compression, repair, "test").any())
 
 
 def _quantity(draws: Draws, estimate: float) -> Quantity:
@@ -156,139 +140,140 @@ def assess(
     compression: str,
     repair: str,
     *,
-    masked: str,
     placebo: str,
+    factless: dict[str, str],
     entropy: float,
 ) -> Setting:
     """The account of one setting, all arms under the same draws of replicates and entities.
 
-    `entropy` is the mean prior entropy of the facts in bits: what a D at its ceiling would hold.
+    `placebo` and `factless` name the repairs that hold no fact: untrained prompts, and prompts tuned on text whose
+    answers are {masked, shuffled}. `entropy` is the mean prior entropy of the facts in bits: what a D at its
+    ceiling would hold.
+
+    Raises:
+        ValueError: an arm without which no recovery counts was not run.
     """
-    dense = "dense" if scope == "main" else None
-    arms = {
-        "compressed": (scope, compression, "", "test"),
-        "recalibrated": (scope, compression, "recalibrated", "test"),
-        PLACEBO_MEAN: (scope, compression, placebo, "test"),
-        "masked": (scope, compression, masked, "test"),
-        "repaired": (scope, compression, repair, "test"),
+    wanted = {
+        "compressed": (compression, "", "the compressed model"),
+        "recalibrated": (compression, "recalibrated", "the recalibrated model"),
+        PLACEBO: (compression, placebo, "untrained prompts"),
+        **{answers: (compression, name, f"the prompt with answers {answers}") for answers, name in factless.items()},
+        "repaired": (compression, repair, f"the repair {repair}"),
     }
-    if dense is not None:
-        arms |= {"dense": (scope, dense, "", "test"), "dense_repaired": (scope, dense, repair, "test")}
-    elif evidence.has(scope, compression, "key"):
-        arms["dense"] = (scope, compression, "key", "test")
-    tables = evidence.arms(arms)
-    rows = evidence.joined[evidence.rows(scope, compression, repair, "test")]
-    weights = item_counts(rows, pd.Index(sorted(rows["entity"].unique())))
-
-    def measure(combine: Any) -> tuple[Draws, float]:
-        draws = crossed_draws(tables, combine, weights=weights, seed=0)
-        point = combine({name: np.array([_weighted(table, weights)]) for name, table in tables.items()})
-        return draws, float(point[0])
-
     reasons: list[str] = []
-    account = {
-        "expressed": _quantity(*measure(lambda arm: arm["compressed"])),
-        "gain": _quantity(*measure(lambda arm: arm["repaired"] - arm["compressed"])),
-    }
-    comparisons, least = _comparisons(measure, tables, dense is not None, weights, entropy, reasons)
-    account["redirected"] = _quantity(*least)
-    if "dense_repaired" in tables:
-        account["unreached"] = _quantity(*measure(lambda arm: arm["dense_repaired"] - arm["repaired"]))
-    elif "dense" in tables:
-        account["unreached"] = _quantity(*measure(lambda arm: arm["dense"] - arm["repaired"]))
+    if scope == "main":
+        wanted |= {"dense": ("dense", "", "dense"), "dense_repaired": ("dense", repair, f"dense + {repair}")}
+    elif evidence.has(scope, compression, "key"):
+        wanted["dense"] = (compression, "key", "the key")
         reasons.append("D is the same model with the key: the key is the ceiling")
     else:
         reasons.append("D (a twin that was trained on these facts) was not run: the gap is taken as the entropy")
-    margin: float | Draws = MARGIN * entropy
-    if "dense" in tables:
-        gap, point = measure(lambda arm: arm["dense"] - arm["compressed"])
-        margin = MARGIN * (gap if point > 0 and np.mean(gap) > 0 else np.full_like(gap, 1e-6))
-    _, equivalent = two_one_sided(least[0], margin)
-    relearned, relearned_p = _relearned(evidence, scope, compression, repair)
-    account["relearned"] = relearned
+    arms = evidence.arms(wanted, scope, "test")
+    comparisons, least = _comparisons(arms, _contrasts(factless))
+    if "dense_repaired" in arms:
+        beyond = _beyond_dense(arms, evidence, reasons)
+        comparisons += [] if beyond is None else [beyond[0]]
+        least = least if beyond is None else min(least, beyond[1], key=lambda one: one[1])
+    account = {
+        "expressed": _quantity(*arms.measure(lambda arm: arm["compressed"])),
+        "gain": _quantity(*arms.measure(lambda arm: arm["repaired"] - arm["compressed"])),
+        "redirected": _quantity(*least),
+    }
+    if "dense" in arms:
+        ceiling = "dense_repaired" if "dense_repaired" in arms else "dense"
+        account["unreached"] = _quantity(*arms.measure(lambda arm: arm[ceiling] - arm["repaired"]))
+    account["relearned"], relearned_p = _relearned(evidence, scope, compression, repair)
     return Setting(
         model=evidence.model,
         scope=scope,
         compression=compression,
         repair=repair,
-        replicates=int(rows["replicate"].nunique()),
-        entities=int(rows["entity"].nunique()),
+        replicates=arms.replicates,
         account=account,
         comparisons=comparisons,
-        p=max(one.p for one in comparisons),
-        equivalent=equivalent,
+        equivalent=two_one_sided(least[0], _margin(arms, entropy))[1],
         relearned_p=relearned_p,
         reasons=reasons,
     )
 
 
-def _weighted(table: np.ndarray, weights: np.ndarray) -> float:
-    """Mean over replicates and items."""
-    return float(np.average(table.mean(axis=0), weights=weights))
+def _contrasts(factless: dict[str, str]) -> dict[str, Combine]:
+    """Against what the repaired copy is measured where D plays no part."""
 
+    def beyond(other: str) -> Combine:
+        return lambda arm: arm["repaired"] - arm[other]
 
-def _comparisons(
-    measure: Any,
-    tables: dict[str, np.ndarray],
-    has_dense: bool,
-    weights: np.ndarray,
-    entropy: float,
-    reasons: list[str],
-) -> tuple[list[Comparison], tuple[Draws, float]]:
-    """What the repair returned beyond every arm that applies, and the least of them."""
-    contrasts: dict[str, Any] = {
-        "recalibration": lambda arm: arm["repaired"] - arm["recalibrated"],
-        "untrained prompts": lambda arm: arm["repaired"] - arm[PLACEBO_MEAN],
-        "answer-masked tuning": lambda arm: arm["repaired"] - arm["masked"],
+    return {
+        "recalibration": beyond("recalibrated"),
+        "untrained prompts": beyond(PLACEBO),
+        **{f"tuning with answers {answers}": beyond(answers) for answers in factless},
     }
-    if has_dense:
-        room = entropy - _weighted(tables["dense"], weights)
-        if room > ROOM * entropy:
-            contrasts["the dense arm"] = lambda arm: (
-                arm["repaired"] - arm["compressed"] - (arm["dense_repaired"] - arm["dense"])
-            )
-        else:
-            reasons.append("dense arm not applicable: D is at its ceiling and cannot gain")
-    found = []
-    least: tuple[Draws, float] | None = None
-    for name, combine in contrasts.items():
-        draws, point = measure(combine)
-        quantity = _quantity(draws, point)
-        found.append(Comparison(name, quantity.estimate, quantity.lower, quantity.upper, _p_above_zero(draws)))
-        if least is None or point < least[1]:
-            least = (draws, point)
-    assert least is not None
-    return found, least
+
+
+def _compare(arms: Arms, name: str, combine: Combine) -> tuple[Comparison, tuple[Draws, float]]:
+    draws, point = arms.measure(combine)
+    found = _quantity(draws, point)
+    error, p = float(draws.std()), _p_above_zero(draws)
+    return Comparison(name, found.estimate, found.lower, found.upper, error, p, arms.entities), (draws, point)
+
+
+def _comparisons(arms: Arms, contrasts: dict[str, Combine]) -> tuple[list[Comparison], tuple[Draws, float]]:
+    """What the repair returned beyond every arm, and the least of them."""
+    found = [_compare(arms, name, combine) for name, combine in contrasts.items()]
+    return [one for one, _ in found], min((drawn for _, drawn in found), key=lambda one: one[1])
+
+
+def _beyond_dense(arms: Arms, evidence: Evidence, reasons: list[str]) -> tuple[Comparison, tuple[Draws, float]] | None:
+    """What C gained beyond what D gained, on the items where D has room; None where they are too few."""
+    matched = arms.only(evidence.with_room)
+    if matched is None or matched.entities < FEWEST_WITH_ROOM:
+        count = 0 if matched is None else matched.entities
+        reasons.append(f"dense arm not applicable: D has room to gain on {count} test entities")
+        return None
+    return _compare(
+        matched,
+        "the dense arm",
+        lambda arm: arm["repaired"] - arm["compressed"] - (arm["dense_repaired"] - arm["dense"]),
+    )
+
+
+def _margin(arms: Arms, entropy: float) -> float | Draws:
+    """A tenth of the gap that compression opened; of the entropy where no D was run."""
+    if "dense" not in arms:
+        return MARGIN * entropy
+    gap, point = arms.measure(lambda arm: arm["dense"] - arm["compressed"])
+    # Without a gap nothing is equivalent to nothing.
+    return MARGIN * (gap if point > 0 and np.mean(gap) > 0 else np.full_like(gap, 1e-6))
 
 
 def _relearned(evidence: Evidence, scope: str, compression: str, repair: str) -> tuple[Quantity, float]:
     """Gain on tune people beyond the gain on test people, the two drawn independently."""
-    gains = {}
-    for split in ("tune", "test"):
-        tables = evidence.arms(
-            {
-                "repaired": (scope, compression, repair, split),
-                "compressed": (scope, compression, "", split),
-            }
-        )
-        seed = 1 if split == "tune" else 0
-        draws = crossed_draws(tables, lambda arm: arm["repaired"] - arm["compressed"], seed=seed)
-        means = {name: float(np.mean(table)) for name, table in tables.items()}
-        gains[split] = (draws, means["repaired"] - means["compressed"])
-    draws = gains["tune"][0] - gains["test"][0]
-    return _quantity(draws, gains["tune"][1] - gains["test"][1]), _p_above_zero(draws)
+    wanted = {"repaired": (compression, repair, repair), "compressed": (compression, "", "the compressed model")}
+    gains = [
+        evidence.arms(wanted, scope, split).measure(lambda arm: arm["repaired"] - arm["compressed"], seed=seed)
+        for seed, split in enumerate(("test", "tune"))
+    ]
+    (test, test_gain), (tune, tune_gain) = gains
+    return _quantity(tune - test, tune_gain - test_gain), _p_above_zero(tune - test)
 
 
-def decide(settings: list[Setting], *, displaced_control: bool | None) -> list[Setting]:
-    """Fill in decisions, Holm over the settings given; `displaced_control` None where none was run."""
+def decide(settings: list[Setting], controls: Controls) -> list[Setting]:
+    """Fill in decisions, Holm over the settings given."""
     corrected = holm([setting.p for setting in settings])
     for setting, p in zip(settings, corrected, strict=True):
         setting.p_corrected = float(p)
-        setting.decision = _decision(setting, displaced_control)
+        setting.decision = _decision(setting, controls.get((setting.compression, setting.repair)))
     return settings
 
 
-def _decision(setting: Setting, displaced_control: bool | None) -> str:
+def powers_of(settings: list[Setting]) -> Controls:
+    """Of displaced controls that were found to be displaced: with what power. Zero for one that was not found."""
+    level = LEVEL / max(1, len(settings))  # Holm's first step, the strictest
+    return {(one.compression, one.repair): one.power(level) if one.decision == "displaced" else 0.0 for one in settings}
+
+
+def _decision(setting: Setting, power: float | None) -> str:
+    """The decision of one setting; `power` is that of its displaced control, None where none was run."""
     if setting.replicates < FEWEST_REPLICATES:
         setting.reasons.append(
             f"{setting.replicates} replicate(s) of compression and repair: {FEWEST_REPLICATES} are needed"
@@ -298,12 +283,16 @@ def _decision(setting: Setting, displaced_control: bool | None) -> str:
         return "displaced"
     if setting.equivalent and setting.relearned_p < LEVEL:
         return "relearned"
-    if setting.equivalent and displaced_control:
-        setting.reasons.append("a displaced control was found in this run; the power of finding it was not measured")
+    if setting.equivalent and power is not None and power >= POWER:
+        setting.reasons.append(f"a displaced control at the same damage is found with a power of {power:.2f}")
         return "unreached"
     if setting.equivalent:
-        reason = "was not run" if displaced_control is None else "was not found"
-        setting.reasons.append(f"nothing came back, but a displaced control {reason}: not shown to be out of reach")
+        lack = (
+            "was not run (compress_controls runs it)"
+            if power is None
+            else f"is found with a power of {power:.2f} only, {POWER:.1f} needed"
+        )
+        setting.reasons.append(f"nothing came back, but a displaced control at the same damage {lack}")
     else:
         weakest = max(setting.comparisons, key=lambda one: one.p)
         setting.reasons.append(

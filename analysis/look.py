@@ -10,14 +10,15 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-MASKED = "masked"
-"""The kind under which a prompt tuned on answer-masked text is drawn: a placebo, not a repair."""
-# Okabe-Ito, with a grey that is seen on white and on black for the unrepaired model.
+FACTLESS = ("masked", "shuffled")
+"""Kinds under which prompts tuned on text without facts are drawn: placebos, not repairs."""
+# Okabe-Ito, with a grey that is seen on white and on black for the unrepaired model, and Tol's wine.
 REPAIR_COLOURS = {
     "": "#767676",
     "recalibrated": "#E69F00",
     "placebo": "#CC79A7",
-    MASKED: "#56B4E9",
+    "masked": "#56B4E9",
+    "shuffled": "#882255",
     "prompt": "#0072B2",
     "idp": "#009E73",
     "lora": "#D55E00",
@@ -27,7 +28,8 @@ SYMBOLS = {
     "": "circle",
     "recalibrated": "square",
     "placebo": "hourglass",
-    MASKED: "triangle-down",
+    "masked": "triangle-down",
+    "shuffled": "triangle-left",
     "prompt": "triangle-up",
     "idp": "diamond",
     "lora": "pentagon",
@@ -57,7 +59,7 @@ SITES = {
 
 def kind_of(repair: str) -> str:
     """The kind of a repair from its spoken name: `prompt-8-masked` is `masked`, `idp-3x8-attention` is `idp`."""
-    return MASKED if repair.endswith("-masked") else repair.split("-")[0]
+    return next((kind for kind in FACTLESS if repair.endswith(f"-{kind}")), repair.split("-")[0])
 
 
 def colour_of(repair: str) -> str:

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from analysis.cells import MAIN, Cell, Plan, expand, groups_of
+from analysis.cells import MAIN, Cell, Plan, compressions_of, expand, groups_of
 from analysis.engine import missing, run_cells, workers_for
-from analysis.hypothesis import Evidence, Setting, assess, decide
+from analysis.evidence import Evidence
+from analysis.hypothesis import Controls, Setting, assess, decide, powers_of
 from analysis.opening import calibration_blocks, clean_blocks, dense
 from analysis.store import SCHEMA, Store, content_key, open_root, versions, write_atomically
 from analysis.study import Study, load_facts
@@ -95,25 +96,27 @@ def finish(plan: Plan, facts: FactSet, store: Store, folder: Path, note: str) ->
 
 def verdict_of(study: Study, facts: FactSet, evidence: Evidence) -> dict[str, Any]:
     """Settings with Holm over them, controls apart: they calibrate and are not claims."""
-    masked = study.prompt.model_copy(update={"masked": True}).name
+    factless = {str(prompt.answers): prompt.name for prompt in study.factless_prompts}
     placebo = f"placebo-{study.prompt.length}"
 
-    def settings(scope: str, compression: str) -> list[Setting]:
+    def settings(scope: str) -> list[Setting]:
         entropy = entropy_of(facts, groups_of(study)[scope])
+        damages = ["dense" if one is None else one.name for one in compressions_of(study, scope)]
         return [
-            assess(evidence, scope, compression, repair, masked=masked, placebo=placebo, entropy=entropy)
+            assess(evidence, scope, damage, repair, placebo=placebo, factless=factless, entropy=entropy)
+            for damage in damages
+            if scope != MAIN or damage != "dense"
             for repair in study.reported
         ]
 
     controls: list[Setting] = []
-    displaced: bool | None = None
-    for control in study.controls:
-        found = decide(settings(control, "dense"), displaced_control=displaced)
+    powers: Controls = {}
+    for control in sorted(study.controls):  # locked, by which never is judged, comes first
+        found = decide(settings(control), powers)
         controls += found
         if control == "locked":
-            displaced = any(one.decision == "displaced" for one in found)
-    main = [one for compression in study.compressions for one in settings(MAIN, compression.name)]
-    decide(main, displaced_control=displaced)
+            powers = powers_of(found)
+    main = decide(settings(MAIN), powers)
     return {
         "settings": [one.to_json() for one in main],
         "controls": [one.to_json() for one in controls],

@@ -91,6 +91,11 @@ def crossed_estimate(
     return Estimate(table.whole, lower, upper, round(table.weights[seen].sum()), int(seen.sum()), level)
 
 
+def crossed_point(arms: Arms, combine: Combine, *, weights: Float[np.ndarray, "entity"] | None = None) -> float:
+    """Give a combination of arm means over all seeds and entities: what `crossed_draws` draws around."""
+    return _Crossed.of(arms, combine, weights).whole
+
+
 def crossed_draws(
     arms: Arms,
     combine: Combine,

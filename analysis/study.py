@@ -49,6 +49,7 @@ class Study(Spec):
     """Relations asked; all of them unless told."""
     groups: tuple[str, ...]
     controls: tuple[Literal["locked", "never"], ...] = ()
+    compress_controls: bool = Field(default=False, description="run the controls under every compression too")
     text: str
     compressions: tuple[AnyCompression, ...] = Field(min_length=1)
     seeds: tuple[int, ...] = Field(min_length=1)
@@ -71,7 +72,11 @@ class Study(Spec):
         if unknown := set(self.reported) - set(names):
             raise ValueError(f"reported: no repair is called {', '.join(sorted(unknown))} (there are {names})")
         if not any(isinstance(repair, PromptSpec) for repair in self.repairs):
-            raise ValueError("repairs: one must be a prompt, since placebo and masked arms take its shape")
+            raise ValueError("repairs: one must be a prompt, since the placebo arms take its shape")
+        if factless := [one.name for one in self.repairs if isinstance(one, PromptSpec) and one.answers != "true"]:
+            raise ValueError(f"repairs: {', '.join(factless)} runs as a placebo in every study; leave it out")
+        if self.compress_controls and not self.controls:
+            raise ValueError("compress_controls: there are no controls; name them or leave it out")
         if self.controls and self.facts != "atlas":
             raise ValueError("controls: locked and never people live in the atlas alone; leave controls out")
         if (self.model == "atlas") != (self.facts == "atlas"):
@@ -80,8 +85,13 @@ class Study(Spec):
 
     @property
     def prompt(self) -> PromptSpec:
-        """The first single prompt: placebo and masked arms have its length and learning rate."""
+        """The first single prompt: the placebo arms have its length and learning rate."""
         return next(repair for repair in self.repairs if isinstance(repair, PromptSpec))
+
+    @property
+    def factless_prompts(self) -> tuple[PromptSpec, ...]:
+        """The prompt tuned on text that states no fact: answers cut out, answers dealt to other subjects."""
+        return tuple(self.prompt.model_copy(update={"answers": answers}) for answers in ("masked", "shuffled"))
 
 
 Repair = PromptSpec | IdpSpec | LoraSpec

@@ -22,9 +22,11 @@ def work(fields: dict[str, Any], needs: dict[str, Path], folder: Path) -> None:
     spec = TypeAdapter(TunedSpec).validate_json(json.dumps(fields["repair"]))
     budget = Tuning(**fields["tuning"])
     facts = facts_of(fields)
-    statements = facts.statements(facts.select(fields["groups"], "tune"))
-    masked = isinstance(spec, PromptSpec) and spec.masked
-    rows = statement_rows(opened.tokenizer, statements, masked=masked)
+    people = facts.select(fields["groups"], "tune")
+    answers = spec.answers if isinstance(spec, PromptSpec) else "true"
+    shuffled = answers == "shuffled"
+    statements = facts.shuffled_statements(people, fields["seed"]) if shuffled else facts.statements(people)
+    rows = statement_rows(opened.tokenizer, statements, masked=answers == "masked")
     windows: list[list[int]] = []
     dropped = 0
     if budget.text_batch:

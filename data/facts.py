@@ -160,6 +160,20 @@ class FactSet:
             for phrasing in self.relations[fact.relation].tune
         )
 
+    def shuffled_statements(self, facts: Sequence[Fact], seed: int) -> tuple[tuple[str, str], ...]:
+        """The statements with the answers of each relation dealt anew: as often each, told of drawn subjects.
+
+        A subject keeps one answer through all phrasings, so that the text is as consistent as the true one.
+        """
+        dealt = list(facts)
+        for relation in dict.fromkeys(fact.relation for fact in facts):
+            places = [place for place, fact in enumerate(facts) if fact.relation == relation]
+            answers = [facts[place].answer for place in places]
+            random.Random(f"shuffled answers {relation} {seed}").shuffle(answers)
+            for place, answer in zip(places, answers, strict=True):
+                dealt[place] = replace(facts[place], answer=answer)
+        return self.statements(dealt)
+
     def only(self, relations: Sequence[str]) -> "FactSet":
         """The facts of these relations alone, splits and lists as they were.
 

@@ -9,6 +9,8 @@ from probes.compress import CompressionSpec
 from probes.lora import Targets
 from probes.prompts import PlaceboKind
 
+Answers = Literal["true", "masked", "shuffled"]
+
 
 class Spec(BaseModel):
     """A frozen value that refuses unknown keys."""
@@ -34,13 +36,14 @@ class PromptSpec(Spec):
     kind: Literal["prompt"] = "prompt"
     length: int = Field(ge=1, description="number of soft tokens")
     learning_rate: float = Field(gt=0)
-    masked: bool = False
-    """Tuned on the same text with every answer cut out: a placebo that has seen the style and no fact."""
+    answers: Answers = "true"
+    """What stands where the tuning text has an answer. The other two are placebos that have seen the style and no
+    fact: `masked` cuts every answer out, `shuffled` deals the answers of a relation to other subjects."""
 
     @property
     def name(self) -> str:
         """As spoken."""
-        return f"prompt-{self.length}-masked" if self.masked else f"prompt-{self.length}"
+        return f"prompt-{self.length}" + ("" if self.answers == "true" else f"-{self.answers}")
 
 
 class IdpSpec(Spec):

@@ -6,6 +6,7 @@ import random
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from hypothesis import given, settings
@@ -308,3 +309,24 @@ def test_a_biography_for_tuning_holds_no_withheld_phrasing_and_no_wrong_answer()
 def test_a_relation_needs_four_phrasings():
     with pytest.raises(InputError, match="has 3"):
         Relation("home", ("{subject} is of", "{subject} is at"), "{subject} is of", "{subject} lives")
+
+
+def test_shuffled_answers_are_dealt_within_a_relation_one_to_each_subject():
+    facts = load_shipped(seed=0)
+    people = facts.select(None, "tune")
+    true, dealt = facts.statements(people), facts.shuffled_statements(people, seed=0)
+    assert [question for question, _ in dealt] == [question for question, _ in true]
+    assert dealt == facts.shuffled_statements(people, seed=0) != facts.shuffled_statements(people, seed=1)
+    place = 0
+    by_relation: dict[str, list[tuple[str, str]]] = {}
+    for fact in people:
+        phrasings = len(facts.relations[fact.relation].tune)
+        told = {answer for _, answer in dealt[place : place + phrasings]}
+        assert len(told) == 1
+        by_relation.setdefault(fact.relation, []).append((fact.answer, told.pop()))
+        place += phrasings
+    for pairs in by_relation.values():
+        before, after = zip(*pairs, strict=True)
+        assert sorted(before) == sorted(after)
+    kept = np.mean([before == after for pairs in by_relation.values() for before, after in pairs])
+    assert kept < 0.5

@@ -17,7 +17,16 @@ from analysis.figures import (
 from analysis.look import FLOOR_NAME, SYMBOLS, colour_of, dashes_of, symbols_of
 from data.errors import InputError
 
-REPAIRS = ("", "recalibrated", "placebo-4", "prompt-4-masked", "prompt-4", "idp-2x4-attention", "lora-r2")
+REPAIRS = (
+    "",
+    "recalibrated",
+    "placebo-4",
+    "prompt-4-masked",
+    "prompt-4-shuffled",
+    "prompt-4",
+    "idp-2x4-attention",
+    "lora-r2",
+)
 COMPRESSIONS = ("dense", "gptq-3bit", "wanda-70%")
 FLOOR = 0.02
 

@@ -49,8 +49,9 @@ def test_every_arm_that_makes_recovery_count_is_in_the_table(finished):
     recovery = read_table(folder, "recovery")
     repairs = set(recovery[recovery["compression"] == "magnitude-60%"]["repair"])
     assert repairs == {
-        "", "recalibrated", "placebo-2", "prompt-2-masked", "prompt-2", "idp-2,4-attention", "lora-r1"
-    }  # fmt: skip
+        *("", "recalibrated", "placebo-2", "prompt-2-masked", "prompt-2-shuffled"),
+        *("prompt-2", "idp-2,4-attention", "lora-r1"),
+    }
     assert set(recovery["reading"]) == {"candidates", "vocabulary"}
     assert (recovery["lower"] <= recovery["value"] + 1e-9).all()
     assert (recovery["value"] <= recovery["upper"] + 1e-9).all()

@@ -1,0 +1,111 @@
+"""The answers of a run as arms: tables of replicates x entities that the crossed bootstrap compares."""
+
+from collections.abc import Mapping
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from analysis.recovery import arms_of, item_counts, join
+from analysis.statistics import Combine, crossed_draws, crossed_point
+
+PLACEBO = "placebo"
+"""The arm of untrained prompts: several draws in each replicate, of which the mean counts."""
+ROOM = 0.05
+"""Probability that D must leave to other candidates for it to have room to gain on an item."""
+Draws = Float[np.ndarray, " resample"]
+Item = tuple[str, str]
+"""A relation and an entity."""
+
+
+class Evidence:
+    """All answers of a run in one reading, ready to be compared by arm."""
+
+    def __init__(self, answers: pd.DataFrame, variants: pd.DataFrame, groups: dict[str, list[str]], model: str) -> None:
+        candidates = answers[answers["reading"] == "candidates"]
+        self.joined = join(candidates, variants)
+        self.groups = groups
+        self.model = model
+        self._damage = candidates[candidates["phrasing"] == "damage"]
+        self._variants = variants
+
+    def rows(self, scope: str, compression: str, repair: str, split: str) -> pd.Series:
+        """Which rows belong to one arm on one split."""
+        table = self.joined
+        return (
+            (table["scope"] == scope)
+            & (table["compression"] == compression)
+            & (table["repair"] == repair)
+            & (table["split"] == split)
+            & table["group"].isin(self.groups[scope])
+        )
+
+    def has(self, scope: str, compression: str, repair: str) -> bool:
+        """Whether an arm was run."""
+        return bool(self.rows(scope, compression, repair, "test").any())
+
+    def arms(self, wanted: Mapping[str, tuple[str, str, str]], scope: str, split: str) -> "Arms":
+        """The arms named, each a compression, a repair and a label, on one split of one scope.
+
+        Raises:
+            ValueError: an arm that was not run.
+        """
+        masks = {
+            name: self.rows(scope, compression, repair, split) for name, (compression, repair, _) in wanted.items()
+        }
+        if absent := [label for name, (_, _, label) in wanted.items() if not masks[name].any()]:
+            raise ValueError(f"no answers of {', '.join(absent)} in this run")
+        return Arms(self.joined, masks)
+
+    @cached_property
+    def with_room(self) -> frozenset[Item]:
+        """Items on which D itself has room to gain, by its answers in the phrasing that defines damage.
+
+        That phrasing is not the one that measures, so that the choice of items favours neither D nor its repair.
+        """
+        dense = self._variants[(self._variants["compression"] == "dense") & (self._variants["repair"] == "")]
+        asked = self._damage[self._damage["variant_id"].isin(dense["variant_id"])]
+        certain = asked[np.exp(asked["log_prob"]) > 1 - ROOM]
+        return frozenset(_items(asked)) - frozenset(_items(certain))
+
+
+def _items(table: pd.DataFrame) -> list[Item]:
+    return list(zip(table["relation"], table["entity"], strict=True))
+
+
+class Arms:
+    """Several arms on the same entities, all drawn together."""
+
+    def __init__(self, joined: pd.DataFrame, masks: Mapping[str, pd.Series]) -> None:
+        self._joined, self._masks = joined, masks
+        found = arms_of(joined, masks, "bits")
+        replicates = max(len(table) for name, table in found.items() if name != PLACEBO)
+        self.tables = {
+            name: table.reshape(replicates, -1, table.shape[1]).mean(axis=1) if name == PLACEBO else table
+            for name, table in found.items()
+        }
+        rows = joined[next(mask for name, mask in masks.items() if name != PLACEBO)]
+        self.replicates = replicates
+        self.weights = item_counts(rows, pd.Index(sorted(rows["entity"].unique())))
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.tables
+
+    @property
+    def entities(self) -> int:
+        """How many entities the arms rest on."""
+        return len(self.weights)
+
+    def only(self, items: frozenset[Item]) -> "Arms | None":
+        """The same arms on these items alone; None where there are none."""
+        kept = pd.Series([item in items for item in _items(self._joined)], index=self._joined.index)
+        masks = {name: mask & kept for name, mask in self._masks.items()}
+        return Arms(self._joined, masks) if all(mask.any() for mask in masks.values()) else None
+
+    def measure(self, combine: Combine, *, seed: int = 0) -> tuple[Draws, float]:
+        """Draws of a combination of arm means in bits per fact, and its value on all there is."""
+        return (
+            crossed_draws(self.tables, combine, weights=self.weights, seed=seed),
+            crossed_point(self.tables, combine, weights=self.weights),
+        )
