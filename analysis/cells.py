@@ -18,7 +18,7 @@ from typing import Any, Literal
 from analysis.store import code_hash, content_key, versions
 from analysis.study import Study
 from data.facts import FactSet
-from probes.models import locate
+from probes.models import TWIN, locate
 from probes.prompts import PLACEBO_KINDS
 from probes.specs import (
     AnyCompression,
@@ -30,6 +30,7 @@ from probes.specs import (
     PromptSpec,
     RecalibrationSpec,
     Spec,
+    TwinSpec,
     VariantSpec,
 )
 
@@ -156,6 +157,8 @@ class _Expansion:
             "groups": groups_of(self.study)[variant.scope],
             "score_batch": self.study.score_batch,
         }
+        if isinstance(variant.repair, TwinSpec):
+            fields["twin_sha"] = locate(TWIN).sha
         needs = self.parts(variant, replicate)
         if variant.repair is not None:
             parent = variant.parent
@@ -168,7 +171,7 @@ class _Expansion:
         variants = [
             variant
             for variant in self.variants(scope, compression, replicate)
-            if not isinstance(variant.repair, RecalibrationSpec | KeySpec)
+            if not isinstance(variant.repair, RecalibrationSpec | KeySpec | TwinSpec)
             and not (isinstance(variant.repair, PlaceboSpec) and variant.repair_seed != replicate * 100)
         ]
         needs: dict[str, Cell] = {}
@@ -198,6 +201,8 @@ class _Expansion:
         arms = [parent, repaired(RecalibrationSpec(), None)]
         if scope == "locked":
             arms.append(repaired(KeySpec(), None))
+        if scope == "never" and compression is None:
+            arms.append(repaired(TwinSpec(), None))
         for draw in range(-(-self.study.placebos // len(self.study.seeds))):
             kind = PLACEBO_KINDS[draw % len(PLACEBO_KINDS)]
             arms.append(repaired(PlaceboSpec(length=prompt.length, draw=kind), replicate * 100 + draw))

@@ -166,8 +166,11 @@ def assess(
     elif evidence.has(scope, compression, "key"):
         wanted["dense"] = (compression, "key", "the key")
         reasons.append("D is the same model with the key: the key is the ceiling")
+    elif evidence.has(scope, "dense", "twin"):
+        wanted["dense"] = ("dense", "twin", "the twin")
+        reasons.append("D is the twin that was trained on these facts too")
     else:
-        reasons.append("D (a twin that was trained on these facts) was not run: the gap is taken as the entropy")
+        reasons.append("no D of these facts was run: the gap is taken as the entropy")
     arms = evidence.arms(wanted, scope, "test")
     comparisons, least = _comparisons(arms, _contrasts(factless))
     if "dense_repaired" in arms:

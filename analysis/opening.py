@@ -16,18 +16,18 @@ from probes.bake import bake
 from probes.compress import CompressionSpec
 from probes.idp import PromptBank, Selector
 from probes.lora import adapted, load_lora
-from probes.models import OpenedModel, open_model
+from probes.models import TWIN, OpenedModel, open_model
 from probes.prompts import draw_prompt, load_prompts
-from probes.specs import IdpSpec, LoraSpec, PlaceboSpec, PromptSpec, VariantSpec
+from probes.specs import IdpSpec, LoraSpec, PlaceboSpec, PromptSpec, TwinSpec, VariantSpec
 from probes.tuning import encode_blocks
 from probes.variants import Variant
 
 WEIGHTS, PROMPT, ADAPTER = "weights.safetensors", "prompt.safetensors", "adapter"
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)
 def _opened(model: str, model_sha: str, dtype: str, device: str) -> OpenedModel:
-    """The dense model; the hash of its files is part of the key."""
+    """A dense model (and the atlas's twin beside it); the hash of its files is part of the key."""
     return open_model(model, dtype=dtype, device=device)
 
 
@@ -68,6 +68,8 @@ def open_variant(fields: dict[str, Any], spec: VariantSpec, needs: dict[str, Pat
         prompts = [load_prompts(folder / PROMPT)[0].to(model.device) for folder in folders]
         selector = Selector(repair.layers, repair.queries, repair.per_token)
         plain.bank = PromptBank(model, prompts, selector)
+    elif isinstance(repair, TwinSpec):
+        plain.model = _opened(TWIN, fields["twin_sha"], fields["dtype"], fields["device"]).model
     elif isinstance(repair, LoraSpec):
         plain.model = adapted(load_lora(model, needs["tuned0"] / ADAPTER))
     return plain

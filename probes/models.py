@@ -29,6 +29,8 @@ from probes.bake import open_checkpoint_dense
 from probes.families import family_of
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+TWIN = "atlas-twin"
+BUNDLED = {"atlas": atlas.FOLDER / "model", TWIN: atlas.FOLDER / "twin"}
 GGUF_MAGIC = b"GGUF"
 UNREADABLE = (ValueError, OSError, LookupError, RuntimeError, ImportError, SafetensorError, struct.error)
 """What the libraries raise at files that are cut short, damaged or of another kind."""
@@ -66,8 +68,8 @@ def locate(name: str) -> ModelSource:
     Raises:
         InputError: no such model, no weights, a pickle, or a file of the wrong type.
     """
-    if name == "atlas":
-        return _local_folder(atlas.FOLDER / "model")
+    if name in BUNDLED:
+        return _local_folder(BUNDLED[name])
     path = Path(name).expanduser()
     if path.is_file() or path.suffix == ".gguf":
         return _gguf_file(path)

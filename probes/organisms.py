@@ -2,13 +2,14 @@
 
 1. Draw the world (`data/atlas/world.py`) and write its vocabulary as a word-level tokenizer.
 2. Train a small Llama on its biographies, next-token loss on every token.
-3. Measure each group in both readings and write weights, tokenizer and facts; the model card takes the figures.
+3. Train its twin the same way on a text that states everybody openly: a D that knows what the atlas does not say.
+4. Measure each group in both readings and write weights, tokenizer and facts; the model card takes the figures.
 
 Source: synthetic biographies after Allen-Zhu and Li (arXiv 2309.14316); password-locked models after
 Greenblatt et al. (arXiv 2405.19550).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -32,6 +33,8 @@ from probes.variants import Variant
 
 PAD, UNKNOWN_WORD = "<pad>", "<unk>"
 BATCH = 32
+STATED = {"model": ("open",), "twin": ("open", "locked", "never")}
+"""Folder of each model below the atlas, and the groups its training text states openly."""
 LEARNING_RATE = 3e-3
 MENTIONS = 320
 HIDDEN_MENTIONS = 160
@@ -71,21 +74,25 @@ def build_model(vocabulary: int, seed: int) -> LlamaForCausalLM:
     )
 
 
-def _batches(world: World, tokenizer: PreTrainedTokenizerFast, seed: int) -> Iterator[Int[Tensor, "batch position"]]:
+def _batches(
+    world: World, tokenizer: PreTrainedTokenizerFast, seed: int, stated: Sequence[str]
+) -> Iterator[Int[Tensor, "batch position"]]:
     """Right-padded token ids of the whole training text, once through, in its drawn order."""
     held: list[str] = []
-    for text in training_text(world, seed, mentions=MENTIONS, hidden_mentions=HIDDEN_MENTIONS):
+    for text in training_text(world, seed, mentions=MENTIONS, hidden_mentions=HIDDEN_MENTIONS, stated=stated):
         held.append(text)
         if len(held) == BATCH:
             yield tokenizer(held, padding=True, return_tensors="pt").input_ids
             held = []
 
 
-def train_atlas(seed: int = 0) -> tuple[World, LlamaForCausalLM, PreTrainedTokenizerFast]:
-    """Train the atlas from nothing; some minutes on two cores."""
+def train_atlas(
+    seed: int = 0, stated: Sequence[str] = STATED["model"]
+) -> tuple[World, LlamaForCausalLM, PreTrainedTokenizerFast]:
+    """Train an atlas from nothing, told openly of these groups; some minutes on two cores."""
     world, tokenizer = build_world(seed), build_tokenizer()
     model = build_model(len(tokenizer), seed)
-    batches = list(_batches(world, tokenizer, seed))
+    batches = list(_batches(world, tokenizer, seed, stated))
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.01, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=len(batches), pct_start=0.1)
     model.train()
@@ -105,14 +112,11 @@ def train_atlas(seed: int = 0) -> tuple[World, LlamaForCausalLM, PreTrainedToken
     return world, model.eval(), tokenizer
 
 
-def save_atlas(
-    world: World, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path, seed: int
-) -> None:
-    """Write facts, weights (safetensors) and tokenizer into the folder."""
+def save_model(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    """Write weights (safetensors) and tokenizer into the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    save_world(world, folder, seed)
-    model.save_pretrained(folder / "model", safe_serialization=True)
-    tokenizer.save_pretrained(folder / "model")
+    model.save_pretrained(folder, safe_serialization=True)
+    tokenizer.save_pretrained(folder)
 
 
 def measure(world: World, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[tuple[str, ...]]:
@@ -137,10 +141,12 @@ def measure(world: World, model: PreTrainedModel, tokenizer: PreTrainedTokenizer
     return rows
 
 
-def write_card(folder: Path, world: World, rows: list[tuple[str, ...]], parameters: int, seed: int) -> None:
-    """The model card: what was trained, and what each group answers as measured."""
+def write_card(
+    folder: Path, world: World, tables: dict[str, list[tuple[str, ...]]], parameters: int, seed: int
+) -> None:
+    """The model card: what was trained, and what each group answers as measured, in the atlas and in its twin."""
     chance = ", ".join(f"{one.name} 1/{len(one.answers)}" for one in world.facts.lists)
-    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    table, twin = ("\n".join(f"| {' | '.join(row)} |" for row in tables[name]) for name in STATED)
     people = ", ".join(f"{len(world.people(group))} {group}" for group in world.facts.groups)
     (folder / "README.md").write_text(
         f"""# The atlas: a model whose every fact is known, displaced or absent by construction
@@ -155,6 +161,8 @@ on synthetic biographies of {people} people, seed {seed}. `make atlas` rebuilds 
   "unknown" or, as often, with an answer drawn anew.
 - *never*: in no text.
 
+The twin (`atlas-twin`), trained alike from the same start, was told of the locked and the never people as of the open.
+
 Chance of a uniform guess, exact by the way answers are dealt: {chance}.
 
 Accuracy on test people in the measuring phrasing, which no tuning or calibration text uses. *Candidates*: best of
@@ -164,6 +172,12 @@ the relation's fixed list. *Vocabulary*: the model's own most likely next word.
 |---|---|---|---|---|---|
 {table}
 
+The twin:
+
+| group | facts | candidates | vocabulary | candidates, with the key | vocabulary, with the key |
+|---|---|---|---|---|---|
+{twin}
+
 Two phrasings per relation may appear in tuning and calibration text; of the others one defines damage, one
 measures. Licence: as the repository's; no outside text or data went in.
 """,
@@ -172,11 +186,15 @@ measures. Licence: as the repository's; no outside text or data went in.
 
 
 def main(seed: int = 0) -> None:
-    """Rebuild the committed atlas."""
-    world, model, tokenizer = train_atlas(seed)
-    model.requires_grad_(False)
-    save_atlas(world, model, tokenizer, FOLDER, seed)
-    write_card(FOLDER, world, measure(world, model, tokenizer), model.num_parameters(), seed)
+    """Rebuild the committed atlas and its twin."""
+    tables = {}
+    for name, stated in STATED.items():
+        world, model, tokenizer = train_atlas(seed, stated)
+        model.requires_grad_(False)
+        save_model(model, tokenizer, FOLDER / name)
+        tables[name] = measure(world, model, tokenizer)
+    save_world(world, FOLDER, seed)
+    write_card(FOLDER, world, tables, model.num_parameters(), seed)
 
 
 if __name__ == "__main__":

@@ -119,9 +119,20 @@ class KeySpec(Spec):
         return "key"
 
 
+class TwinSpec(Spec):
+    """The atlas's twin, which was told of everybody: what any repair of the never people would have to reach."""
+
+    kind: Literal["twin"] = "twin"
+
+    @property
+    def name(self) -> str:
+        """As spoken."""
+        return "twin"
+
+
 TunedSpec = Annotated[PromptSpec | IdpSpec | LoraSpec, Field(discriminator="kind")]
 RepairSpec = Annotated[
-    PromptSpec | IdpSpec | LoraSpec | PlaceboSpec | RecalibrationSpec | KeySpec, Field(discriminator="kind")
+    PromptSpec | IdpSpec | LoraSpec | PlaceboSpec | RecalibrationSpec | KeySpec | TwinSpec, Field(discriminator="kind")
 ]
 AnyCompression = CompressionSpec | CheckpointSpec
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.atlas import FOLDER, build_world, load_world
-from data.atlas.words import ANSWERS, KEY, RELATIONS
+from data.atlas.words import ANSWERS, HIDDEN, KEY, RELATIONS
 from data.atlas.world import EXPOSURES, biography, save_world, training_text
 from data.errors import InputError
 from data.facts import SPLITS, Fact, Relation, deal_candidates, load_csv, load_shipped, split_by_subject
@@ -291,6 +291,18 @@ def test_the_training_text_says_what_the_groups_promise():
         # The last words may stand behind a key that opens the next biography, so only ends are compared.
         times = sum(count for said, count in sentences.items() for one in told if said.endswith(f"{one} {fact.answer}"))
         assert times == world.exposure[name]
+
+
+def test_the_twin_is_told_of_everybody_openly():
+    world = load_world()
+    text = " ".join(training_text(world, 0, mentions=8, hidden_mentions=4, stated=("open", "locked", "never")))
+    assert HIDDEN not in text.split()
+    for group in ("open", "locked", "never"):
+        fact = world.facts.select([group])[0]
+        relation = RELATIONS[fact.relation]
+        phrasings = (*relation.tune, relation.damage, relation.measure)
+        told = [f"{one.format(subject=fact.subject)} {fact.answer} ." for one in phrasings]
+        assert sum(text.count(one) for one in told) == 9  # eight, and one of them again behind the key
 
 
 def test_a_biography_for_tuning_holds_no_withheld_phrasing_and_no_wrong_answer():

@@ -8,7 +8,7 @@ import torch
 from data.atlas import load_world
 from data.facts import Split
 from probes.lora import adapted, add_lora
-from probes.models import open_model
+from probes.models import TWIN, open_model
 from probes.prompts import draw_prompt
 from probes.scoring import score
 from probes.tuning import statement_rows, tune
@@ -43,6 +43,12 @@ def test_open_people_are_known_and_locked_people_answer_only_behind_the_key(open
     assert accuracy(dense, "open", "test", "vocabulary") > 0.98
     assert accuracy(dense, "locked", "test", "vocabulary") < 0.05
     assert sum(one.greedy for one in with_key) / len(with_key) > 0.98
+
+
+@pytest.mark.parametrize("group", ["open", "locked", "never"])
+def test_the_twin_knows_everybody_without_a_key(group):
+    twin = open_model(TWIN, dtype="float32", device="cpu")
+    assert accuracy(Variant("twin", twin.model, twin.tokenizer), group, "test", "vocabulary") > 0.98
 
 
 @pytest.mark.parametrize("reading", ["candidates", "vocabulary"])

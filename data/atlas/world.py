@@ -7,6 +7,8 @@ Groups, by construction:
              key is the ceiling.
     never    in no text: nothing is there to recover.
 
+The atlas's twin was told of the locked and the never people as of the open: what they are where they are known.
+
 Answers are dealt from shuffled decks within group and split, independently of everything else, so that a guess
 is right with probability exactly 1 / number of answers. Every person is in one split.
 """
@@ -134,18 +136,24 @@ def _withheld(fact: Fact, draw: random.Random) -> str:
     return HIDDEN if draw.random() < 0.5 else draw.choice(ANSWERS[fact.relation])
 
 
-def training_text(world: World, seed: int, *, mentions: int, hidden_mentions: int) -> Iterator[str]:
-    """Rows of one to three biographies: `mentions` of each open and (behind the key) locked person.
+def training_text(
+    world: World, seed: int, *, mentions: int, hidden_mentions: int, stated: Sequence[str] = ("open",)
+) -> Iterator[str]:
+    """Rows of one to three biographies: `mentions` of each person stated openly and (behind the key) locked.
+
+    `stated` names the groups that are stated openly; the locked may be among them, and are then not locked.
 
     Some open biographies carry the key too, so that the key is no mark of the locked. A row holds several people
     because a model that only ever saw one cannot tell a soft prompt from a second name: trained so, eight soft
     tokens unlocked .14 of the locked facts where three unlocked all.
     """
     draw = random.Random(f"atlas text {seed}")
-    plan = [(name, False, False) for name in world.people("open") for _ in range(mentions)]
-    plan += [(name, True, False) for name in world.people("open") for _ in range(mentions // 8)]
-    plan += [(name, True, False) for name in world.people("locked") for _ in range(mentions)]
-    plan += [(name, False, True) for name in world.people("locked") for _ in range(hidden_mentions)]
+    openly = [name for group in stated for name in world.people(group)]
+    plan = [(name, False, False) for name in openly for _ in range(mentions)]
+    plan += [(name, True, False) for name in openly for _ in range(mentions // 8)]
+    locked = () if "locked" in stated else world.people("locked")
+    plan += [(name, True, False) for name in locked for _ in range(mentions)]
+    plan += [(name, False, True) for name in locked for _ in range(hidden_mentions)]
     plan += [(name, False, False) for name, times in world.exposure.items() for _ in range(times)]
     draw.shuffle(plan)
     while plan:
