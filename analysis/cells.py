@@ -177,13 +177,27 @@ class _Expansion:
         needs: dict[str, Cell] = {}
         for place, variant in enumerate(variants):
             needs |= {f"{place}.{role}": cell for role, cell in self.parts(variant, replicate).items()}
+        floors = self.floors(compression, replicate)
+        if compression is not None and "calibration_draw" in floors:
+            following = self.study.seeds[self.study.seeds.index(replicate) + 1]
+            needs["draw.compressed"] = self.compressed(compression, following)
         fields = self.base | {
+            "floors": floors,
             "variants": [variant.model_dump(mode="json") for variant in variants],
             "groups": groups_of(self.study)[scope],
             "drift": self.study.drift.model_dump(mode="json"),
         }
         name = "dense" if compression is None else compression.name
         return self.add(Cell("drift", f"drift around {name} seed {replicate} ({scope})", fields, needs))
+
+    def floors(self, compression: AnyCompression | None, replicate: int) -> list[str]:
+        """Sources of noise that one drift cell tables: dense's own in one cell of a scope, a draw's where one follows."""
+        asked, seeds = self.study.drift.floors, self.study.seeds
+        if compression is None:
+            return [name for name in asked if name != "calibration_draw" and replicate == seeds[0]]
+        # A ready checkpoint has no draw, and after the last replicate none follows.
+        drawn = replicate != seeds[-1] and not isinstance(compression, CheckpointSpec)
+        return [name for name in asked if name == "calibration_draw" and drawn]
 
     def variants(self, scope: str, compression: AnyCompression | None, replicate: int) -> list[VariantSpec]:
         """A parent, the arms without which no recovery counts, and the repairs."""

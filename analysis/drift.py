@@ -1,18 +1,19 @@
 """How far a variant's inside lies from a reference: streamed, at content positions only.
 
 A `Reference` keeps what one pass of the reference model showed at the requested sites of one batch; a `Comparison`
-is a reducer that reads a variant's tensors as they appear and keeps two or three numbers per sequence.
+is a reducer that reads a variant's tensors as they appear and keeps a few numbers per sequence. Every metric is
+computed within a sequence, so neither padding nor the batch plan can change it.
 
-Residual sites, mean over content tokens:
-    cosine        1 - cos(h, h_ref): 0 where directions agree
-    relative_l2   |h - h_ref| / |h_ref|
-Attention, mean over content queries, per head:
-    jensen_shannon   divergence in bits between the two rows, renormalised over content keys: 0 to 1
-    prompt_mass      share of the variant's row on the prompt
-    first_mass       share of the variant's row on the first content token
+Groups of metrics, each mean over content tokens (residual sites) or content queries (attention, per head):
+    basic       cosine (1 - cos), relative_l2 (|h - h_ref| / |h_ref|); jensen_shannon, prompt_mass, first_mass
+    robust      both with the reference's outlier dimensions standardised (*_standardised), spearman (1 - rank
+                correlation)
+    geometry    cka (1 - debiased linear CKA), procrustes
+    direction   direction and, at attn_out, value_span and value_span_random: where a repair moves its parent to
+    heads       kl, entropy, entropy_change
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,17 +21,28 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from analysis.attention import ContentRows, content_width, divergences, first_mass, prompt_mass
+from analysis.representations import (
+    cosine_and_distance,
+    direction,
+    moving,
+    procrustes,
+    rank_correlation,
+    ranks,
+    share_in_span,
+    standardise,
+    unbiased_hsic,
+)
+from analysis.spans import Spans
+from analysis.study import MetricGroup
 from probes.capture import Recorder
 from probes.inputs import Inputs
 from probes.sites import Kind, Site
 
-RESIDUAL_METRICS = ("cosine", "relative_l2")
-ATTENTION_METRICS = ("jensen_shannon", "prompt_mass", "first_mass")
-
-
-def _content_length(inputs: Inputs) -> int:
-    """Columns that hold the longest content; content ends in the last column of every variant's batch."""
-    return int(inputs.content.sum(dim=1).max())
+DRIFT_KINDS = (Kind.RESID_PRE, Kind.PATTERN, Kind.ATTN_OUT, Kind.MLP_OUT, Kind.RESID_POST)
+"""What drift is measured at; other kinds of site are not for it."""
+CKA = "cka"
+"""Kept as three HSICs per sequence: it is a ratio of means, never a mean of ratios."""
 
 
 @dataclass
@@ -38,102 +50,145 @@ class Reference:
     """What the reference model showed at each site, cut to the content columns of one batch."""
 
     content: Bool[Tensor, "batch token"]
-    states: dict[Site, Tensor] = field(default_factory=dict)
+    states: dict[Site, Float[Tensor, "batch token width"]] = field(default_factory=dict)
+    rows: dict[Site, ContentRows] = field(default_factory=dict)
+    _ranks: dict[Site, Tensor] = field(default_factory=dict)
 
     @classmethod
     def record(cls, recorder: Recorder, inputs: Inputs, sites: Sequence[Site]) -> "Reference":
         """Run the reference once on a batch."""
-        width = _content_length(inputs)
+        width = content_width(inputs)
         reference = cls(inputs.content[:, -width:])
 
         def keep(site: Site, tensor: Tensor) -> None:
             if site.kind == Kind.PATTERN:
-                reference.states[site] = _over_content(tensor, inputs)[0]
+                reference.rows[site] = ContentRows.of(tensor, reference.content)
             else:
                 reference.states[site] = tensor[:, -width:].clone()
 
         recorder.stream(inputs, sites, keep, logits_at=torch.empty(0, dtype=torch.long))
         return reference
 
+    def ranks(self, site: Site) -> Tensor:
+        """Ranks of the states, made once for all variants, in half the memory of the states."""
+        if site not in self._ranks:
+            self._ranks[site] = ranks(self.states[site])
+        return self._ranks[site]
+
     def sequence(self, place: int, length: int) -> "Reference":
         """One sequence of the batch by itself, its padding cut off: what a batch of one is compared with."""
         cut = Reference(self.content[place : place + 1, -length:])
-        for site, tensor in self.states.items():
-            one = tensor[place : place + 1]
-            cut.states[site] = one[..., -length:, -length:] if site.kind == Kind.PATTERN else one[:, -length:]
+        cut.states = {site: one[place : place + 1, -length:] for site, one in self.states.items()}
+        cut.rows = {site: rows.sequence(place, length) for site, rows in self.rows.items()}
+        cut._ranks = {site: one[place : place + 1, -length:] for site, one in self._ranks.items()}
         return cut
 
 
 @dataclass
 class Comparison:
-    """Per-sequence drift of one variant from one or more references, gathered as its tensors appear."""
+    """Per-sequence drift of one variant from one or more references, gathered as its tensors appear.
 
-    references: dict[str, Reference]
+    The direction of drift needs references called `parent` and `dense`; it stands under `dense`. `spans` are those of
+    the variant's own prompt in each row, where there are any.
+    """
+
+    references: Mapping[str, Reference]
     inputs: Inputs
-    residual: dict[tuple[str, Site, str], Float[np.ndarray, " batch"]] = field(default_factory=dict)
+    groups: Collection[MetricGroup] = ("basic",)
+    spans: Spans | None = None
+    residual: dict[tuple[str, Site, str], Float[np.ndarray, "batch *part"]] = field(default_factory=dict)
     attention: dict[tuple[str, Site, str], Float[np.ndarray, "batch head"]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse references whose content is not the same tokens in the same columns."""
-        width = _content_length(self.inputs)
+        width = content_width(self.inputs)
+        self.content = self.inputs.content[:, -width:]
+        self.lengths: list[int] = self.content.sum(dim=1).tolist()
         for name, reference in self.references.items():
-            if not torch.equal(reference.content, self.inputs.content[:, -width:]):
+            if not torch.equal(reference.content, self.content):
                 raise ValueError(f"the content of reference '{name}' is not aligned with the variant's")
 
     def __call__(self, site: Site, tensor: Tensor) -> None:
         """Reduce one tensor against every reference."""
         if site.kind == Kind.PATTERN:
             self._compare_pattern(site, tensor)
-        else:
-            for name, reference in self.references.items():
-                self._compare_states(name, site, tensor, reference)
+            return
+        ours = tensor[:, -self.content.shape[1] :]
+        our_ranks = ranks(ours) if "robust" in self.groups else None
+        for name, reference in self.references.items():
+            self._compare_states(name, site, ours, reference)
+            if our_ranks is not None:
+                correlation = rank_correlation(our_ranks, reference.ranks(site))
+                self.residual[name, site, "spearman"] = self._mean((1 - correlation).clamp(min=0))
+        if "direction" in self.groups and {"parent", "dense"} <= set(self.references):
+            self._compare_movement(site, ours)
 
-    def _compare_states(self, name: str, site: Site, tensor: Tensor, reference: Reference) -> None:
-        ours = tensor[:, -reference.content.shape[1] :].float()
-        theirs = reference.states[site].float()
-        cosine = 1 - torch.nn.functional.cosine_similarity(ours, theirs, dim=-1)
-        distance = (ours - theirs).norm(dim=-1) / theirs.norm(dim=-1).clamp(min=torch.finfo(torch.float32).tiny)
-        self.residual[name, site, "cosine"] = _mean(cosine, reference.content)
-        self.residual[name, site, "relative_l2"] = _mean(distance, reference.content)
+    def _compare_states(self, name: str, site: Site, ours: Tensor, reference: Reference) -> None:
+        theirs = reference.states[site]
+        cosine, distance = cosine_and_distance(ours.float(), theirs.float())
+        self.residual[name, site, "cosine"] = self._mean(cosine)
+        self.residual[name, site, "relative_l2"] = self._mean(distance)
+        if "robust" in self.groups:
+            pairs = self._each(lambda one, other: _standardised(one, other), ours, theirs)
+            self.residual[name, site, "cosine_standardised"] = pairs[:, 0]
+            self.residual[name, site, "relative_l2_standardised"] = pairs[:, 1]
+        if "geometry" in self.groups:
+            self.residual[name, site, CKA] = self._each(lambda *two: unbiased_hsic(*two).tolist(), ours, theirs)
+            self.residual[name, site, "procrustes"] = self._each(procrustes, ours, theirs)
+
+    def _compare_movement(self, site: Site, ours: Tensor) -> None:
+        parent, dense = (self.references[name].states[site] for name in ("parent", "dense"))
+        self.residual["dense", site, "direction"] = self._each(direction, ours, parent, dense)
+        if self.spans is None or site.kind != Kind.ATTN_OUT:
+            return
+        places = range(len(self.lengths))
+        for metric, bases in (("value_span", self.spans.values), ("value_span_random", self.spans.random)):
+            shares = [
+                _share(ours[place, -length:].float(), parent[place, -length:].float(), bases[site.layer][index])
+                for place, length, index in zip(places, self.lengths, self.spans.of_row, strict=True)
+            ]
+            self.residual["parent", site, metric] = np.array(shares)
 
     def _compare_pattern(self, site: Site, tensor: Tensor) -> None:
-        ours, on_prompt = _over_content(tensor, self.inputs)
-        content = next(iter(self.references.values())).content
-        first = content.float().argmax(dim=1)
-        width = content.shape[1]
-        raw = tensor[:, :, -width:, -width:].float()
-        on_first = raw.gather(3, first[:, None, None, None].expand(*raw.shape[:3], 1))[..., 0]
-        for name, reference in self.references.items():
-            values = {
-                "jensen_shannon": jensen_shannon(ours, reference.states[site]),
-                "prompt_mass": on_prompt,
-                "first_mass": on_first,
-            }
+        heads = "heads" in self.groups
+        stored = [reference.rows[site] for reference in self.references.values()]
+        entropy, found = divergences(tensor, stored, self.content, kl=heads)
+        alone = {
+            "prompt_mass": self._per_head(prompt_mass(tensor, self.inputs)),
+            "first_mass": self._per_head(first_mass(tensor, self.content)),
+        }
+        if heads:
+            alone["entropy"] = self._per_head(entropy)
+        for name, rows, metrics in zip(self.references, stored, found, strict=True):
+            values = {metric: self._per_head(value) for metric, value in metrics.items()} | alone
+            if heads:
+                values["entropy_change"] = self._per_head(entropy - rows.entropy / np.log(2))
             for metric, value in values.items():
-                self.attention[name, site, metric] = _mean(value.transpose(1, 2), content)
+                self.attention[name, site, metric] = value
+
+    def _mean(self, values: Float[Tensor, "batch token *head"]) -> np.ndarray:
+        """Mean over content tokens of each sequence."""
+        weight = self.content.to(values.dtype)
+        weight = weight / weight.sum(dim=1, keepdim=True)
+        return torch.einsum("bt,bt...->b...", weight, values).cpu().numpy()
+
+    def _per_head(self, values: Float[Tensor, "batch head query"]) -> np.ndarray:
+        return self._mean(values.transpose(1, 2))
+
+    def _each(self, measure: Callable, *states: Float[Tensor, "batch token width"]) -> np.ndarray:
+        """A measure of each sequence by itself, its padding cut off."""
+        return np.array(
+            [measure(*(one[place, -length:].float() for one in states)) for place, length in enumerate(self.lengths)]
+        )
 
 
-def _over_content(
-    pattern: Float[Tensor, "batch head query key"], inputs: Inputs
-) -> tuple[Float[Tensor, "batch head query key"], Float[Tensor, "batch head query"]]:
-    """Rows of content queries renormalised over content keys, and the share that went to the prompt."""
-    width = _content_length(inputs)
-    rows = pattern[:, :, -width:].float()
-    prompt = inputs.attention_mask.bool() & ~inputs.content
-    on_prompt = (rows * prompt[:, None, None]).sum(dim=-1)
-    content = rows[..., -width:] * inputs.content[:, None, None, -width:]
-    return content / content.sum(dim=-1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny), on_prompt
+def _standardised(ours: Float[Tensor, "token width"], theirs: Float[Tensor, "token width"]) -> tuple[float, float]:
+    cosine, distance = cosine_and_distance(*standardise(ours, theirs))
+    return float(cosine.mean()), float(distance.mean())
 
 
-def jensen_shannon(first: Float[Tensor, "... key"], second: Float[Tensor, "... key"]) -> Float[Tensor, "..."]:
-    """Jensen-Shannon divergence of two distributions in bits, in [0, 1]."""
-    middle = (first + second) / 2
-    halves = torch.xlogy(first, first / middle) + torch.xlogy(second, second / middle)
-    return halves.nan_to_num(0.0).sum(dim=-1).clamp(min=0) / (2 * np.log(2))
-
-
-def _mean(values: Float[Tensor, "batch token *head"], content: Bool[Tensor, "batch token"]) -> np.ndarray:
-    """Mean over content tokens of each sequence."""
-    weight = content.to(values.dtype)
-    weight = weight / weight.sum(dim=1, keepdim=True)
-    return torch.einsum("bt,bt...->b...", weight, values).cpu().numpy()
+def _share(
+    ours: Float[Tensor, "token width"], parent: Float[Tensor, "token width"], basis: Float[Tensor, "width size"]
+) -> float:
+    moved = ours - parent
+    return share_in_span(moved[moving(moved, parent)], basis)

@@ -288,8 +288,23 @@ def column_means(
 ) -> tuple[Float[np.ndarray, "column"], Float[np.ndarray, "column"], Float[np.ndarray, "column"]]:
     """Give each column's mean over clusters with its percentile bootstrap interval, under shared draws."""
     values = np.asarray(values, dtype=float)
+    lower, upper = interval_of(bootstrap_means(values, resamples=resamples, seed=seed), level=level)
+    return values.mean(axis=0), lower, upper
+
+
+def bootstrap_means(
+    values: Float[np.ndarray, "cluster column"], *, resamples: int = 1000, seed: int
+) -> Float[np.ndarray, "draw column"]:
+    """Give the means of each column over clusters drawn with replacement, all columns under the same draws."""
+    values = np.asarray(values, dtype=float)
     if values.ndim != 2 or not values.size or np.isnan(values).any():
         raise ValueError("column means need a value per cluster and column, none of them NaN")
-    drawn = _multiplicities(np.random.default_rng(seed), resamples, len(values)) @ values / len(values)
-    lower, upper = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    return values.mean(axis=0), lower, upper
+    return _multiplicities(np.random.default_rng(seed), resamples, len(values)) @ values / len(values)
+
+
+def interval_of(
+    draws: Float[np.ndarray, "draw column"], *, level: float = 0.95
+) -> tuple[Float[np.ndarray, "column"], Float[np.ndarray, "column"]]:
+    """Give the percentile interval of each column's draws."""
+    lower, upper = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return lower, upper

@@ -23,14 +23,27 @@ class Tuning(Spec):
     text_length: int = Field(default=64, ge=2, description="tokens of a window")
 
 
+MetricGroup = Literal["basic", "robust", "geometry", "direction", "heads"]
+Floor = Literal["batch_plan", "sdpa", "bfloat16", "calibration_draw"]
+
+
 class Drift(Spec):
-    """What drift is measured on."""
+    """What drift is measured on, by which metrics, and against which noise."""
 
     questions: int = Field(default=48, ge=2, description="test questions")
     windows: int = Field(default=16, ge=2, description="windows of held-out text")
     length: int = Field(default=64, ge=4, description="tokens of a window")
     batch: int = Field(default=8, ge=1)
     backend: Literal["transformer_lens", "hooks"] = "transformer_lens"
+    metrics: tuple[MetricGroup, ...] = Field(default=("basic",), description="groups of metrics: see analysis/drift.py")
+    floors: tuple[Floor, ...] = Field(default=("batch_plan",), description="sources of noise: see analysis/floors.py")
+
+    @model_validator(mode="after")
+    def _check(self) -> "Drift":
+        for name, always in (("metrics", "basic"), ("floors", "batch_plan")):
+            if always not in getattr(self, name):
+                raise ValueError(f"{name}: {always} is always measured; name it too")
+        return self
 
 
 class Study(Spec):

@@ -13,7 +13,7 @@ from analysis.recovery import recovery_table
 from analysis.store import Store
 from probes.specs import PlaceboSpec, VariantSpec
 
-TABLES = ("variants", "answers", "recovery", "drift", "attention", "selections", "training", "timings")
+TABLES = ("variants", "answers", "recovery", "drift", "attention", "floors", "selections", "training", "timings")
 
 
 def replicate_of(spec: VariantSpec) -> int:
@@ -36,6 +36,7 @@ def gather(plan: Plan, store: Store) -> dict[str, pd.DataFrame]:
         "recovery": recovery_table(answers, variants),
         "drift": _joined(plan.of("drift"), store, "drift.parquet"),
         "attention": _joined(plan.of("drift"), store, "attention.parquet"),
+        "floors": _joined(plan.of("drift"), store, "floors.parquet"),
         "selections": _concatenate(
             (pd.read_parquet(path), spec.identity)
             for cell, spec in scored

@@ -2,32 +2,33 @@
 
 1. Gate: each model's capture must agree with Hugging Face and with the plain-hook referee, or the run stops.
 2. Per batch: run dense and the parent once, keep their content columns; stream every variant past them.
-3. Floor: dense against itself, one sequence at a time against the batch.
+3. Floors: dense against itself, one sequence at a time against the batch; and the other doubles that are asked for.
+4. Gate: where positions are relative, a prompt leaves the first layer's attention among content keys as it was.
 """
 
 import json
-from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 
-from analysis.drift import Comparison, Reference
+from analysis.attention import positions_are_relative
+from analysis.drift import DRIFT_KINDS, Comparison, Reference
+from analysis.drift_tables import BATCH_PLAN, Gathered
+from analysis.floors import OPENED, doubles_of
 from analysis.opening import dense, facts_of, open_variant, parent_model, spec_of
-from analysis.statistics import column_means
+from analysis.spans import Spans, spans_of
 from analysis.study import Drift
 from data.text import load_text
-from probes.capture import Recorder
+from probes.capture import TOLERANCE, Recorder
 from probes.inputs import encode
 from probes.sites import Kind, Site, sites_of
 from probes.specs import VariantSpec
 from probes.tuning import encode_blocks
 from probes.variants import Variant
 
-FLOOR = "dense, one by one"
 PARITY_ROWS = 2
 
 Rows = list[list[int]]
@@ -58,29 +59,97 @@ class _Recorders:
 
 
 def work(fields: dict[str, Any], needs: dict[str, Path], folder: Path) -> None:
-    """Write the drift and attention tables and the parity that licenses them."""
+    """Write the tables of drift, attention and floors, and the parity that licenses them."""
     settings = Drift(**fields["drift"])
     specs = [spec_of(stored) for stored in fields["variants"]]
-    opened = dense(fields)
-    reference = Variant("dense", opened.model, opened.tokenizer)
-    variants = {spec.identity: open_variant(fields, spec, _of(needs, place)) for place, spec in enumerate(specs)}
-    parent = _parent(fields, specs, needs)
-    sites = sites_of(opened.model, [kind.value for kind in Kind])
-    batches = _batches(fields, settings)
-    recorders = _Recorders(settings.backend, sites, batches["questions"][0][:PARITY_ROWS])
-    gathered = _Gathered()
-    for group, rows_of_batches in batches.items():
-        for rows in rows_of_batches:
-            _measure(group, rows, reference, parent, variants, recorders, sites, gathered)
-    residual, attention = gathered.tables()
+    cell = _Cell(fields, settings, specs, needs)
+    for group, batches in _batches(fields, settings).items():
+        for rows in batches:
+            cell.measure(group, rows)
+    residual, attention = cell.gathered.tables(list(cell.variants))
+    models = {"parent": specs[0].identity, "dense": VariantSpec(model=specs[0].model, scope=specs[0].scope).identity}
     residual.to_parquet(folder / "drift.parquet", index=False)
     attention.to_parquet(folder / "attention.parquet", index=False)
-    parity = {identity: recorders.parity(variant) for identity, variant in variants.items()}
+    cell.gathered.floors(fields["floors"], models).to_parquet(folder / "floors.parquet", index=False)
+    parity = {identity: cell.recorders.parity(variant) for identity, variant in cell.variants.items()}
     (folder / "parity.json").write_text(json.dumps(parity, indent=1) + "\n")
 
 
-def _of(needs: dict[str, Path], place: int) -> dict[str, Path]:
-    """The parts of one of the cell's variants."""
+class _Cell:
+    """The models of one cell, each ready to be read, and what was gathered so far."""
+
+    def __init__(
+        self, fields: dict[str, Any], settings: Drift, specs: list[VariantSpec], needs: dict[str, Path]
+    ) -> None:
+        opened = dense(fields)
+        self.settings = settings
+        self.reference = Variant("dense", opened.model, opened.tokenizer)
+        self.variants = {
+            spec.identity: open_variant(fields, spec, _of(needs, str(place))) for place, spec in enumerate(specs)
+        }
+        self.parent = _parent(fields, specs, needs)
+        self.sites = sites_of(opened.model, DRIFT_KINDS)
+        rows = _batches(fields, settings)["questions"][0][:PARITY_ROWS]
+        self.recorders = _Recorders(settings.backend, self.sites, rows)
+        named = [name for name in OPENED if name in fields["floors"]]
+        self.doubles = doubles_of(named, fields, _of(needs, "draw"), self.sites, rows)
+        self.spans: dict[str, Spans] = {}
+        if "direction" in settings.metrics and self.parent is not None:
+            made = {identity: spans_of(variant, seed=0) for identity, variant in self.variants.items()}
+            self.spans = {identity: spans for identity, spans in made.items() if spans is not None}
+        self.gathered = Gathered()
+
+    def measure(self, group: str, rows: Rows) -> None:
+        """One batch: the references once, every variant past them, and the floors."""
+        references = {"dense": self._recorded(self.reference, rows)}
+        if self.parent is not None:
+            references["parent"] = self._recorded(self.parent, rows)
+        for identity, variant in self.variants.items():
+            choice = variant.choose(rows)
+            comparison = Comparison(references, variant.inputs(rows, choice), self.settings.metrics)
+            if identity in self.spans:
+                chosen = [0] * len(rows) if choice is None else choice.kept.tolist()
+                comparison.spans = self.spans[identity].rows(chosen)
+            self._stream(identity, group, comparison, self.recorders.of(variant), self.sites)
+            if self.parent is not None and variant.model is self.parent.model:
+                _require_first_layer(variant, comparison)
+        for place, row in enumerate(rows):
+            alone = {"dense": references["dense"].sequence(place, len(row))}
+            comparison = Comparison(alone, self.reference.inputs([row]), self.settings.metrics)
+            self._stream(BATCH_PLAN, group, comparison, self.recorders.of(self.reference), self.sites)
+        for name, double in self.doubles.items():
+            one = {double.reference: references[double.reference]}
+            comparison = Comparison(one, double.variant.inputs(rows), self.settings.metrics)
+            self._stream(name, group, comparison, double.recorder, double.sites)
+
+    def _recorded(self, variant: Variant, rows: Rows) -> Reference:
+        return Reference.record(self.recorders.of(variant), variant.inputs(rows), self.sites)
+
+    def _stream(
+        self, owner: str, group: str, comparison: Comparison, recorder: Recorder, sites: tuple[Site, ...]
+    ) -> None:
+        recorder.stream(comparison.inputs, sites, comparison, logits_at=_no_logits())
+        self.gathered.add(owner, group, comparison)
+
+
+def _require_first_layer(variant: Variant, comparison: Comparison) -> None:
+    """A prompt before a model with relative positions moves no first-layer ratio of attention over content keys.
+
+    Raises:
+        RuntimeError: it did, so content is read in the wrong columns or at the wrong positions.
+    """
+    if not positions_are_relative(variant.model):
+        return
+    moved = float(comparison.attention["parent", Site(0, Kind.PATTERN), "jensen_shannon"].max())
+    if not moved <= TOLERANCE[variant.model.dtype]:
+        raise RuntimeError(
+            f"'{variant.name}': its prompt moved the first layer's attention among content keys by {moved:.1e} bits, "
+            "which relative positions forbid: its drift cannot be used"
+        )
+
+
+def _of(needs: dict[str, Path], place: str) -> dict[str, Path]:
+    """The parts of one of the cell's variants, or of the second calibration draw."""
     prefix = f"{place}."
     return {role.removeprefix(prefix): path for role, path in needs.items() if role.startswith(prefix)}
 
@@ -89,7 +158,7 @@ def _parent(fields: dict[str, Any], specs: list[VariantSpec], needs: dict[str, P
     """The compressed copy that the cell is about, or None where that is dense itself."""
     if specs[0].compression is None:
         return None
-    opened = parent_model(fields, _of(needs, 0))
+    opened = parent_model(fields, _of(needs, "0"))
     return Variant(specs[0].name, opened.model, opened.tokenizer)
 
 
@@ -110,89 +179,5 @@ def _batches(fields: dict[str, Any], settings: Drift) -> dict[str, list[Rows]]:
     }
 
 
-def _measure(
-    group: str,
-    rows: Rows,
-    reference: Variant,
-    parent: Variant | None,
-    variants: dict[str, Variant],
-    recorders: _Recorders,
-    sites: tuple[Site, ...],
-    gathered: "_Gathered",
-) -> None:
-    """One batch: the references once, every variant past them, and the floor."""
-    references = {"dense": Reference.record(recorders.of(reference), reference.inputs(rows), sites)}
-    if parent is not None:
-        references["parent"] = Reference.record(recorders.of(parent), parent.inputs(rows), sites)
-    for identity, variant in variants.items():
-        inputs = variant.inputs(rows)
-        comparison = Comparison(references, inputs)
-        recorders.of(variant).stream(inputs, sites, comparison, logits_at=_no_logits())
-        gathered.add(identity, group, comparison, sum(map(len, rows)))
-    for place, row in enumerate(rows):
-        inputs = reference.inputs([row])
-        alone = Comparison({"dense": references["dense"].sequence(place, len(row))}, inputs)
-        recorders.of(reference).stream(inputs, sites, alone, logits_at=_no_logits())
-        gathered.add(FLOOR, group, alone, len(row))
-
-
 def _no_logits() -> Tensor:
     return torch.empty(0, dtype=torch.long)
-
-
-class _Gathered:
-    """Per-sequence numbers of all batches, frozen into tables with intervals and floors."""
-
-    def __init__(self) -> None:
-        self.residual: dict[tuple[str, str, str, Site, str], list[np.ndarray]] = defaultdict(list)
-        self.attention: dict[tuple[str, str, str, Site, str], list[np.ndarray]] = defaultdict(list)
-        self.tokens: dict[tuple[str, str], int] = defaultdict(int)
-
-    def add(self, identity: str, group: str, comparison: Comparison, tokens: int) -> None:
-        """Append one batch of one variant."""
-        self.tokens[identity, group] += tokens
-        for held, found in (
-            (self.residual, comparison.residual),
-            (self.attention, comparison.attention),
-        ):
-            for (reference, site, metric), values in found.items():
-                held[identity, group, reference, site, metric].append(values)
-
-    def tables(self) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """The drift table, and the attention table with a row per head."""
-        return self._table(self.residual), self._table(self.attention)
-
-    def _table(self, held: dict[tuple[str, str, str, Site, str], list[np.ndarray]]) -> pd.DataFrame:
-        keys = list(held)
-        stacked = {key: np.concatenate(values) for key, values in held.items()}
-        floors = {
-            (group, site, metric): stacked[FLOOR, group, "dense", site, metric].mean(axis=0)
-            for identity, group, _, site, metric in keys
-            if identity == FLOOR
-        }
-        rows = []
-        for key in keys:
-            identity, group, reference, site, metric = key
-            if identity == FLOOR:
-                continue
-            columns = stacked[key].reshape(len(stacked[key]), -1)
-            value, lower, upper = column_means(columns, seed=0)
-            floor = np.atleast_1d(floors[group, site, metric])
-            for head in range(columns.shape[1]):
-                row: dict[str, Any] = {
-                    "variant_id": identity,
-                    "reference": reference,
-                    "group": group,
-                    "layer": site.layer,
-                    "site": site.kind.value,
-                    "metric": metric,
-                    "value": value[head],
-                    "lower": lower[head],
-                    "upper": upper[head],
-                    "floor": floor[head],
-                    "tokens": self.tokens[identity, group],
-                }
-                if site.kind == Kind.PATTERN:
-                    row["head"] = head
-                rows.append(row)
-        return pd.DataFrame(rows)
