@@ -33,7 +33,9 @@ def test_at_the_last_layer_the_lens_is_the_model(model):
     prompt = draw_prompt(model, 2, 0)
     states = last_states(variant(model, prompt=prompt), ROWS)
     inputs = build_inputs(model, ROWS, [prompt] * len(ROWS))
-    own = model(**inputs.forward_arguments(), use_cache=False, logits_to_keep=torch.tensor([inputs.embeds.shape[1] - 1]))
+    own = model(
+        **inputs.forward_arguments(), use_cache=False, logits_to_keep=torch.tensor([inputs.embeds.shape[1] - 1])
+    )
     *_, last = lens(model, states)
     assert torch.equal(last, own.logits[:, 0].log_softmax(-1))
     # The path of the other layers, norm and head, arrives there too.
