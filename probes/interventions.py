@@ -15,7 +15,7 @@ count against "the state was missing here": a placebo that restores as much.
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -63,7 +63,7 @@ def output_projection(model: PreTrainedModel, layer: int) -> nn.Module:
 
 
 @contextmanager
-def changing(model: PreTrainedModel, changes: dict[Place, Change]) -> Iterator[None]:
+def changing(model: PreTrainedModel, changes: Mapping[Place, Change]) -> Iterator[None]:
     """Let each function see, and replace, the tensor of its place in one pass; undone whatever happens.
 
     Raises InputError for a place that the model lacks, CaptureError where a hook fired other than once.
@@ -125,7 +125,7 @@ def _on_output(hook: Change, module: nn.Module, received: Any, output: Any) -> A
 
 
 @torch.no_grad()
-def run_changed(variant: Variant, inputs: Inputs, changes: dict[Place, Change]) -> Float[Tensor, "batch vocabulary"]:
+def run_changed(variant: Variant, inputs: Inputs, changes: Mapping[Place, Change]) -> Float[Tensor, "batch vocabulary"]:
     """Logits after the last token of each row, of one pass with changes made on the way."""
     batch, position = inputs.attention_mask.shape
     unfolded = {place: partial(_unfolded, change, batch, position) for place, change in changes.items()}
@@ -158,7 +158,7 @@ def states_at(
 def patched_logits(
     variant: Variant,
     rows: Sequence[Sequence[int]],
-    patches: dict[Place, Float[Tensor, "batch content width"]],
+    patches: Mapping[Place, Float[Tensor, "batch content width"]],
     positions: Bool[Tensor, "batch content"],
 ) -> Float[Tensor, "batch vocabulary"]:
     """Run a variant with states put where `positions` is true; the prompt's own positions are never touched."""

@@ -1,5 +1,7 @@
 """Knocking out all of a prompt leaves the model without it; both forms obey the softmax's own algebra."""
 
+from functools import partial
+
 import pytest
 import torch
 from scipy import stats
@@ -39,10 +41,11 @@ def read(model, inputs, kind: Kind, layer: int = 0) -> torch.Tensor:
 def heads_of(model, inputs) -> torch.Tensor:
     """What the heads of layer 0 give before projection: batch x head x position x width."""
     held: dict[int, torch.Tensor] = {}
-    with changing(
-        model,
-        {Place(Site(0, Kind.ATTN_OUT), head): lambda z, head=head: held.update({head: z.clone()}) for head in range(4)},
-    ):
+
+    def keep(head: int, tensor: torch.Tensor) -> None:
+        held[head] = tensor.clone()
+
+    with changing(model, {Place(Site(0, Kind.ATTN_OUT), head): partial(keep, head) for head in range(HEADS)}):
         model(**inputs.forward_arguments(), use_cache=False)
     return torch.stack([held[head] for head in range(HEADS)], dim=1)
 
