@@ -162,7 +162,7 @@ def patched_logits(
     positions: Bool[Tensor, "batch content"],
 ) -> Float[Tensor, "batch vocabulary"]:
     """Run a variant with states put where `positions` is true; the prompt's own positions are never touched."""
-    columns = positions.shape[1]
+    columns, positions = positions.shape[1], positions.to(variant.model.device)
 
     def put(states: Tensor, tensor: Tensor) -> Tensor:
         tensor = tensor.clone()
@@ -248,7 +248,7 @@ def restore(
     models hold at every place is kept meanwhile: give few questions, or few places, at a time.
     """
     rows = [question.tokens for question in questions]
-    positions = content_positions(rows, last).to(target.model.device)
+    positions = content_positions(rows, last)
     given, source_logits = states_at(source, rows, places)
     own, target_logits = states_at(target, rows, places)
     others = donors(questions, positions.sum(1), seed)

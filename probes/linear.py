@@ -116,19 +116,20 @@ class Alignment:
 def control_labels(facts: Sequence[Fact], seed: int) -> tuple[str, ...]:
     """Answers of each relation dealt anew to its subjects: each as often, one per subject throughout.
 
-    Raises ValueError where a subject has two answers to one relation.
+    Test people and the others are dealt their own answers, so that a control is as balanced on either side as
+    the truth is. Raises ValueError where a subject has two answers to one relation.
     """
-    truth: dict[tuple[str, str], str] = {}
+    groups: dict[tuple[str, bool], dict[str, str]] = {}
     for fact in facts:
-        if truth.setdefault((fact.relation, fact.subject), fact.answer) != fact.answer:
+        group = groups.setdefault((fact.relation, fact.split == "test"), {})
+        if group.setdefault(fact.subject, fact.answer) != fact.answer:
             raise ValueError(f"{fact.subject} has two answers to '{fact.relation}': a control label needs one")
-    dealt: dict[tuple[str, str], str] = {}
     draw = np.random.default_rng(seed)
-    for relation in dict.fromkeys(fact.relation for fact in facts):
-        held = [place for place in truth if place[0] == relation]
-        order = draw.permutation(len(held))
-        dealt |= {place: truth[held[other]] for place, other in zip(held, order, strict=True)}
-    return tuple(dealt[fact.relation, fact.subject] for fact in facts)
+    dealt = {
+        key: dict(zip(group, draw.permutation(list(group.values())).tolist(), strict=True))
+        for key, group in groups.items()
+    }
+    return tuple(dealt[fact.relation, fact.split == "test"][fact.subject] for fact in facts)
 
 
 @dataclass(frozen=True)
@@ -163,8 +164,9 @@ def read_linear(
 ) -> ProbeReading:
     """Fit on the tune and calibrate people of these facts, read the test people under a variant.
 
-    `facts` name the items of both arrays in order; refitting does not look at `dense`. Raises InputError where
-    either side is empty or a relation has one answer only, ValueError where a person is on both sides.
+    `facts` name the items of both arrays in order; refitting does not look at `dense`. A test person whose answer
+    no fitted person has cannot be read and is left out. Raises InputError where either side is empty or a relation
+    has one answer only, ValueError where a person is on both sides.
     """
     fitted, read = _sides(facts)
     truths = [tuple(fact.answer for fact in facts), *(control_labels(facts, seed) for seed in control_seeds)]
@@ -176,6 +178,8 @@ def read_linear(
             for relation in dict.fromkeys(fact.relation for fact in facts):
                 here = np.array([fact.relation == relation for fact in facts])
                 fit, ask = np.flatnonzero(here & fitted), np.flatnonzero(here & read)
+                if not len(ask):
+                    continue
                 probe = LinearProbe.fit(source[fit], [labels[place] for place in fit], strength=strength)
                 said = probe.predict(carried[ask])
                 correct[truth, layer, ask] = [word == labels[place] for word, place in zip(said, ask, strict=True)]
@@ -184,10 +188,15 @@ def read_linear(
 
 def _sides(facts: Sequence[Fact]) -> tuple[Bool[np.ndarray, " item"], Bool[np.ndarray, " item"]]:
     """Which items are fitted on and which are read, with nobody in both."""
-    read = np.array([fact.split == "test" for fact in facts], dtype=bool)
-    if read.all() or not read.any():
-        raise InputError("a probe needs people to be fitted on (tune, calibrate) and others to be read (test)")
-    people = [{fact.subject for fact, there in zip(facts, side, strict=True) if there} for side in (read, ~read)]
+    test = np.array([fact.split == "test" for fact in facts], dtype=bool)
+    people = [{fact.subject for fact, there in zip(facts, side, strict=True) if there} for side in (test, ~test)]
     if both := people[0] & people[1]:
         raise ValueError(f"{sorted(both)[0]} is both fitted on and read: a probe would know the person")
-    return ~read, read
+    fitted = {(fact.relation, fact.answer) for fact in facts if fact.split != "test"}
+    read = test & np.array([(fact.relation, fact.answer) in fitted for fact in facts], dtype=bool)
+    if not read.any():
+        raise InputError(
+            "a probe needs people to be fitted on (tune, calibrate) and others to be read (test) who share answers "
+            "with them: give a relation with fewer answers than people"
+        )
+    return ~test, read

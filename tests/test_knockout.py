@@ -97,16 +97,20 @@ def test_an_adapted_model_is_knocked_out_with_its_adapter(model, form):
     assert torch.equal(knocked_logits(prompted(lora), ROWS, Knockout((1,), form)), expected)
 
 
+def hooks_in(model) -> int:
+    return sum(len(one._forward_pre_hooks) + len(one._forward_hooks) for one in model.modules())
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_everything_is_as_before_afterwards_even_after_an_error(model, form):
     variant = prompted(model)
     inputs = variant.inputs(ROWS)
-    before = variant.logits(ROWS)
+    before, hooks = variant.logits(ROWS), hooks_in(model)
     with pytest.raises(ZeroDivisionError), knocked_out(model, inputs, prompt_keys(inputs), Knockout(EVERY, form)):
         _ = 1 / 0
     knocked_logits(variant, ROWS, Knockout(EVERY, form))
     assert torch.equal(variant.logits(ROWS), before)
-    assert not any(one._forward_pre_hooks or one._forward_hooks for one in model.modules())
+    assert hooks_in(model) == hooks
 
 
 def test_placebo_keys_are_content_as_many_as_the_prompts_and_never_the_last():

@@ -1,5 +1,6 @@
 """Linear probes find a code that was planted, find nothing where nothing is, and are the optimum they claim to be."""
 
+import itertools
 from collections import Counter
 
 import numpy as np
@@ -137,13 +138,24 @@ def test_control_labels_are_the_relations_own_answers_dealt_anew_one_per_person(
     facts = [*FACTS.select(["open"]), *FACTS.select(["open"])[:40]]  # some people are asked twice
     first, again, other = (control_labels(facts, seed) for seed in (0, 0, 1))
     assert first == again != other
-    for relation in FACTS.relations:
-        there = [place for place, fact in enumerate(facts) if fact.relation == relation]
+    for relation, side in itertools.product(FACTS.relations, (True, False)):
+        there = [place for place, one in enumerate(facts) if (one.relation, one.split == "test") == (relation, side)]
         dealt = {facts[place].subject: first[place] for place in there}
         assert all(dealt[facts[place].subject] == first[place] for place in there)
         truth = {facts[place].subject: facts[place].answer for place in there}
         assert Counter(dealt.values()) == Counter(truth.values())
         assert sum(dealt[name] == truth[name] for name in truth) < 0.3 * len(truth)
+
+
+def test_an_answer_that_no_fitted_person_has_is_not_asked_for():
+    facts = people()
+    alone = [Fact("home", f"hermit {place}", f"hut {place}", "open", "test") for place in range(5)]
+    states = planted(facts, 6)
+    more = np.concatenate([states, np.zeros((LAYERS, 5, WIDTH))], axis=1)
+    first = read_linear(states, states, facts, way="frozen")
+    second = read_linear(more, more, [*facts, *alone], way="frozen")
+    assert (first.places == second.places).all()
+    assert (first.correct == second.correct).all()
 
 
 def test_what_makes_a_probe_meaningless_is_refused():
@@ -152,6 +164,9 @@ def test_what_makes_a_probe_meaningless_is_refused():
     everybody = [Fact(fact.relation, fact.subject, fact.answer, "open", "tune") for fact in facts]
     with pytest.raises(InputError, match="others to be read"):
         read_linear(states, states, everybody, way="frozen")
+    hermits = [Fact("home", fact.subject, fact.subject, "open", fact.split) for fact in facts]
+    with pytest.raises(InputError, match="who share answers"):
+        read_linear(states, states, hermits, way="frozen")
     twice = [*facts[:-1], Fact("home", facts[0].subject, facts[0].answer, "open", "test")]
     with pytest.raises(ValueError, match="both fitted on and read"):
         read_linear(states, states, twice, way="frozen")
