@@ -15,11 +15,11 @@ What would count against IDP: choices no better than drawn ones, or a bank no be
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, Protocol
+from typing import Literal, Protocol, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
 from data.errors import InputError
@@ -74,6 +74,7 @@ class PromptBank:
         self, model: PreTrainedModel, prompts: Sequence[SoftPrompt], selector: Selector | PromptSelector
     ) -> None:
         self.prompts = list(prompts)
+        self._device = model.device
         check_bank(model, self.prompts)
         self.selector: PromptSelector = (
             AttentionSelector(model, self.prompts, selector) if isinstance(selector, Selector) else selector
@@ -84,7 +85,7 @@ class PromptBank:
     @torch.no_grad()
     def scores(self, rows: Sequence[Sequence[int]]) -> Float[Tensor, "batch prompt"]:
         """What the selector gives each prompt for each row."""
-        return self.selector.scores(rows)
+        return self.selector.scores(rows).to(self._device)
 
     def choose(self, rows: Sequence[Sequence[int]]) -> Int[Tensor, " batch"]:
         """The prompt kept for each row; of equal scores the first."""
@@ -100,7 +101,7 @@ class AttentionSelector:
         self._depth = settings.depth(model)
         _check_places(model, settings)
         blocks = len(family_of(model).blocks_of(model))
-        self._model = model if self._depth == blocks else _first_layers(model, self._depth)
+        self._model = model if self._depth == blocks else first_layers(model, self._depth)
 
     @property
     def cost(self) -> Cost:
@@ -166,7 +167,7 @@ def check_bank(model: PreTrainedModel, prompts: Sequence[SoftPrompt]) -> None:
             place for content.
     """
     check_widths(prompts)
-    width, wanted = prompts[0].shape[1], model.get_input_embeddings().weight.shape[1]
+    width, wanted = prompts[0].shape[1], cast(nn.Embedding, model.get_input_embeddings()).weight.shape[1]
     if width != wanted:
         raise InputError(f"the bank's prompts are {width} wide and the model's embeddings {wanted}: it is another's")
     for place, prompt in enumerate(prompts):
@@ -202,7 +203,7 @@ def _content_mask(inputs: Inputs, seen: Bool[Tensor, " slot"]) -> Float[Tensor, 
     return mask.masked_fill(~allowed, torch.finfo(mask.dtype).min)[:, None]
 
 
-def _first_layers(model: PreTrainedModel, count: int) -> PreTrainedModel:
+def first_layers(model: PreTrainedModel, count: int) -> PreTrainedModel:
     """The model cut after its first blocks, sharing its weights: all that the choice needs."""
     cut = share_weights(model)
     blocks = family_of(cut).blocks_of(cut)
