@@ -1,7 +1,7 @@
 """Open a bank of prompts with its selector: whatever of it is fitted is fitted here, on tune facts alone."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -56,8 +56,12 @@ class Fitting:
 
     @cached_property
     def tune(self) -> Outcomes | None:
-        """Tune facts in a tuning phrasing behind every prompt; None where there are none."""
-        items = self.facts.items(self.facts.select(self.groups, "tune"), "tune")
+        """Tune facts in every tuning phrasing behind every prompt; None where there are none."""
+        items = [
+            replace(item, question=phrasing.format(subject=item.fact.subject))
+            for item in self.facts.items(self.facts.select(self.groups, "tune"), "tune")
+            for phrasing in self.facts.relations[item.fact.relation].tune
+        ]
         return self.asked(items) if items else None
 
     @cached_property
