@@ -57,7 +57,7 @@ def test_each_prompt_of_a_relation_bank_reads_its_relation_alone():
     relations = sorted(facts.relations)
     answers = {name: {fact.answer for fact in facts.facts if fact.relation == name} for name in relations}
     for row, label in zip(rows, clusters.label, strict=True):
-        assert opened.tokenizer.decode(row.tokens[row.scored_from :]).strip() in answers[relations[label]]
+        assert str(opened.tokenizer.decode(list(row.tokens[row.scored_from :]))).strip() in answers[relations[label]]
     assert len(rows) == 2 * len(facts.select(["locked"], "tune"))
 
 

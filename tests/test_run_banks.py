@@ -1,6 +1,7 @@
 """Banks and selectors from a study to its tables, and a planted bank on the atlas: who finds the right prompt."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,8 +21,8 @@ from probes.specs import IdpSpec
 from probes.tuning import statement_rows, tune
 from tests.test_run import STUDY
 
-COMMON = {"kind": "idp", "learning_rate": 0.03}
-BANKS = [
+COMMON: dict[str, Any] = {"kind": "idp", "learning_rate": 0.03}
+BANKS: list[dict[str, Any]] = [
     COMMON | {"lengths": [2, 4], "selector": "random"},
     COMMON | {"lengths": [2, 4], "selector": "router"},
     COMMON | {"lengths": [2, 4], "selector": "mixture"},

@@ -9,12 +9,13 @@ import torch
 from analysis.study import Study
 from data.errors import InputError
 from data.facts import Candidates, Fact, Item
-from probes.idp import AttentionSelector, PromptBank, Selector
+from probes.idp import AttentionSelector, PromptBank, PromptSelector, Selector
 from probes.mixture import score_mixture
 from probes.outcomes import outcomes
 from probes.prompts import draw_prompt
 from probes.router import RouterSelector, fit_logistic
 from probes.selectors import (
+    OUTPUT_READINGS,
     FixedSelector,
     KeySelector,
     MixtureSelector,
@@ -43,8 +44,10 @@ def bank_of(model, lengths=LENGTHS):
 
 
 def selectors_of(model, prompts):
-    made = {name: AttentionSelector(model, prompts, settings) for name, settings in SETTINGS.items()}
-    made |= {name: OutputSelector(model, prompts, name) for name in ("likelihood", "entropy", "margin")}
+    made: dict[str, PromptSelector] = {
+        name: AttentionSelector(model, prompts, settings) for name, settings in SETTINGS.items()
+    }
+    made |= {name: OutputSelector(model, prompts, name) for name in OUTPUT_READINGS}
     return made | {"key": KeySelector.of_prompts(model, prompts)}
 
 
