@@ -14,6 +14,7 @@ from analysis import report, run
 from analysis.cells import Cell, Plan
 from analysis.engine import missing
 from analysis.estimate import estimate
+from analysis.memory import parse_bytes
 from analysis.store import Store
 from analysis.study import load_study, shipped_studies
 from data.errors import InputError
@@ -67,6 +68,7 @@ def run_command(
     changes: Annotated[list[str] | None, typer.Option("--set", help="key=value, dotted keys, YAML values")] = None,
     engine: Annotated[str, typer.Option(help="where cells run")] = "local",
     fresh: Annotated[bool, typer.Option("--fresh/--resume", help="compute everything anew")] = False,
+    memory: Annotated[str | None, typer.Option(help="bound on what all workers hold together, such as 8GB")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="list the cells and what they could show")] = False,
 ) -> None:
     """Run a study, or go on with it, and print what it found."""
@@ -78,10 +80,13 @@ def run_command(
         plan, facts = run.prepare(described)
         console.print(estimate(plan, facts, missing(plan, Store(out))), markup=False)
         return
+    budget = None if memory is None else parse_bytes(memory)
     bar = _Bar()
     started = time.perf_counter()
     try:
-        folder = run.run(described, out=out, shipped=shipped, fresh=fresh, on_start=bar.start, on_cell=bar.cell)
+        folder = run.run(
+            described, out=out, shipped=shipped, fresh=fresh, memory=budget, on_start=bar.start, on_cell=bar.cell
+        )
     finally:
         bar.stop()
     report.show(console, folder)

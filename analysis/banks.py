@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from data.facts import FactSet, Item
+from data.facts import Fact, FactSet, Item
 from probes.banks import BankKind, Clusters, cluster_rows, least_alike, relation_rows, text_prompts
 from probes.idp import AttentionSelector, PromptBank, PromptSelector, Selector
 from probes.models import OpenedModel
@@ -72,10 +72,8 @@ class Fitting:
         count = len(self.prompts)
         return tuning_clusters(self.opened, self.facts, self.groups, self.repair.bank, count, self.seed)[1].centres
 
-    @cached_property
-    def known(self) -> dict[tuple[int, ...], list[float]]:
-        """The oracle's knowledge of every measuring question: its fact's outcomes in a tuning phrasing."""
-        people = self.facts.select(self.groups)
+    def known(self, people: Sequence[Fact]) -> dict[tuple[int, ...], list[float]]:
+        """The oracle's knowledge of these facts' measuring questions: their outcomes in a tuning phrasing."""
         elsewhere, measured = self.facts.items(people, "tune"), self.facts.items(people, "measure")
         tokens = self.opened.tokenizer([item.question for item in measured]).input_ids
         return {tuple(row): one for row, one in zip(tokens, self.asked(elsewhere).log_probs.tolist(), strict=True)}
@@ -117,7 +115,7 @@ class Fitting:
             return KeySelector.of_clusters(model, self.centres)
         if kind == "router":
             return self.router(self.repair.states)
-        return OracleSelector(self.known) if kind == "oracle" else MixtureSelector()
+        return OracleSelector(self.known(self.facts.select(self.groups))) if kind == "oracle" else MixtureSelector()
 
 
 def fitting(

@@ -18,7 +18,7 @@ from probes.idp import AttentionSelector, PromptSelector
 from probes.mixture import score_mixture
 from probes.outcomes import Outcomes
 from probes.prefix import Prefixes
-from probes.selectors import OUTPUT_READINGS, OutputSelector, SelectorKind
+from probes.selectors import OUTPUT_READINGS, OracleSelector, OutputSelector, SelectorKind
 
 SIMPLE: tuple[SelectorKind, ...] = ("random", "fixed", "key", "cluster", "oracle")
 MIXTURE = "mixture"
@@ -74,7 +74,8 @@ def scored_by(found: Fitting, asked: Outcomes) -> Iterator[tuple[str, str, Float
         yield name, selector.cost, scores_in_batches(selector, asked.rows, batch)
     for kind in SIMPLE:
         if kind != "cluster" or found.centres is not None:
-            selector = found.selector(kind)
+            asked_about = [item.fact for item in asked.items]
+            selector = OracleSelector(found.known(asked_about)) if kind == "oracle" else found.selector(kind)
             yield kind, selector.cost, scores_in_batches(selector, asked.rows, batch)
     for states in ("first", "last"):
         selector = found.router(states)

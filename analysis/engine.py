@@ -6,6 +6,7 @@ of the cells it needs, and computes with `threads` threads whatever the machine 
 
 import contextlib
 import importlib
+import json
 import multiprocessing
 import os
 import sys
@@ -17,9 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from analysis.cells import Cell, Plan
+from analysis.peak import PeakMemory
 from analysis.store import Store, write_atomically
 from data.errors import InputError
 
+COST = "cost.json"
 Report = Callable[[Cell, float], None]
 """Told of each finished cell and its seconds."""
 
@@ -40,7 +43,7 @@ def missing(plan: Plan, store: Store) -> list[Cell]:
 def compute(
     kind: str, key: str, fields: dict[str, Any], needs: dict[str, str], root: str, description: dict[str, Any]
 ) -> float:
-    """Compute one cell into the store and return its seconds; runs inside a worker.
+    """Compute one cell into the store with its seconds and peak memory; returns the seconds. Runs inside a worker.
 
     Raises:
         InputError: what the user can mend, naming the cell's work.
@@ -55,9 +58,10 @@ def compute(
     started = time.perf_counter()
     module = importlib.import_module(f"analysis.work_{kind}")
     with store.writing(key, description) as folder:
-        module.work(fields, {role: store.folder(need) for role, need in needs.items()}, folder)
+        with PeakMemory() as peak:
+            module.work(fields, {role: store.folder(need) for role, need in needs.items()}, folder)
         seconds = time.perf_counter() - started
-        write_atomically(folder / "seconds.txt", f"{seconds:.3f}\n")
+        write_atomically(folder / COST, json.dumps({"seconds": round(seconds, 3), "peak_bytes": peak.total}) + "\n")
     return seconds
 
 

@@ -4,6 +4,7 @@ import numpy as np
 
 from analysis.cells import KINDS, Cell, Plan, groups_of
 from analysis.engine import workers_for
+from analysis.memory import Shape, bytes_for
 from analysis.statistics import smallest_detectable
 from data.facts import FactSet
 from probes.models import open_model
@@ -34,18 +35,19 @@ def seconds_for(cell: Cell, parameters: int, facts: FactSet) -> float:
 def estimate(plan: Plan, facts: FactSet, todo: list[Cell]) -> str:
     """What a dry run prints: cells by kind with an estimate, each cell's label, and what could be seen."""
     study = plan.study
-    model = open_model(study.model, dtype=study.dtype, device="cpu").model
-    parameters = sum(parameter.numel() for parameter in model.parameters())
+    shape = Shape.of(open_model(study.model, dtype=study.dtype, device="cpu").model)
     workers = workers_for(study.threads, study.device)
     lines = [f"{study.name}: {len(plan.cells)} cells, {len(plan.cells) - len(todo)} of them cached"]
     total = 0.0
     for kind in KINDS:
-        seconds = sum(seconds_for(cell, parameters, facts) for cell in todo if cell.kind == kind)
+        seconds = sum(seconds_for(cell, shape.parameters, facts) for cell in todo if cell.kind == kind)
         total += seconds
+        most = max((bytes_for(cell, shape) for cell in plan.of(kind)), default=0)
         lines.append(
-            f"  {kind:<11} {len(plan.of(kind)):>4}   about {seconds / workers:>6.0f} s left on {workers} workers"
+            f"  {kind:<11} {len(plan.of(kind)):>4}   about {seconds / workers:>6.0f} s left on {workers} workers, "
+            f"{most / 1e9:.1f} GB each"
         )
-    lines.append(f"about {total / workers / 60:.1f} minutes in all (to a factor of three)")
+    lines.append(f"about {total / workers / 60:.1f} minutes in all (to a factor of three; memory to a factor of two)")
     for scope, groups in groups_of(study).items():
         people = len({fact.subject for fact in facts.select(groups, "test")})
         smallest = smallest_detectable(people, PAIRED_DEVIATION / np.sqrt(2))

@@ -12,6 +12,7 @@ from analysis.cells import MAIN, Cell, Plan, compressions_of, expand, groups_of
 from analysis.engine import missing, run_cells, workers_for
 from analysis.evidence import Evidence
 from analysis.hypothesis import Controls, Setting, assess, decide, powers_of
+from analysis.memory import Shape, workers_within
 from analysis.opening import calibration_blocks, clean_blocks, dense
 from analysis.store import SCHEMA, Store, content_key, open_root, versions, write_atomically
 from analysis.study import Study, load_facts
@@ -139,10 +140,11 @@ def run(
     out: Path = Path("runs"),
     shipped: bool = False,
     fresh: bool = False,
+    memory: int | None = None,
     on_start: Callable[[Plan, list[Cell]], None] | None = None,
     on_cell: OnCell | None = None,
 ) -> Path:
-    """Run a study and return its folder.
+    """Run a study and return its folder; `memory` bounds, in bytes, what its workers hold together.
 
     Raises:
         InputError: anything the user can mend; what is finished stays and a second run goes on from it.
@@ -154,6 +156,9 @@ def run(
     todo = list(plan.cells) if fresh else missing(plan, store)
     if todo:
         check_text(plan)
+    workers = workers_for(study.threads, study.device)
+    if memory is not None:
+        workers = workers_within(memory, todo, Shape.of(dense(plan.cells[0].fields).model), workers)
     open_root(out)
     if fresh:
         store.forget(cell.key for cell in plan.cells)
@@ -161,7 +166,6 @@ def run(
         return folder
     if on_start is not None:
         on_start(plan, todo)
-    workers = workers_for(study.threads, study.device)
     run_cells(plan, store, workers, on_cell or (lambda cell, seconds: None))
     finish(plan, facts, store, folder, locate(study.model).note)
     return folder

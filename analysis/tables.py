@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.cells import Cell, Plan
+from analysis.engine import COST
 from analysis.opening import spec_of
 from analysis.recovery import recovery_table
 from analysis.selection import selector_table
@@ -54,10 +55,7 @@ def gather(plan: Plan, store: Store) -> dict[str, pd.DataFrame]:
             if need.kind == "tuned"
         ),
         "timings": pd.DataFrame(
-            [
-                {"kind": cell.kind, "label": cell.label, "seconds_to_make": seconds_of(cell, store)}
-                for cell in plan.cells
-            ]
+            [{"kind": cell.kind, "label": cell.label, **_cost_of(cell, store)} for cell in plan.cells]
         ),
     }
     return tables
@@ -70,9 +68,10 @@ def _of_banks(scored: list[tuple[Cell, VariantSpec]], store: Store, name: str) -
             yield pd.read_parquet(store.folder(cell.key) / f"{name}.parquet"), spec.identity
 
 
-def seconds_of(cell: Cell, store: Store) -> float:
-    """How long a finished cell took."""
-    return float((store.folder(cell.key) / "seconds.txt").read_text())
+def _cost_of(cell: Cell, store: Store) -> dict[str, Any]:
+    """How long a finished cell took, in seconds, and the most memory its worker held meanwhile, in bytes."""
+    cost = json.loads((store.folder(cell.key) / COST).read_text())
+    return {"seconds_to_make": cost["seconds"], "peak_bytes": cost["peak_bytes"]}
 
 
 def _concatenate(parts: Iterator[tuple[pd.DataFrame, str]]) -> pd.DataFrame:

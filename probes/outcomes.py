@@ -20,6 +20,7 @@ from probes.variants import Variant
 class Outcomes:
     """Scores of the same items behind each prompt of a bank."""
 
+    items: tuple[Item, ...]
     rows: list[list[int]]
     """Tokens of each question."""
     singles: list[list[Score]]
@@ -57,4 +58,4 @@ def outcomes(
         for kept in range(len(prompts))
     ]
     rows = [encode(tokenizer, item.question) for item in items]
-    return Outcomes(rows, [score(one, items, batch=batch) for one in members], members)
+    return Outcomes(tuple(items), rows, [score(one, items, batch=batch) for one in members], members)

@@ -1,0 +1,148 @@
+"""How much memory a cell takes, foretold from shapes before a run.
+
+In numbers of the model's dtype unless said, T tokens a row, L layers:
+    every cell     the process, and the dense weights and one copy of them
+    compressed     a third copy while it is proved; the inputs of one block for all samples, twice; one Hessian (fp32)
+    tuned          what the backward pass keeps of every layer: about 16 widths and 4 inner widths a token, 3 patterns
+    scored         keys and values, the tensors of one layer, logits of one batch three times (fp32)
+    drift          two references: four states and a pattern per layer; a variant's layer beside them
+Good to a factor of two.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from transformers import PreTrainedModel
+
+from analysis.cells import Cell
+from data.errors import InputError
+
+PROCESS = 900_000_000
+"""Bytes of a worker with its libraries and no model, as measured."""
+QUESTION = 24
+"""Tokens of an ordinary question with its prompt."""
+UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What of a model's shape decides how much memory it takes."""
+
+    parameters: int
+    layers: int
+    width: int
+    inner: int
+    heads: int
+    vocabulary: int
+    number: int
+    """Bytes of one number."""
+
+    @classmethod
+    def of(cls, model: PreTrainedModel) -> Self:
+        """Read the shape off a model."""
+        config = model.config
+        inner = getattr(config, "intermediate_size", None) or getattr(config, "ffn_dim", None) or 4 * config.hidden_size
+        return cls(
+            parameters=sum(parameter.numel() for parameter in model.parameters()),
+            layers=config.num_hidden_layers,
+            width=config.hidden_size,
+            inner=inner,
+            heads=config.num_attention_heads,
+            vocabulary=config.vocab_size,
+            number=torch.finfo(model.dtype).bits // 8,
+        )
+
+    @property
+    def weights(self) -> int:
+        """Bytes of the weights."""
+        return self.parameters * self.number
+
+    def layer(self, rows: int, length: int) -> int:
+        """Bytes of what one layer holds at once while it runs: states, inner states, three patterns."""
+        tokens = rows * length
+        return self.number * tokens * (8 * self.width + 3 * self.inner + 3 * self.heads * length)
+
+
+def bytes_for(cell: Cell, shape: Shape) -> int:
+    """Foretell the peak memory of the process that computes a cell."""
+    return PROCESS + 2 * shape.weights + _WORK[cell.kind](cell.fields, shape)
+
+
+def _compressed(fields: dict[str, Any], shape: Shape) -> int:
+    settings = fields["compression"]
+    samples, length = settings.get("samples", 1), settings.get("block_length", 1)
+    inputs = 2 * samples * length * shape.width * shape.number
+    hessian = 2 * 4 * shape.inner**2
+    return shape.weights + inputs + hessian + shape.layer(1, length) + 4 * length * shape.vocabulary
+
+
+def _tuned(fields: dict[str, Any], shape: Shape) -> int:
+    tuning = fields["tuning"]
+    prompt = fields["repair"].get("length", 0)
+
+    def kept(rows: int, length: int) -> int:
+        each = 16 * shape.width + 4 * shape.inner + 3 * shape.heads * length
+        return shape.number * rows * length * shape.layers * each
+
+    facts = kept(tuning["batch"], QUESTION + prompt)
+    text = kept(tuning["text_batch"], tuning["text_length"] + prompt)
+    logits = 3 * 4 * shape.vocabulary * max(tuning["batch"] * 4, tuning["text_batch"] * tuning["text_length"])
+    return max(facts, text) + logits
+
+
+def _scored(fields: dict[str, Any], shape: Shape) -> int:
+    rows = fields["score_batch"]
+    cache = 2 * shape.number * rows * QUESTION * shape.layers * shape.width
+    return cache + shape.layer(rows, QUESTION) + 3 * 4 * rows * shape.vocabulary
+
+
+def _drift(fields: dict[str, Any], shape: Shape) -> int:
+    drift = fields["drift"]
+    rows, length = drift["batch"], max(drift["length"], QUESTION)
+    reference = shape.number * shape.layers * rows * length * (4 * shape.width + shape.heads * length)
+    return 2 * reference + 2 * shape.layer(rows, length)
+
+
+_WORK = {"compressed": _compressed, "tuned": _tuned, "scored": _scored, "drift": _drift}
+
+
+def parse_bytes(text: str) -> int:
+    """Read an amount of memory such as `8GB` or `500 MB`.
+
+    Raises:
+        InputError: it is not a number above zero with a unit.
+    """
+    number = text.strip().upper().rstrip("KMGTB")
+    unit = text.strip().upper()[len(number) :].strip()
+    try:
+        amount = float(number) * UNITS[unit]
+    except (ValueError, KeyError):
+        amount = 0.0
+    if not 0 < amount < float("inf"):
+        raise InputError(f"memory '{text}': write an amount such as 8GB (units: {', '.join(UNITS)})")
+    return int(amount)
+
+
+def workers_within(budget: int, cells: list[Cell], shape: Shape, most: int) -> int:
+    """How many workers fit into the budget, each with the largest of these cells.
+
+    Raises:
+        InputError: not even one does; names the cell and what to make smaller.
+    """
+    largest = max(cells, key=lambda cell: bytes_for(cell, shape), default=None)
+    if largest is None:
+        return most
+    needed = bytes_for(largest, shape)
+    if needed > budget:
+        smaller = {
+            "compressed": "compressions: samples or block_length",
+            "tuned": "tuning: batch, text_batch or text_length",
+            "scored": "score_batch",
+            "drift": "drift: batch or length",
+        }[largest.kind]
+        raise InputError(
+            f"'{largest.label}' needs about {needed / 1e9:.1f} GB and the budget is {budget / 1e9:.1f} GB: "
+            f"allow more, or lower {smaller}"
+        )
+    return min(most, budget // needed)

@@ -1,0 +1,42 @@
+"""The most memory a process holds while it does something."""
+
+import ctypes
+import gc
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+_RESET_PEAK = "5"
+
+
+class PeakMemory:
+    """Measures the most memory the process holds between entering and leaving.
+
+    `total` is the whole, `beyond` what it did not hold before; None where the system does not say (they are read
+    from Linux's /proc; the allocator is trimmed first).
+    """
+
+    total: int | None = None
+    beyond: int | None = None
+
+    def __enter__(self) -> Self:
+        gc.collect()
+        self._before: int | None = None
+        if _CLEAR.exists():
+            ctypes.CDLL(None).malloc_trim(0)
+            _CLEAR.write_text(_RESET_PEAK)
+            self._before = _status("VmRSS")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._before is not None:
+            self.total = _status("VmHWM")
+            self.beyond = self.total - self._before
+
+
+def _status(name: str) -> int:
+    line = next(line for line in _STATUS.read_text().splitlines() if line.startswith(f"{name}:"))
+    return int(line.split()[1]) * 1024
