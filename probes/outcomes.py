@@ -9,7 +9,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from data.facts import Item
 from probes.idp import PromptBank
-from probes.inputs import encode
 from probes.prompts import SoftPrompt
 from probes.scoring import Score, score
 from probes.selectors import FixedSelector
@@ -57,5 +56,5 @@ def outcomes(
         Variant(f"prompt {kept}", model, tokenizer, bank=PromptBank(model, prompts, FixedSelector(len(prompts), kept)))
         for kept in range(len(prompts))
     ]
-    rows = [encode(tokenizer, item.question) for item in items]
+    rows = tokenizer([item.question for item in items]).input_ids
     return Outcomes(tuple(items), rows, [score(one, items, batch=batch) for one in members], members)
