@@ -58,7 +58,7 @@ class Fitting:
     def tune(self) -> Outcomes | None:
         """Tune facts in every tuning phrasing behind every prompt; None where there are none."""
         items = [
-            replace(item, question=phrasing.format(subject=item.fact.subject))
+            replace(_answer_alone(item), question=phrasing.format(subject=item.fact.subject))
             for item in self.facts.items(self.facts.select(self.groups, "tune"), "tune")
             for phrasing in self.facts.relations[item.fact.relation].tune
         ]
@@ -74,7 +74,8 @@ class Fitting:
 
     def known(self, people: Sequence[Fact]) -> dict[tuple[int, ...], list[float]]:
         """The oracle's knowledge of these facts' measuring questions: their outcomes in a tuning phrasing."""
-        elsewhere, measured = self.facts.items(people, "tune"), self.facts.items(people, "measure")
+        elsewhere = [_answer_alone(item) for item in self.facts.items(people, "tune")]
+        measured = self.facts.items(people, "measure")
         tokens = self.opened.tokenizer([item.question for item in measured]).input_ids
         return {tuple(row): one for row, one in zip(tokens, self.asked(elsewhere).log_probs.tolist(), strict=True)}
 
@@ -118,6 +119,11 @@ class Fitting:
         return OracleSelector(self.known(self.facts.select(self.groups))) if kind == "oracle" else MixtureSelector()
 
 
+def _answer_alone(item: Item) -> Item:
+    """The item with its right answer for the only candidate: all that a selector learns from, at a part of the work."""
+    return replace(item, candidates=replace(item.candidates, answers=(item.fact.answer,), prior=(1.0,)))
+
+
 def fitting(
     opened: OpenedModel, repair: IdpSpec, seed: int, files: Sequence[Path], facts: FactSet, groups: Sequence[str]
 ) -> Fitting:
@@ -129,9 +135,8 @@ def fitting(
     found = Fitting(opened, facts, groups, repair, seed, prompts)
     if repair.candidates is None:
         return found
-    tune = found.tune
-    assert tune is not None, "a bank that was tuned has tune facts"
-    kept = least_alike(tune.correct, tune.said, len(repair.lengths))
+    told = found.asked(facts.items(facts.select(groups, "tune"), "tune"))
+    kept = least_alike(told.correct, told.said, len(repair.lengths))
     return Fitting(opened, facts, groups, repair, seed, [prompts[place] for place in kept])
 
 
