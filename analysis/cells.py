@@ -17,9 +17,11 @@ from typing import Any, Literal
 
 from analysis.store import code_hash, content_key, versions
 from analysis.study import Study
+from data.errors import InputError
 from data.facts import FactSet
 from probes.models import TWIN, locate
 from probes.prompts import PLACEBO_KINDS
+from probes.selectors import ROWLESS
 from probes.specs import (
     AnyCompression,
     CheckpointSpec,
@@ -124,7 +126,15 @@ class _Expansion:
     def parent(self, compression: AnyCompression | None, seed: int) -> dict[str, Cell]:
         return {} if compression is None else {"compressed": self.compressed(compression, seed)}
 
-    def tuned(self, scope: str, compression: AnyCompression | None, replicate: int, spec: Spec, seed: int) -> Cell:
+    def tuned(
+        self,
+        scope: str,
+        compression: AnyCompression | None,
+        replicate: int,
+        spec: Spec,
+        seed: int,
+        share: dict[str, Any] | None = None,
+    ) -> Cell:
         name = "dense" if compression is None else compression.name
         fields = self.base | {
             "groups": groups_of(self.study)[scope],
@@ -133,6 +143,9 @@ class _Expansion:
             "tuning": self.study.tuning.model_dump(mode="json"),
         }
         label = f"{name} + {spec.name} seed {seed} ({scope})"  # type: ignore[attr-defined]
+        if share is not None:
+            fields["share"] = share
+            label += f", {share['bank']} {share['place'] + 1} of {share['count']}"
         return self.add(Cell("tuned", label, fields, self.parent(compression, replicate)))
 
     def parts(self, variant: VariantSpec, replicate: int) -> dict[str, Cell]:
@@ -144,11 +157,30 @@ class _Expansion:
             needs["tuned0"] = self.tuned(variant.scope, variant.compression, replicate, repair, seed)
         if isinstance(repair, IdpSpec):
             assert seed is not None
-            for place, length in enumerate(repair.lengths):
-                member = PromptSpec(length=length, learning_rate=repair.learning_rate)
-                needs[f"tuned{place}"] = self.tuned(
-                    variant.scope, variant.compression, replicate, member, seed + BANK_SEEDS * place
-                )
+            needs |= self.bank(variant, replicate, repair, seed)
+        return needs
+
+    def bank(self, variant: VariantSpec, replicate: int, repair: IdpSpec, seed: int) -> dict[str, Cell]:
+        """The prompts of a bank, each with its seed and, where they divide the tuning text, its share of it."""
+        needs = {}
+        relations = len({fact.relation for fact in self.facts.select(groups_of(self.study)[variant.scope], "tune")})
+        if repair.bank == "relations" and len(repair.lengths) != relations:
+            raise InputError(
+                f"{repair.name}: scope {variant.scope} has {relations} relations and the bank {len(repair.lengths)} "
+                "lengths: give one length per relation"
+            )
+        for place, length in enumerate(repair.made):
+            assert repair.learning_rate is not None
+            member = PromptSpec(length=length, learning_rate=repair.learning_rate)
+            share = {"bank": repair.bank, "place": place, "count": len(repair.lengths), "seed": seed}
+            needs[f"tuned{place}"] = self.tuned(
+                variant.scope,
+                variant.compression,
+                replicate,
+                member,
+                seed + BANK_SEEDS * place,
+                share if repair.bank in ("relations", "clusters") else None,
+            )
         return needs
 
     def scored(self, variant: VariantSpec, replicate: int) -> Cell:
@@ -172,6 +204,7 @@ class _Expansion:
             variant
             for variant in self.variants(scope, compression, replicate)
             if not isinstance(variant.repair, RecalibrationSpec | KeySpec | TwinSpec)
+            and not (isinstance(variant.repair, IdpSpec) and variant.repair.selector in ROWLESS)
             and not (isinstance(variant.repair, PlaceboSpec) and variant.repair_seed != replicate * 100)
         ]
         needs: dict[str, Cell] = {}

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
+from analysis.banks import Fitting, fitting, open_bank
 from analysis.study import read_facts
 from data.errors import InputError
 from data.facts import Fact, FactSet
 from data.text import Part, load_text, stated
 from probes.bake import bake
 from probes.compress import CompressionSpec
-from probes.idp import PromptBank, Selector
 from probes.lora import adapted, load_lora
 from probes.models import TWIN, OpenedModel, open_model
 from probes.prompts import draw_prompt, load_prompts
@@ -64,15 +64,21 @@ def open_variant(fields: dict[str, Any], spec: VariantSpec, needs: dict[str, Pat
         assert spec.repair_seed is not None
         plain.prompt = draw_prompt(model, repair.length, 10_000 + spec.repair_seed, repair.draw)
     elif isinstance(repair, IdpSpec):
-        folders = [needs[f"tuned{place}"] for place in range(len(repair.lengths))]
-        prompts = [load_prompts(folder / PROMPT)[0].to(model.device) for folder in folders]
-        selector = Selector(repair.layers, repair.queries, repair.per_token)
-        plain.bank = PromptBank(model, prompts, selector)
+        plain.bank = open_bank(bank_fitting(fields, spec, needs))
     elif isinstance(repair, TwinSpec):
         plain.model = _opened(TWIN, fields["twin_sha"], fields["dtype"], fields["device"]).model
     elif isinstance(repair, LoraSpec):
         plain.model = adapted(load_lora(model, needs["tuned0"] / ADAPTER))
     return plain
+
+
+def bank_fitting(fields: dict[str, Any], spec: VariantSpec, needs: dict[str, Path]) -> Fitting:
+    """A bank's prompts, and what its selectors are fitted on."""
+    repair, seed = spec.repair, spec.repair_seed
+    assert isinstance(repair, IdpSpec)
+    assert seed is not None
+    files = [needs[f"tuned{place}"] / PROMPT for place in range(len(repair.made))]
+    return fitting(parent_model(fields, needs), repair, seed, files, facts_of(fields), fields["groups"])
 
 
 @lru_cache(maxsize=1)

@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from data.errors import InputError
 from data.facts import FactSet
+from probes.selectors import UNREPORTED
 from probes.specs import AnyCompression, IdpSpec, LoraSpec, PromptSpec, Spec, TunedSpec
 
 SHIPPED = Path(__file__).parent.parent / "data" / "studies"
@@ -84,6 +85,8 @@ class Study(Spec):
             raise ValueError(f"repairs: two are called the same ({', '.join(names)})")
         if unknown := set(self.reported) - set(names):
             raise ValueError(f"reported: no repair is called {', '.join(sorted(unknown))} (there are {names})")
+        if bounds := [one.name for one in self.repairs if _bound(one) and one.name in self.reported]:
+            raise ValueError(f"reported: {', '.join(bounds)} looks at the answers: a bound, no repair; leave it out")
         if not any(isinstance(repair, PromptSpec) for repair in self.repairs):
             raise ValueError("repairs: one must be a prompt, since the placebo arms take its shape")
         if factless := [one.name for one in self.repairs if isinstance(one, PromptSpec) and one.answers != "true"]:
@@ -108,6 +111,11 @@ class Study(Spec):
 
 
 Repair = PromptSpec | IdpSpec | LoraSpec
+
+
+def _bound(repair: Repair) -> bool:
+    """Whether a repair is told the answers."""
+    return isinstance(repair, IdpSpec) and repair.selector in UNREPORTED
 
 
 def load_facts(study: Study) -> FactSet:

@@ -10,10 +10,14 @@ from analysis.cells import Cell, Plan
 from analysis.engine import COST
 from analysis.opening import spec_of
 from analysis.recovery import recovery_table
+from analysis.selection import selector_table
 from analysis.store import Store
-from probes.specs import PlaceboSpec, VariantSpec
+from probes.specs import IdpSpec, PlaceboSpec, VariantSpec
 
-TABLES = ("variants", "answers", "recovery", "drift", "attention", "floors", "selections", "training", "timings")
+TABLES = (
+    *("variants", "answers", "recovery", "drift", "attention", "floors"),
+    *("selections", "banks", "selectors", "training", "timings"),
+)
 
 
 def replicate_of(spec: VariantSpec) -> int:
@@ -37,10 +41,13 @@ def gather(plan: Plan, store: Store) -> dict[str, pd.DataFrame]:
         "drift": _joined(plan.of("drift"), store, "drift.parquet"),
         "attention": _joined(plan.of("drift"), store, "attention.parquet"),
         "floors": _joined(plan.of("drift"), store, "floors.parquet"),
-        "selections": _concatenate(
-            (pd.read_parquet(path), spec.identity)
-            for cell, spec in scored
-            if (path := store.folder(cell.key) / "selections.parquet").is_file()
+        "selections": _concatenate(_of_banks(scored, store, "selections")),
+        "banks": _concatenate(_of_banks(scored, store, "banks")),
+        "selectors": _concatenate(
+            (selector_table(selections, bank), identity)
+            for (selections, identity), (bank, _) in zip(
+                _of_banks(scored, store, "selections"), _of_banks(scored, store, "banks"), strict=True
+            )
         ),
         "training": _concatenate(
             (pd.read_parquet(store.folder(need.key) / "training.parquet").assign(part=role), spec.identity)
@@ -53,6 +60,13 @@ def gather(plan: Plan, store: Store) -> dict[str, pd.DataFrame]:
         ),
     }
     return tables
+
+
+def _of_banks(scored: list[tuple[Cell, VariantSpec]], store: Store, name: str) -> Iterator[tuple[pd.DataFrame, str]]:
+    """A table of every variant that has a bank of prompts."""
+    for cell, spec in scored:
+        if isinstance(spec.repair, IdpSpec):
+            yield pd.read_parquet(store.folder(cell.key) / f"{name}.parquet"), spec.identity
 
 
 def _cost_of(cell: Cell, store: Store) -> dict[str, Any]:
@@ -86,6 +100,11 @@ def _variant_row(cell: Cell, spec: VariantSpec, store: Store, parity: dict[str, 
     summaries = [json.loads((store.folder(need.key) / "summary.json").read_text()) for need in tuned]
     repair = spec.repair
     width = repair.length if isinstance(repair, PlaceboSpec) else 0
+    parameters = sum(one["parameters_added"] for one in summaries)
+    if isinstance(repair, IdpSpec) and repair.bank == "texts":
+        width = int(pd.read_parquet(store.folder(cell.key) / "banks.parquet")["length"].sum())
+    elif isinstance(repair, IdpSpec):  # prompts that were dropped again are not added
+        parameters = parameters * len(repair.lengths) // len(repair.made)
     checks = json.loads((store.folder(cell.key) / "checks.json").read_text())
     weights = cell.needs["compressed"].key if "compressed" in cell.needs else cell.fields["model_sha"][:24]
     return {
@@ -103,7 +122,7 @@ def _variant_row(cell: Cell, spec: VariantSpec, store: Store, parity: dict[str, 
         "tuned_on": ", ".join(cell.fields["groups"]) if tuned else None,
         "text": plan.study.text,
         "budget": plan.study.tuning.model_dump_json() if tuned else None,
-        "parameters_added": sum(one["parameters_added"] for one in summaries),
+        "parameters_added": parameters,
         "soft_tokens_untuned": width,
         "tokens_seen": sum(one["tokens_seen"] for one in summaries),
         "steps": sum(one["steps"] for one in summaries),

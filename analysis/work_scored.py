@@ -7,15 +7,17 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from jaxtyping import Float
 
-from analysis.opening import dense, facts_of, open_variant, parent_model, spec_of
+from analysis.banks import Fitting, open_bank
+from analysis.choices import bank_table, selections_of
+from analysis.opening import bank_fitting, dense, facts_of, open_variant, parent_model, spec_of
 from analysis.readout import ScoredItems, cross_fitted_bits, recalibrate, vocabulary_bits
 from data.facts import FactSet, Item
 from probes.inputs import encode
+from probes.mixture import score_mixture
 from probes.scoring import Score, score
-from probes.specs import KeySpec, RecalibrationSpec, VariantSpec
+from probes.specs import IdpSpec, KeySpec, RecalibrationSpec, VariantSpec
 from probes.variants import Variant, require_difference
 
 READINGS = ("candidates", "vocabulary")
@@ -29,16 +31,15 @@ def work(fields: dict[str, Any], needs: dict[str, Path], folder: Path) -> None:
     if isinstance(spec.repair, RecalibrationSpec):
         scores = _recalibrated(pd.read_parquet(needs["parent"] / "scores.parquet"), facts)
     else:
-        variant = open_variant(fields, spec, needs)
         items = _items(spec, facts, fields["groups"])
+        if isinstance(spec.repair, IdpSpec):
+            variant, results = _asked_bank(bank_fitting(fields, spec, needs), items, fields["score_batch"], folder)
+        else:
+            variant = open_variant(fields, spec, needs)
+            results = score(variant, items, batch=fields["score_batch"])
         if spec.parent is not None and not isinstance(spec.repair, KeySpec):
             checks["logit_difference"] = _difference(fields, spec, needs, variant, items)
-        results = score(variant, items, batch=fields["score_batch"])
         scores = _table(results, spec)
-        if variant.bank is not None:
-            _selections(results, variant, items, fields["score_batch"]).to_parquet(
-                folder / "selections.parquet", index=False
-            )
     scores.to_parquet(folder / "scores.parquet", index=False)
     answers = pd.concat([_answers(part, facts) for _, part in scores.groupby(["group", "phrasing"], sort=False)])
     answers.to_parquet(folder / "answers.parquet", index=False)
@@ -165,24 +166,18 @@ def _bits(
     return found
 
 
-@torch.no_grad()
-def _selections(results: list[Score], variant: Variant, items: tuple[Item, ...], batch: int) -> pd.DataFrame:
-    """Which prompt IDP kept for each test item, and what each prompt of the bank would have said."""
-    assert variant.bank is not None
-    tested = [place for place, item in enumerate(items) if item.fact.split == "test"]
-    items, results = tuple(items[place] for place in tested), [results[place] for place in tested]
-    singles = [
-        score(Variant(f"prompt {place}", variant.model, variant.tokenizer, prompt=prompt), items, batch=batch)
-        for place, prompt in enumerate(variant.bank.prompts)
-    ]
-    by_prompt = [[one[row].log_prob for one in singles] for row in range(len(items))]
-    return pd.DataFrame(
-        {
-            "item": [one.item.name for one in results],
-            "selector": "attention",
-            "chosen": [one.chosen for one in results],
-            "scores": [list(one.selector_scores or ()) for one in results],
-            "log_prob_by_prompt": by_prompt,
-            "oracle": [int(np.argmax(row)) for row in by_prompt],
-        }
-    )
+def _asked_bank(found: Fitting, items: tuple[Item, ...], batch: int, folder: Path) -> tuple[Variant, list[Score]]:
+    """The bank's answers under its own selector; every selector's choice for the test items is written beside them.
+
+    The variant that is given back can be asked any row: for a mixture it is the bank's first prompt.
+    """
+    found.batch = batch
+    tested = [item for item in items if item.fact.split == "test"]
+    selections_of(found, tested).to_parquet(folder / "selections.parquet", index=False)
+    bank_table(found).to_parquet(folder / "banks.parquet", index=False)
+    if found.repair.selector == "mixture":
+        asked = found.asked(items)
+        return asked.members[0], score_mixture(asked.members, asked.singles, items, batch=batch)
+    opened = found.opened
+    variant = Variant(found.repair.name, opened.model, opened.tokenizer, bank=open_bank(found))
+    return variant, score(variant, items, batch=batch)

@@ -8,12 +8,15 @@ import pandas as pd
 import torch
 from pydantic import TypeAdapter
 
+from analysis.banks import tuning_clusters
 from analysis.opening import ADAPTER, PROMPT, clean_blocks, facts_of, parent_model
 from analysis.study import Tuning
+from data.facts import FactSet
 from probes.lora import adapted, add_lora
+from probes.models import OpenedModel
 from probes.prompts import draw_prompt, save_prompts
 from probes.specs import LoraSpec, PromptSpec, TunedSpec
-from probes.tuning import Step, statement_rows, text_rows, tune
+from probes.tuning import Step, TuningRow, statement_rows, text_rows, tune
 
 
 def work(fields: dict[str, Any], needs: dict[str, Path], folder: Path) -> None:
@@ -27,6 +30,8 @@ def work(fields: dict[str, Any], needs: dict[str, Path], folder: Path) -> None:
     shuffled = answers == "shuffled"
     statements = facts.shuffled_statements(people, fields["seed"]) if shuffled else facts.statements(people)
     rows = statement_rows(opened.tokenizer, statements, masked=answers == "masked")
+    if "share" in fields:
+        rows = _share_of(opened, facts, fields)
     windows: list[list[int]] = []
     dropped = 0
     if budget.text_batch:
@@ -52,6 +57,13 @@ def work(fields: dict[str, Any], needs: dict[str, Path], folder: Path) -> None:
         lora.save_pretrained(str(folder / ADAPTER))
         added = sum(one.numel() for one in parameters)
     _write_log(folder, log, added, len(rows), len(windows), dropped)
+
+
+def _share_of(opened: OpenedModel, facts: FactSet, fields: dict[str, Any]) -> list[TuningRow]:
+    """The rows of one prompt of a bank that divides the tuning text."""
+    share = fields["share"]
+    rows, clusters = tuning_clusters(opened, facts, fields["groups"], share["bank"], share["count"], share["seed"])
+    return [row for row, label in zip(rows, clusters.label, strict=True) if label == share["place"]]
 
 
 def _write_log(folder: Path, log: list[Step], added: int, rows: int, windows: int, dropped: int) -> None:

@@ -8,11 +8,13 @@ A placebo is a prompt that was never tuned: whatever it returns is owed to havin
 count against a repair is a tuned prompt inside the distribution of these draws.
 """
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, cast
 
 import torch
 from jaxtyping import Float
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -44,15 +46,49 @@ def draw_prompt(model: PreTrainedModel, length: int, seed: int, kind: PlaceboKin
     return noise * (drawn.norm(dim=1, keepdim=True) / noise.norm(dim=1, keepdim=True))
 
 
-def save_prompts(prompts: list[SoftPrompt], path: Path) -> None:
-    """One file for a prompt or a bank of them, lengths as they are."""
+def check_widths(prompts: Sequence[SoftPrompt]) -> None:
+    """Refuse an empty bank and one whose prompts differ in width.
+
+    Raises:
+        InputError: naming the widths.
+    """
+    if not prompts:
+        raise InputError("a bank without a prompt: give at least one")
+    widths = sorted({int(prompt.shape[1]) for prompt in prompts})
+    if len(widths) > 1:
+        raise InputError(
+            f"a bank holds prompts of widths {', '.join(map(str, widths))}: all must come from models of one width"
+        )
+
+
+def save_prompts(prompts: list[SoftPrompt], path: Path, metadata: Mapping[str, str] | None = None) -> None:
+    """One safetensors file for a prompt or a bank of them, lengths as they are, with words on where they come from.
+
+    Raises:
+        InputError: prompts of several widths.
+    """
+    check_widths(prompts)
     names = [STORED_NAME] if len(prompts) == 1 else [f"{STORED_NAME}.{i}" for i in range(len(prompts))]
-    save_file({name: prompt.contiguous() for name, prompt in zip(names, prompts, strict=True)}, path)
+    tensors = {name: prompt.contiguous() for name, prompt in zip(names, prompts, strict=True)}
+    save_file(tensors, path, metadata=None if metadata is None else dict(metadata))
 
 
 def load_prompts(path: Path) -> list[SoftPrompt]:
-    """What `save_prompts` wrote, in order."""
+    """What `save_prompts` wrote, in order.
+
+    Raises:
+        InputError: a file of something else, or prompts of several widths.
+    """
     stored = load_file(path)
-    if set(stored) == {STORED_NAME}:
-        return [stored[STORED_NAME]]
-    return [stored[f"{STORED_NAME}.{index}"] for index in range(len(stored))]
+    names = [STORED_NAME] if set(stored) == {STORED_NAME} else [f"{STORED_NAME}.{i}" for i in range(len(stored))]
+    if set(names) != set(stored):
+        raise InputError(f"{path}: not a file of soft prompts (it holds {', '.join(sorted(stored)[:3])})")
+    prompts = [stored[name] for name in names]
+    check_widths(prompts)
+    return prompts
+
+
+def load_metadata(path: Path) -> dict[str, str]:
+    """What was said of the prompts when they were saved; empty where nothing was."""
+    with safe_open(path, framework="pt") as file:
+        return dict(file.metadata() or {})

@@ -1,0 +1,146 @@
+"""Open a bank of prompts with its selector: whatever of it is fitted is fitted here, on tune facts alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from data.facts import Fact, FactSet, Item
+from probes.banks import BankKind, Clusters, cluster_rows, least_alike, relation_rows, text_prompts
+from probes.idp import AttentionSelector, PromptBank, PromptSelector, Selector
+from probes.models import OpenedModel
+from probes.outcomes import Outcomes, outcomes
+from probes.prompts import SoftPrompt, load_prompts
+from probes.router import RouterSelector, RouterStates
+from probes.selectors import (
+    OUTPUT_READINGS,
+    FixedSelector,
+    KeySelector,
+    MixtureSelector,
+    OracleSelector,
+    OutputSelector,
+    RandomSelector,
+    SelectorKind,
+)
+from probes.specs import IdpSpec
+from probes.tuning import TuningRow, statement_rows
+
+
+def tuning_clusters(
+    opened: OpenedModel, facts: FactSet, groups: Sequence[str], bank: BankKind, count: int, seed: int
+) -> tuple[list[TuningRow], Clusters]:
+    """All tuning rows of these groups, and which prompt of a bank of relations or clusters reads which."""
+    people = facts.select(groups, "tune")
+    rows = statement_rows(opened.tokenizer, facts.statements(people))
+    if bank == "relations":
+        told = [fact.relation for fact in people for _ in facts.relations[fact.relation].tune]
+        return rows, relation_rows(opened.model, rows, told)
+    return rows, cluster_rows(opened.model, rows, count, seed)
+
+
+@dataclass
+class Fitting:
+    """What selectors are made from: a bank's prompts, and tune facts asked behind each of them when first needed."""
+
+    opened: OpenedModel
+    facts: FactSet
+    groups: Sequence[str]
+    repair: IdpSpec
+    seed: int
+    prompts: list[SoftPrompt]
+    batch: int = 64
+
+    @cached_property
+    def tune(self) -> Outcomes | None:
+        """Tune facts in every tuning phrasing behind every prompt; None where there are none."""
+        items = [
+            replace(_answer_alone(item), question=phrasing.format(subject=item.fact.subject))
+            for item in self.facts.items(self.facts.select(self.groups, "tune"), "tune")
+            for phrasing in self.facts.relations[item.fact.relation].tune
+        ]
+        return self.asked(items) if items else None
+
+    @cached_property
+    def centres(self) -> Float[Tensor, "prompt width"] | None:
+        """Centres of what each prompt was tuned on; None where all read the same."""
+        if self.repair.bank not in ("relations", "clusters"):
+            return None
+        count = len(self.prompts)
+        return tuning_clusters(self.opened, self.facts, self.groups, self.repair.bank, count, self.seed)[1].centres
+
+    def known(self, people: Sequence[Fact]) -> dict[tuple[int, ...], list[float]]:
+        """The oracle's knowledge of these facts' measuring questions: their outcomes in a tuning phrasing."""
+        elsewhere = [_answer_alone(item) for item in self.facts.items(people, "tune")]
+        measured = self.facts.items(people, "measure")
+        tokens = self.opened.tokenizer([item.question for item in measured]).input_ids
+        return {tuple(row): one for row, one in zip(tokens, self.asked(elsewhere).log_probs.tolist(), strict=True)}
+
+    def asked(self, items: Sequence[Item]) -> Outcomes:
+        """Items behind every prompt of the bank."""
+        return outcomes(self.opened.model, self.opened.tokenizer, self.prompts, items, batch=self.batch)
+
+    def router(self, states: RouterStates) -> RouterSelector:
+        """The learned choice."""
+        tune = self.tune
+        rows = [] if tune is None else tune.rows
+        return RouterSelector.fit(self.opened.model, rows, None if tune is None else tune.log_probs, states)
+
+    @property
+    def attention(self) -> Selector:
+        """The settings of the choice by attention."""
+        repair = self.repair
+        return Selector(repair.layers, repair.queries, repair.per_token, repair.heads, repair.softmax)
+
+    def selector(self, kind: SelectorKind) -> PromptSelector:
+        """A selector of a kind, fitted on tune facts where it is one that learns.
+
+        Raises:
+            InputError: what it is fitted on is not there.
+        """
+        model = self.opened.model
+        if kind == "attention":
+            return AttentionSelector(model, self.prompts, self.attention)
+        if kind == "random":
+            return RandomSelector(len(self.prompts), self.seed)
+        if kind == "fixed":
+            return FixedSelector.best(None if self.tune is None else self.tune.log_probs)
+        if kind in OUTPUT_READINGS:
+            return OutputSelector(model, self.prompts, kind)
+        if kind == "key":
+            return KeySelector.of_prompts(model, self.prompts)
+        if kind == "cluster":
+            return KeySelector.of_clusters(model, self.centres)
+        if kind == "router":
+            return self.router(self.repair.states)
+        return OracleSelector(self.known(self.facts.select(self.groups))) if kind == "oracle" else MixtureSelector()
+
+
+def _answer_alone(item: Item) -> Item:
+    """The item with its right answer for the only candidate: all that a selector learns from, at a part of the work."""
+    return replace(item, candidates=replace(item.candidates, answers=(item.fact.answer,), prior=(1.0,)))
+
+
+def fitting(
+    opened: OpenedModel, repair: IdpSpec, seed: int, files: Sequence[Path], facts: FactSet, groups: Sequence[str]
+) -> Fitting:
+    """A bank from the files of its tuned prompts, the alike dropped where the repair says so."""
+    if repair.bank == "texts":
+        prompts = text_prompts(opened.model, opened.tokenizer, repair.texts)
+    else:
+        prompts = [load_prompts(file)[0].to(opened.model.device) for file in files]
+    found = Fitting(opened, facts, groups, repair, seed, prompts)
+    if repair.candidates is None:
+        return found
+    told = found.asked(facts.items(facts.select(groups, "tune"), "tune"))
+    kept = least_alike(told.correct, told.said, len(repair.lengths))
+    return Fitting(opened, facts, groups, repair, seed, [prompts[place] for place in kept])
+
+
+def open_bank(found: Fitting) -> PromptBank:
+    """The bank with the selector that its repair names."""
+    with torch.no_grad():
+        return PromptBank(found.opened.model, found.prompts, found.selector(found.repair.selector))

@@ -1,0 +1,160 @@
+"""Is a choice among prompts informative? Every selector against chance, the best single prompt, the mixture, an oracle.
+
+1. H0: the choice is independent of the item. Deal the choices out to other items and compare what was chosen with
+   what would have been: a permutation test. Over all items of a group, knowing the relation counts as information;
+   within relations, where an entity stands once, only knowing more than the relation does.
+2. Compare with the best single prompt (picked on tune facts), a drawn one, the mixture, and the cross-fitted oracle.
+3. Ask whether scores rank a bank's prompts as the answers do (Spearman, within an item), and whether the choice
+   follows what has nothing to do with the item: a prompt's key norm, its place, its length.
+
+What would count against a selector: p not small, or nothing gained over the best single prompt.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Int, Shaped
+from scipy.stats import rankdata
+
+from analysis.statistics import Estimate, clustered_mean
+
+RESAMPLES = 2000
+BEST_SINGLE, RANDOM, MIXTURE, ORACLE = "fixed", "random", "mixture", "oracle"
+RIVALS = {"best_single": BEST_SINGLE, "random": RANDOM, "mixture": MIXTURE, "oracle": ORACLE}
+COVARIATES = {"key_norm": "key_norm", "position": "prompt", "length": "length"}
+MEASURES = {"log_prob": "log_prob_by_prompt", "accuracy": "correct_by_prompt"}
+
+
+@dataclass(frozen=True)
+class Permuted:
+    """A mean of what was chosen, what it would be under H0, and how rarely H0 gives as much."""
+
+    observed: float
+    expected: float
+    """Mean over all ways of dealing the choices out: exact, not drawn."""
+    p: float
+    """One-sided; the data count as one draw, so it is never 0."""
+
+
+def choice_permutation(
+    values: Float[np.ndarray, "item prompt"],
+    chosen: Int[np.ndarray, " item"],
+    blocks: Shaped[np.ndarray, " item"] | None = None,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int,
+) -> Permuted:
+    """Test whether choices go with items, by dealing them out anew within blocks (all items are one unless told).
+
+    Exact where items of a block are exchangeable under H0. Raises ValueError for shapes that do not fit.
+    """
+    values, chosen = np.asarray(values, dtype=float), np.asarray(chosen)
+    if values.ndim != 2 or chosen.shape != (len(values),) or not len(values):
+        raise ValueError(f"a permutation needs a choice per item: {values.shape} values, {chosen.shape} choices")
+    rng = np.random.default_rng(seed)
+    home = np.zeros(len(values)) if blocks is None else np.asarray(blocks)
+    observed = float(values[np.arange(len(values)), chosen].sum())
+    totals, expected = np.zeros(resamples), 0.0
+    for block in np.unique(home):
+        places = np.flatnonzero(home == block)
+        dealt = rng.permuted(np.broadcast_to(chosen[places], (resamples, len(places))), axis=1)
+        totals += values[places, dealt].sum(axis=1)
+        shares = np.bincount(chosen[places], minlength=values.shape[1]) / len(places)
+        expected += float((values[places] @ shares).sum())
+    # The margin keeps ties that rounding would part.
+    p = (1 + (totals >= observed - 1e-9 * max(1.0, abs(observed))).sum()) / (1 + resamples)
+    return Permuted(observed / len(values), expected / len(values), float(p))
+
+
+def rank_correlations(
+    scores: Float[np.ndarray, "item prompt"], values: Float[np.ndarray, "item prompt"]
+) -> Float[np.ndarray, " item"]:
+    """Spearman's correlation over prompts within each item; NaN where either is the same for all prompts."""
+    ranks = [rankdata(one, axis=1) for one in (scores, values)]
+    centred = [one - one.mean(axis=1, keepdims=True) for one in ranks]
+    scale = np.sqrt((centred[0] ** 2).sum(axis=1) * (centred[1] ** 2).sum(axis=1))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(scale > 0, (centred[0] * centred[1]).sum(axis=1) / scale, np.nan)
+
+
+def usage(chosen: Int[np.ndarray, " item"], prompts: int) -> tuple[Float[np.ndarray, " prompt"], float]:
+    """Share of items for which each prompt was kept, and the entropy of these shares in bits."""
+    shares = np.bincount(chosen, minlength=prompts) / len(chosen)
+    used = shares[shares > 0]
+    return shares, float(-(used * np.log2(used)).sum()) + 0.0
+
+
+def covariate_correlation(shares: Float[np.ndarray, " prompt"], covariate: Float[np.ndarray, " prompt"]) -> float:
+    """Pearson's correlation over (item, prompt) pairs of being kept and a prompt's covariate; NaN for a constant one.
+
+    Between -1 and 1; reaches 1 only for two prompts of which one is always kept.
+    """
+    centred = np.asarray(covariate, dtype=float) - np.mean(covariate)
+    mean = 1 / len(shares)
+    scale = np.sqrt((centred**2).mean() * mean * (1 - mean))
+    return float((centred * shares).mean() / scale) if scale > 1e-12 * (1 + np.abs(covariate).max()) else float("nan")
+
+
+def selector_table(selections: pd.DataFrame, bank: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
+    """One row per group, selector and measure (log-probability of the right answer in nats; accuracy), of one bank.
+
+    Columns: value with lower and upper (95 %, entities resampled); expected and p when choices are dealt out to all
+    items, expected_within_relation and p_within_relation when only inside a relation (NaN for the mixture); minus_X
+    with its bounds for X the best single prompt, a drawn one, the mixture, the oracle; regret, what the best prompt in
+    hindsight would add (an upper bound, as luck counts for it); usage by prompt, choice_bits; rank_correlation with
+    bounds; choice_and_key_norm, choice_and_position, choice_and_length; items, entities. No p is corrected.
+    """
+    rows = []
+    for group, part in selections.groupby("group", sort=False):
+        arms = {str(name): arm.reset_index(drop=True) for name, arm in part.groupby("selector", sort=False)}
+        for name, arm in arms.items():
+            about = {"group": group, "selector": name, "cost": arm["cost"].iloc[0]} | _about(arm, bank, seed)
+            rows += [about | _measured(arm, arms, measure, seed) for measure in MEASURES]
+    return pd.DataFrame(rows)
+
+
+def _about(arm: pd.DataFrame, bank: pd.DataFrame, seed: int) -> dict[str, object]:
+    """What is said of a selector's choices whatever they are worth."""
+    told: dict[str, object] = {"items": len(arm), "entities": arm["entity"].nunique()}
+    values = np.array(arm["log_prob_by_prompt"].tolist())
+    if arm["chosen"].isna().any():
+        nothing = {f"choice_and_{name}": np.nan for name in COVARIATES}
+        return told | {"usage": [], "choice_bits": np.nan} | _named("rank_correlation", None) | nothing
+    shares, bits = usage(arm["chosen"].to_numpy(dtype=int), values.shape[1])
+    ranks = rank_correlations(np.array(arm["scores"].tolist()), values)
+    real = ~np.isnan(ranks)
+    mean = clustered_mean(ranks[real], arm["entity"][real], seed=seed) if real.any() else None
+    told |= {"usage": shares.tolist(), "choice_bits": bits} | _named("rank_correlation", mean)
+    return told | {
+        f"choice_and_{name}": covariate_correlation(shares, bank[column].to_numpy(dtype=float))
+        for name, column in COVARIATES.items()
+    }
+
+
+def _measured(arm: pd.DataFrame, arms: Mapping[str, pd.DataFrame], measure: str, seed: int) -> dict[str, object]:
+    """What a selector's choices are worth in one measure."""
+    column = "log_prob" if measure == "log_prob" else "correct"
+    mine, entities = arm[column].to_numpy(dtype=float), arm["entity"]
+    by_prompt = np.array(arm[MEASURES[measure]].tolist(), dtype=float)
+    told: dict[str, object] = {"measure": measure}
+    mean = clustered_mean(mine, entities, seed=seed)
+    told |= {"value": mean.estimate, "lower": mean.lower, "upper": mean.upper}
+    told |= {"regret": float((by_prompt.max(axis=1) - mine).mean())}
+    for name, blocks in {"": None, "_within_relation": arm["relation"].to_numpy()}.items():
+        tested = None
+        if not arm["chosen"].isna().any():
+            tested = choice_permutation(by_prompt, arm["chosen"].to_numpy(dtype=int), blocks, seed=seed)
+        told[f"expected{name}"] = np.nan if tested is None else tested.expected
+        told[f"p{name}"] = np.nan if tested is None else tested.p
+    for name, rival in RIVALS.items():
+        theirs = arms[rival][column].to_numpy(dtype=float)
+        told |= _named(f"minus_{name}", clustered_mean(mine - theirs, entities, seed=seed))
+    return told
+
+
+def _named(name: str, found: Estimate | None) -> dict[str, float]:
+    """An estimate as three columns."""
+    values = (np.nan,) * 3 if found is None else (found.estimate, found.lower, found.upper)
+    return dict(zip((name, f"{name}_lower", f"{name}_upper"), values, strict=True))

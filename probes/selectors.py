@@ -1,0 +1,240 @@
+"""Selectors other than attention: what IDP's choice (arXiv 2310.00867, section 3.2) is to be compared with.
+
+1. Each gives every prompt of a bank a score for every row, from the row's own tokens, never from an answer.
+2. The prompt with the largest score is kept; of equal scores the first.
+
+    random        drawn from a hash of the row: stable whatever stands beside it
+    fixed         one prompt for all: the best on tune facts
+    likelihood    mean log-likelihood of the question behind each prompt
+    entropy       least entropy of the next token behind each prompt
+    margin        largest gap between the two likeliest next tokens
+    key           cosine of the question's mean embedding and the prompt's own mean vector
+    cluster       the nearest centre of the questions that each prompt was tuned on
+    router        a classifier trained on tune facts (`probes/router.py`)
+    oracle        the right answer's log-probability in another phrasing: a bound, labelled, never a repair
+    mixture       no choice: the mean of the probabilities over all prompts (`probes/mixture.py`)
+
+What would count against attention: any of the first, which know nothing or cost less, being as good.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from data.errors import InputError
+from probes.idp import Cost
+from probes.inputs import build_inputs
+from probes.prompts import SoftPrompt
+
+OutputReading = Literal["likelihood", "entropy", "margin"]
+OUTPUT_READINGS: tuple[OutputReading, ...] = get_args(OutputReading)
+SelectorKind = Literal[
+    "attention",
+    "random",
+    "fixed",
+    "likelihood",
+    "entropy",
+    "margin",
+    "key",
+    "cluster",
+    "router",
+    "oracle",
+    "mixture",
+]
+UNREPORTED: tuple[SelectorKind, ...] = ("oracle",)
+"""Selectors that look at an answer: a bound on what a choice could give, and no repair."""
+ROWLESS: tuple[SelectorKind, ...] = ("oracle", "mixture")
+"""Selectors that keep no prompt for an arbitrary text: one knows questions alone, the other keeps all."""
+
+
+class RandomSelector:
+    """A prompt drawn for each row from a hash of its tokens and a seed, so that order and batch do not matter."""
+
+    cost: Cost = "none"
+
+    def __init__(self, prompts: int, seed: int) -> None:
+        self._prompts, self._seed = prompts, seed
+
+    def scores(self, rows: Sequence[Sequence[int]]) -> Float[Tensor, "batch prompt"]:
+        """Numbers drawn uniformly from [0, 1)."""
+        return torch.tensor(np.stack([self._drawn(row) for row in rows]))
+
+    def _drawn(self, row: Sequence[int]) -> Float[np.ndarray, " prompt"]:
+        content = f"{self._seed} {' '.join(str(int(token)) for token in row)}"
+        digest = hashlib.sha256(content.encode()).digest()
+        return np.random.default_rng(int.from_bytes(digest[:8], "big")).random(self._prompts)
+
+
+class FixedSelector:
+    """One prompt for every row."""
+
+    cost: Cost = "none"
+
+    def __init__(self, prompts: int, kept: int) -> None:
+        self._prompts, self.kept = prompts, kept
+
+    @classmethod
+    def best(cls, log_probs: Float[np.ndarray, "fact prompt"] | None) -> "FixedSelector":
+        """The prompt with the largest mean log-probability of the right answer over tune facts.
+
+        Raises:
+            InputError: no tune facts.
+        """
+        log_probs = required("fixed", log_probs)
+        return cls(log_probs.shape[1], int(log_probs.mean(axis=0).argmax()))
+
+    def scores(self, rows: Sequence[Sequence[int]]) -> Float[Tensor, "batch prompt"]:
+        """One for the prompt that is kept, zero for the others."""
+        scores = torch.zeros(len(rows), self._prompts)
+        scores[:, self.kept] = 1.0
+        return scores
+
+
+class OutputSelector:
+    """What the model itself says behind each prompt: of the question (likelihood), or of what follows it.
+
+    likelihood: mean log-probability of the question's tokens, nats per token (the tokenizer's own opening token is
+    left out); entropy: minus the entropy of the next token, nats; margin: gap of the two largest probabilities.
+    """
+
+    cost: Cost = "full_pass_per_prompt"
+
+    def __init__(self, model: PreTrainedModel, prompts: Sequence[SoftPrompt], reading: OutputReading) -> None:
+        self._model, self._prompts, self._reading = model, list(prompts), reading
+
+    def scores(self, rows: Sequence[Sequence[int]]) -> Float[Tensor, "batch prompt"]:
+        """This selector's reading of every prompt."""
+        return self.readings(rows)[self._reading]
+
+    @torch.no_grad()
+    def readings(self, rows: Sequence[Sequence[int]]) -> dict[OutputReading, Float[Tensor, "batch prompt"]]:
+        """All three readings from the same passes, one per prompt."""
+        longest = max(prompt.shape[0] for prompt in self._prompts)
+        found: dict[OutputReading, list[Tensor]] = {name: [] for name in OUTPUT_READINGS}
+        for prompt in self._prompts:
+            inputs = build_inputs(self._model, rows, [prompt] * len(rows), content_start=longest)
+            hidden = self._model.base_model(**inputs.forward_arguments(), use_cache=False).last_hidden_state
+            behind = [self._read(hidden[place], row) for place, row in enumerate(rows)]
+            for name in OUTPUT_READINGS:
+                found[name].append(torch.stack([one[name] for one in behind]))
+        return {name: torch.stack(columns, dim=1) for name, columns in found.items()}
+
+    def _read(self, hidden: Float[Tensor, "position width"], row: Sequence[int]) -> dict[OutputReading, Tensor]:
+        """The readings of one row; the head is applied from the prompt's last place on."""
+        head: nn.Module = self._model.get_output_embeddings()
+        log_probs = head(hidden[-len(row) - 1 :]).float().log_softmax(dim=-1)
+        said = torch.tensor(list(row), device=hidden.device)
+        opened = len(row) > 1 and row[0] == self._model.config.bos_token_id
+        mean = log_probs[:-1].gather(1, said[:, None])[int(opened) :].mean()
+        following = log_probs[-1].exp()
+        top = following.topk(2).values
+        return {
+            "likelihood": mean,
+            "entropy": torch.special.xlogy(following, following).sum(),
+            "margin": top[0] - top[1],
+        }
+
+
+class KeySelector:
+    """The prompt whose key is nearest to the row's mean input embedding."""
+
+    cost: Cost = "none"
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        keys: Float[Tensor, "prompt width"],
+        distance: Literal["cosine", "euclidean"] = "cosine",
+    ) -> None:
+        self._model, self._keys, self._distance = model, keys.float(), distance
+
+    @classmethod
+    def of_prompts(cls, model: PreTrainedModel, prompts: Sequence[SoftPrompt]) -> "KeySelector":
+        """Each prompt's own mean vector is its key."""
+        return cls(model, torch.stack([prompt.float().mean(dim=0) for prompt in prompts]))
+
+    @classmethod
+    def of_clusters(cls, model: PreTrainedModel, centres: Float[Tensor, "prompt width"] | None) -> "KeySelector":
+        """The centre of what each prompt was tuned on is its key.
+
+        Raises:
+            InputError: a bank whose prompts were all tuned on the same text.
+        """
+        if centres is None:
+            raise InputError(
+                "selector 'cluster' needs a bank whose prompts were tuned on different texts: name bank relations or "
+                "clusters, or another selector"
+            )
+        return cls(model, centres, "euclidean")
+
+    def scores(self, rows: Sequence[Sequence[int]]) -> Float[Tensor, "batch prompt"]:
+        """Cosine, or minus the Euclidean distance."""
+        means = mean_embeddings(self._model, rows)
+        if self._distance == "euclidean":
+            return -torch.cdist(means, self._keys)
+        return nn.functional.cosine_similarity(means[:, None], self._keys[None], dim=2)
+
+
+class OracleSelector:
+    """The prompt behind which the right answer was likeliest in another phrasing of the same fact: a bound.
+
+    It looks at an answer, hence it is no repair; but never at the phrasing that is scored, so that luck in one
+    question is not counted as knowledge.
+    """
+
+    cost: Cost = "full_pass_per_prompt"
+
+    def __init__(self, known: Mapping[tuple[int, ...], Sequence[float]]) -> None:
+        self._known = known
+        """By the tokens of the question that will be asked: log-probabilities per prompt in the other phrasing."""
+
+    def scores(self, rows: Sequence[Sequence[int]]) -> Float[Tensor, "batch prompt"]:
+        """Log-probability of the right answer in the other phrasing, nats.
+
+        Raises:
+            InputError: a row that is no question it was given.
+        """
+        if unknown := [row for row in rows if tuple(row) not in self._known]:
+            raise InputError(f"selector 'oracle' knows questions alone: asked a row of {len(unknown[0])} tokens")
+        return torch.tensor([list(self._known[tuple(row)]) for row in rows])
+
+
+class MixtureSelector:
+    """No choice: every prompt is kept, and `probes/mixture.py` scores their mean."""
+
+    cost: Cost = "full_pass_per_prompt"
+
+    def scores(self, rows: Sequence[Sequence[int]]) -> Float[Tensor, "batch prompt"]:
+        """Refuse.
+
+        Raises:
+            InputError: always, since no prompt is kept.
+        """
+        raise InputError("selector 'mixture' keeps no single prompt: score it with score_mixture, or name another")
+
+
+def mean_embeddings(model: PreTrainedModel, rows: Sequence[Sequence[int]]) -> Float[Tensor, "row width"]:
+    """Mean input embedding of each row, in fp32."""
+    table = model.get_input_embeddings()
+    means = [table(torch.tensor(list(row), device=model.device)).float().mean(dim=0) for row in rows]
+    return torch.stack(means).detach()
+
+
+def required(selector: SelectorKind, log_probs: np.ndarray | None) -> Float[np.ndarray, "fact prompt"]:
+    """What a selector is trained on.
+
+    Raises:
+        InputError: there is nothing.
+    """
+    if log_probs is None or not len(log_probs):
+        raise InputError(
+            f"selector '{selector}' is fitted on tune facts and there are none: give facts of the tune split, or name "
+            "another selector"
+        )
+    return log_probs
