@@ -224,7 +224,7 @@ class _Expansion:
         return self.add(Cell("drift", f"drift around {name} seed {replicate} ({scope})", fields, needs))
 
     def floors(self, compression: AnyCompression | None, replicate: int) -> list[str]:
-        """Sources of noise that one drift cell tables: dense's own in one cell of a scope, a draw's where one follows."""
+        """Sources of noise one drift cell tables: dense's own in one cell of a scope, a draw's where one follows."""
         asked, seeds = self.study.drift.floors, self.study.seeds
         if compression is None:
             return [name for name in asked if name != "calibration_draw" and replicate == seeds[0]]

@@ -13,7 +13,7 @@ Groups of metrics, each mean over content tokens (residual sites) or content que
     heads       kl, entropy, entropy_change
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -94,7 +94,7 @@ class Comparison:
 
     references: Mapping[str, Reference]
     inputs: Inputs
-    groups: Collection[MetricGroup] = ("basic",)
+    groups: Sequence[MetricGroup] = ("basic",)
     spans: Spans | None = None
     residual: dict[tuple[str, Site, str], Float[np.ndarray, "batch *part"]] = field(default_factory=dict)
     attention: dict[tuple[str, Site, str], Float[np.ndarray, "batch head"]] = field(default_factory=dict)

@@ -3,9 +3,9 @@
 Everything here is computed within one sequence, so padding and the batch plan cannot change it, and nothing larger
 than the sequence is ever held.
 
-Outlier dimensions   a few dimensions with huge spread dominate cosine (Timkey & van Schijndel, arXiv 2109.04404, sec. 4):
+Outlier dimensions   a few dimensions with huge spread dominate cosine (Timkey & van Schijndel, arXiv 2109.04404, 4):
                      the largest are standardised by the reference before cosine and distance are taken
-Rank correlation     Spearman over dimensions, per token: no dimension counts for more than its rank (same paper, sec. 5)
+Rank correlation     Spearman over dimensions, per token: no dimension counts for more than its rank (same paper, 5)
 Debiased linear CKA  Kornblith et al., arXiv 1905.00414, with the unbiased HSIC of Song et al. 2012 (JMLR 13, eq. 5):
                      the biased form is high even for random states when dimensions outnumber tokens
 Procrustes distance  Williams et al., arXiv 2110.14739: what is left after the best rotation, centred and at unit size

@@ -40,8 +40,9 @@ class Spans:
 @torch.no_grad()
 def spans_of(variant: Variant, *, seed: int) -> Spans | None:
     """The spans of a variant's prompts, or None where it has none shorter than a head is wide."""
-    prompts = variant.bank.prompts if variant.bank is not None else [variant.prompt]
-    if prompts[0] is None:
+    single = [] if variant.prompt is None else [variant.prompt]
+    prompts = single if variant.bank is None else variant.bank.prompts
+    if not prompts:
         return None
     prefixes = Prefixes(variant.model, prompts)
     if prefixes.longest >= prefixes.values[0].shape[-1]:
