@@ -35,7 +35,7 @@ def score_mixture(
             results.append(
                 Score(
                     item=items[place],
-                    log_probs=_mean_of([one[place].log_probs for one in singles]),
+                    log_probs=mean_of([one[place].log_probs for one in singles]),
                     greedy=best == list(answer),
                     said=str(members[0].tokenizer.decode([best[0]])).strip(),
                 )
@@ -43,8 +43,8 @@ def score_mixture(
     return results
 
 
-def _mean_of(log_probs: Sequence[Sequence[float]]) -> tuple[float, ...]:
-    """Log of the mean probability of every candidate over prompts."""
+def mean_of(log_probs: Sequence[Sequence[float]]) -> tuple[float, ...]:
+    """Log of the mean probability of every candidate over prompts: the candidates reading, which needs no new pass."""
     stacked = torch.tensor([list(one) for one in log_probs], dtype=torch.float64)
     return tuple((stacked.logsumexp(dim=0) - math.log(len(log_probs))).tolist())
 
