@@ -12,6 +12,7 @@ What would count against a selector: p not small, or nothing gained over the bes
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -53,19 +54,30 @@ def choice_permutation(
     values, chosen = np.asarray(values, dtype=float), np.asarray(chosen)
     if values.ndim != 2 or chosen.shape != (len(values),) or not len(values):
         raise ValueError(f"a permutation needs a choice per item: {values.shape} values, {chosen.shape} choices")
-    rng = np.random.default_rng(seed)
-    home = np.zeros(len(values)) if blocks is None else np.asarray(blocks)
+    home = np.zeros(len(values), dtype=int) if blocks is None else np.unique(blocks, return_inverse=True)[1]
     observed = float(values[np.arange(len(values)), chosen].sum())
-    totals, expected = np.zeros(resamples), 0.0
+    dealt = chosen[_orders(tuple(home.tolist()), resamples, seed)]
+    totals = values.ravel()[dealt + values.shape[1] * np.arange(len(values))].sum(axis=1)
+    expected = 0.0
     for block in np.unique(home):
         places = np.flatnonzero(home == block)
-        dealt = rng.permuted(np.broadcast_to(chosen[places], (resamples, len(places))), axis=1)
-        totals += values[places, dealt].sum(axis=1)
         shares = np.bincount(chosen[places], minlength=values.shape[1]) / len(places)
         expected += float((values[places] @ shares).sum())
     # The margin keeps ties that rounding would part.
     p = (1 + (totals >= observed - 1e-9 * max(1.0, abs(observed))).sum()) / (1 + resamples)
     return Permuted(observed / len(values), expected / len(values), float(p))
+
+
+@lru_cache(maxsize=4)
+def _orders(home: tuple[int, ...], resamples: int, seed: int) -> Int[np.ndarray, "resample item"]:
+    """Orders of items that keep each inside its block; all selectors of a table are dealt the same ones."""
+    rng, blocks = np.random.default_rng(seed), np.array(home)
+    orders = np.empty((resamples, len(home)), dtype=np.int32)
+    for block in np.unique(blocks):
+        places = np.flatnonzero(blocks == block).astype(np.int32)
+        orders[:, places] = rng.permuted(np.broadcast_to(places, (resamples, len(places))), axis=1)
+    orders.flags.writeable = False
+    return orders
 
 
 def rank_correlations(

@@ -10,6 +10,7 @@ until their spread is Student's t times the two-way jackknife error, with Satter
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -158,8 +159,7 @@ class _Crossed:
         return float(self.means(*(np.ones((1, size)) for size in self.sums.shape[1:]))[0])
 
     def draws(self, resamples: int, seed: int, *, stretch: bool = True) -> Float[np.ndarray, "resample"]:
-        rng = np.random.default_rng(seed)
-        draws = self.means(*(_multiplicities(rng, resamples, size) for size in self.sums.shape[1:]))
+        draws = self.means(*_resampled(self.sums.shape[1:], resamples, seed))
         spread = draws.std()
         if not stretch or spread == 0:
             return draws
@@ -180,6 +180,16 @@ class _Crossed:
         if not total:
             return 0.0, 1.0
         return float(np.sqrt(total)), total**2 / sum(variance**2 / free for variance, free in variances)
+
+
+@lru_cache(maxsize=8)
+def _resampled(sizes: tuple[int, ...], resamples: int, seed: int) -> tuple[Float[np.ndarray, "draw unit"], ...]:
+    """How often each seed and each entity is drawn: the same for every estimate over as many, so drawn once."""
+    rng = np.random.default_rng(seed)
+    drawn = tuple(_multiplicities(rng, resamples, size) for size in sizes)
+    for one in drawn:
+        one.flags.writeable = False
+    return drawn
 
 
 def _multiplicities(rng: np.random.Generator, draws: int, size: int) -> Float[np.ndarray, "draw unit"]:
