@@ -99,7 +99,8 @@ class Arms:
 
     def only(self, items: frozenset[Item]) -> "Arms | None":
         """The same arms on these items alone; None where there are none."""
-        kept = pd.Series([item in items for item in _items(self._joined)], index=self._joined.index)
+        asked = pd.MultiIndex.from_frame(self._joined[["relation", "entity"]])
+        kept = pd.Series(asked.isin(list(items)), index=self._joined.index)
         masks = {name: mask & kept for name, mask in self._masks.items()}
         return Arms(self._joined, masks) if all(mask.any() for mask in masks.values()) else None
 
