@@ -1,7 +1,7 @@
 """Expand a study into cells: the units that are computed once, cached by content and independent of order.
 
     compressed   one compression of the model, baked and proved
-    tuned        one tuned thing: a soft prompt (single, of a bank, or one that read no fact) or an adapter
+    tuned        one tuned thing: a soft prompt (single, of a bank, or one that read no fact), a prefix or an adapter
     scored       one variant's answers to the facts of its scope
     drift        all variants of one parent compared with it and with the dense model, in one reference pass
 
@@ -29,6 +29,7 @@ from probes.specs import (
     KeySpec,
     LoraSpec,
     PlaceboSpec,
+    PrefixSpec,
     PromptSpec,
     RecalibrationSpec,
     Spec,
@@ -152,7 +153,7 @@ class _Expansion:
         """What has to be made before a variant can be opened."""
         needs = self.parent(variant.compression, replicate)
         repair, seed = variant.repair, variant.repair_seed
-        if isinstance(repair, PromptSpec | LoraSpec):
+        if isinstance(repair, PromptSpec | PrefixSpec | LoraSpec):
             assert seed is not None
             needs["tuned0"] = self.tuned(variant.scope, variant.compression, replicate, repair, seed)
         if isinstance(repair, IdpSpec):

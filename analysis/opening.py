@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from analysis.banks import Fitting, fitting, open_bank
 from analysis.study import read_facts
+from analysis.tuners import ADAPTER, PREFIX, PROMPT
 from data.errors import InputError
 from data.facts import Fact, FactSet
 from data.text import Part, load_text, stated
@@ -17,12 +18,13 @@ from probes.bake import bake
 from probes.compress import CompressionSpec
 from probes.lora import adapted, load_lora
 from probes.models import TWIN, OpenedModel, open_model
+from probes.prefix_tuning import TunedPrefix
 from probes.prompts import draw_prompt, load_prompts
-from probes.specs import IdpSpec, LoraSpec, PlaceboSpec, PromptSpec, TwinSpec, VariantSpec
+from probes.specs import IdpSpec, LoraSpec, PlaceboSpec, PrefixSpec, PromptSpec, TwinSpec, VariantSpec
 from probes.tuning import encode_blocks
 from probes.variants import Variant
 
-WEIGHTS, PROMPT, ADAPTER = "weights.safetensors", "prompt.safetensors", "adapter"
+WEIGHTS = "weights.safetensors"
 
 
 @lru_cache(maxsize=2)
@@ -60,6 +62,9 @@ def open_variant(fields: dict[str, Any], spec: VariantSpec, needs: dict[str, Pat
     plain = Variant(spec.name, model, opened.tokenizer)
     if isinstance(repair, PromptSpec):
         plain.prompt = load_prompts(needs["tuned0"] / PROMPT)[0].to(model.device)
+    elif isinstance(repair, PrefixSpec):
+        prefix = TunedPrefix(load_prompts(needs["tuned0"] / PREFIX)[0].to(model.device), model)
+        plain = Variant(spec.name, model, opened.tokenizer, prefix=prefix)
     elif isinstance(repair, PlaceboSpec):
         assert spec.repair_seed is not None
         plain.prompt = draw_prompt(model, repair.length, 10_000 + spec.repair_seed, repair.draw)

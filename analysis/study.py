@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 from data.errors import InputError
 from data.facts import FactSet
 from probes.selectors import UNREPORTED
-from probes.specs import AnyCompression, IdpSpec, LoraSpec, PromptSpec, Spec, TunedSpec
+from probes.specs import AnyCompression, IdpSpec, PromptSpec, Spec, TunedSpec
 
 SHIPPED = Path(__file__).parent.parent / "data" / "studies"
 
@@ -110,10 +110,7 @@ class Study(Spec):
         return tuple(self.prompt.model_copy(update={"answers": answers}) for answers in ("masked", "shuffled"))
 
 
-Repair = PromptSpec | IdpSpec | LoraSpec
-
-
-def _bound(repair: Repair) -> bool:
+def _bound(repair: Spec) -> bool:
     """Whether a repair is told the answers."""
     return isinstance(repair, IdpSpec) and repair.selector in UNREPORTED
 

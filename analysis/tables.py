@@ -101,10 +101,12 @@ def _variant_row(cell: Cell, spec: VariantSpec, store: Store, parity: dict[str, 
     repair = spec.repair
     width = repair.length if isinstance(repair, PlaceboSpec) else 0
     parameters = sum(one["parameters_added"] for one in summaries)
+    added = sum(one["bytes_added"] for one in summaries)
     if isinstance(repair, IdpSpec) and repair.bank == "texts":
         width = int(pd.read_parquet(store.folder(cell.key) / "banks.parquet")["length"].sum())
     elif isinstance(repair, IdpSpec):  # prompts that were dropped again are not added
         parameters = parameters * len(repair.lengths) // len(repair.made)
+        added = added * len(repair.lengths) // len(repair.made)
     checks = json.loads((store.folder(cell.key) / "checks.json").read_text())
     weights = cell.needs["compressed"].key if "compressed" in cell.needs else cell.fields["model_sha"][:24]
     return {
@@ -123,6 +125,8 @@ def _variant_row(cell: Cell, spec: VariantSpec, store: Store, parity: dict[str, 
         "text": plan.study.text,
         "budget": plan.study.tuning.model_dump_json() if tuned else None,
         "parameters_added": parameters,
+        "bytes_added": added,
+        "parameters_tuned": sum(one["parameters_tuned"] for one in summaries),
         "soft_tokens_untuned": width,
         "tokens_seen": sum(one["tokens_seen"] for one in summaries),
         "steps": sum(one["steps"] for one in summaries),

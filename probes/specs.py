@@ -49,6 +49,26 @@ class PromptSpec(Spec):
         return f"prompt-{self.length}" + ("" if self.answers == "true" else f"-{self.answers}")
 
 
+class PrefixSpec(Spec):
+    """Trained keys and values at every layer.
+
+    For the budget of a prompt of n, give n x width / (2 x layers x width of a layer's keys), at least 1: a slot holds
+    as many numbers as 2 x layers soft tokens where every query head has its own key head.
+    """
+
+    kind: Literal["prefix"] = "prefix"
+    length: int = Field(ge=1, description="number of slots at each layer")
+    learning_rate: float = Field(gt=0)
+    encoder_width: int | None = Field(
+        default=None, ge=1, description="inner width of the perceptron that makes them while tuned; none unless given"
+    )
+
+    @property
+    def name(self) -> str:
+        """As spoken: `prefix-2`, `prefix-2-mlp64`."""
+        return f"prefix-{self.length}" + ("" if self.encoder_width is None else f"-mlp{self.encoder_width}")
+
+
 class IdpSpec(Spec):
     """A bank of prompts of which one is kept per input."""
 
@@ -187,9 +207,10 @@ class TwinSpec(Spec):
         return "twin"
 
 
-TunedSpec = Annotated[PromptSpec | IdpSpec | LoraSpec, Field(discriminator="kind")]
+TunedSpec = Annotated[PromptSpec | PrefixSpec | IdpSpec | LoraSpec, Field(discriminator="kind")]
 RepairSpec = Annotated[
-    PromptSpec | IdpSpec | LoraSpec | PlaceboSpec | RecalibrationSpec | KeySpec | TwinSpec, Field(discriminator="kind")
+    PromptSpec | PrefixSpec | IdpSpec | LoraSpec | PlaceboSpec | RecalibrationSpec | KeySpec | TwinSpec,
+    Field(discriminator="kind"),
 ]
 AnyCompression = CompressionSpec | CheckpointSpec
 

@@ -1,0 +1,112 @@
+"""How each kind of tuned repair is started, moved and kept: one function a kind, and the files they leave.
+
+What is kept of a repair is what its variant carries; an encoder that is dropped after tuning was moved and is not
+kept, so both are counted.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from probes.lora import adapted, add_lora
+from probes.prefix_tuning import EncodedPrefix, TunedPrefix, draw_prefix
+from probes.prompts import draw_prompt, save_prompts
+from probes.specs import LoraSpec, PrefixSpec, PromptSpec, Spec
+from probes.tuning import Step, TuningRow, tune
+
+PROMPT, PREFIX, ADAPTER = "prompt.safetensors", "prefix.safetensors", "adapter"
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large a repair is."""
+
+    parameters_added: int
+    """Numbers that the repaired variant carries beyond its parent's."""
+    bytes_added: int
+    """Bytes of those numbers as they are stored."""
+    parameters_tuned: int
+    """Numbers that were moved, those of a dropped encoder included."""
+
+    @classmethod
+    def of(cls, kept: Iterable[Tensor], tuned: Iterable[Tensor]) -> "Size":
+        """Count what is kept and what was moved."""
+        held = list(kept)
+        return cls(
+            sum(one.numel() for one in held),
+            sum(one.numel() * one.element_size() for one in held),
+            sum(one.numel() for one in tuned),
+        )
+
+
+@dataclass(frozen=True)
+class TuningData:
+    """What a repair is tuned on, and the budget of it."""
+
+    facts: list[TuningRow]
+    text: list[TuningRow]
+    seed: int
+    budget: dict[str, Any]
+    """Keywords of `tune`: steps, batch, text_batch."""
+
+    def tune(self, model: PreTrainedModel, parameters: list[nn.Parameter], prompt: Any, rate: float) -> list[Step]:
+        """Move the parameters."""
+        return tune(
+            model,
+            parameters,
+            self.facts,
+            self.text,
+            prompt=prompt,
+            learning_rate=rate,
+            seed=self.seed,
+            **self.budget,
+        )
+
+
+def _prompt(model: PreTrainedModel, spec: PromptSpec, data: TuningData, folder: Path) -> tuple[list[Step], Size]:
+    prompt = nn.Parameter(draw_prompt(model, spec.length, data.seed))
+    log = data.tune(model, [prompt], prompt, spec.learning_rate)
+    save_prompts([prompt.detach()], folder / PROMPT)
+    return log, Size.of([prompt], [prompt])
+
+
+def _prefix(model: PreTrainedModel, spec: PrefixSpec, data: TuningData, folder: Path) -> tuple[list[Step], Size]:
+    moved: list[nn.Parameter]
+    if spec.encoder_width is None:
+        flat = nn.Parameter(draw_prefix(model, spec.length, data.seed))
+        moved, made = [flat], lambda: flat
+    else:
+        encoder = EncodedPrefix(model, spec.length, spec.encoder_width, data.seed)
+        moved, made = list(encoder.parameters()), encoder
+    log = data.tune(model, moved, lambda: TunedPrefix(made(), model), spec.learning_rate)
+    kept = made().detach()
+    save_prompts([kept], folder / PREFIX)
+    return log, Size.of([kept], moved)
+
+
+def _lora(model: PreTrainedModel, spec: LoraSpec, data: TuningData, folder: Path) -> tuple[list[Step], Size]:
+    lora = add_lora(model, rank=spec.rank, targets=spec.targets, seed=data.seed)
+    moved = [one for one in lora.parameters() if one.requires_grad]
+    log = data.tune(adapted(lora), moved, None, spec.learning_rate)
+    lora.save_pretrained(str(folder / ADAPTER))
+    return log, Size.of(moved, moved)
+
+
+_TUNERS: dict[type[Spec], Callable[..., tuple[list[Step], Size]]] = {
+    PromptSpec: _prompt,
+    PrefixSpec: _prefix,
+    LoraSpec: _lora,
+}
+
+
+def tune_repair(model: PreTrainedModel, spec: Spec, data: TuningData, folder: Path) -> tuple[list[Step], Size]:
+    """Tune one repair over a frozen model and write what is kept of it; gives the loss curve and the sizes.
+
+    Raises:
+        InputError: a size that the model has no place for, nothing to read, or a loss that is no longer finite.
+    """
+    return _TUNERS[type(spec)](model, spec, data, folder)
