@@ -31,6 +31,7 @@ from probes.specs import (
     PlaceboSpec,
     PrefixSpec,
     PromptSpec,
+    PTuningSpec,
     RecalibrationSpec,
     Spec,
     TwinSpec,
@@ -153,7 +154,7 @@ class _Expansion:
         """What has to be made before a variant can be opened."""
         needs = self.parent(variant.compression, replicate)
         repair, seed = variant.repair, variant.repair_seed
-        if isinstance(repair, PromptSpec | PrefixSpec | LoraSpec):
+        if isinstance(repair, PromptSpec | PrefixSpec | PTuningSpec | LoraSpec):
             assert seed is not None
             needs["tuned0"] = self.tuned(variant.scope, variant.compression, replicate, repair, seed)
         if isinstance(repair, IdpSpec):

@@ -20,7 +20,7 @@ from probes.lora import adapted, load_lora
 from probes.models import TWIN, OpenedModel, open_model
 from probes.prefix_tuning import TunedPrefix
 from probes.prompts import draw_prompt, load_prompts
-from probes.specs import IdpSpec, LoraSpec, PlaceboSpec, PrefixSpec, PromptSpec, TwinSpec, VariantSpec
+from probes.specs import IdpSpec, LoraSpec, PlaceboSpec, PrefixSpec, PromptSpec, PTuningSpec, TwinSpec, VariantSpec
 from probes.tuning import encode_blocks
 from probes.variants import Variant
 
@@ -60,7 +60,7 @@ def open_variant(fields: dict[str, Any], spec: VariantSpec, needs: dict[str, Pat
     opened = parent_model(fields, needs)
     model, repair = opened.model, spec.repair
     plain = Variant(spec.name, model, opened.tokenizer)
-    if isinstance(repair, PromptSpec):
+    if isinstance(repair, PromptSpec | PTuningSpec):
         plain.prompt = load_prompts(needs["tuned0"] / PROMPT)[0].to(model.device)
     elif isinstance(repair, PrefixSpec):
         prefix = TunedPrefix(load_prompts(needs["tuned0"] / PREFIX)[0].to(model.device), model)

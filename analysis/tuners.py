@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from probes.lora import adapted, add_lora
+from probes.p_tuning import EncodedPrompt
 from probes.prefix_tuning import EncodedPrefix, TunedPrefix, draw_prefix
 from probes.prompts import draw_prompt, save_prompts
-from probes.specs import LoraSpec, PrefixSpec, PromptSpec, Spec
+from probes.specs import LoraSpec, PrefixSpec, PromptSpec, PTuningSpec, Spec
 from probes.tuning import Step, TuningRow, tune
 
 PROMPT, PREFIX, ADAPTER = "prompt.safetensors", "prefix.safetensors", "adapter"
@@ -74,6 +75,15 @@ def _prompt(model: PreTrainedModel, spec: PromptSpec, data: TuningData, folder: 
     return log, Size.of([prompt], [prompt])
 
 
+def _p_tuning(model: PreTrainedModel, spec: PTuningSpec, data: TuningData, folder: Path) -> tuple[list[Step], Size]:
+    encoder = EncodedPrompt(model, spec.length, kind=spec.encoder, width=spec.encoder_width, seed=data.seed)
+    moved = list(encoder.parameters())
+    log = data.tune(model, moved, encoder, spec.learning_rate)
+    kept = encoder().detach().to(model.dtype)
+    save_prompts([kept], folder / PROMPT)
+    return log, Size.of([kept], moved)
+
+
 def _prefix(model: PreTrainedModel, spec: PrefixSpec, data: TuningData, folder: Path) -> tuple[list[Step], Size]:
     moved: list[nn.Parameter]
     if spec.encoder_width is None:
@@ -99,6 +109,7 @@ def _lora(model: PreTrainedModel, spec: LoraSpec, data: TuningData, folder: Path
 _TUNERS: dict[type[Spec], Callable[..., tuple[list[Step], Size]]] = {
     PromptSpec: _prompt,
     PrefixSpec: _prefix,
+    PTuningSpec: _p_tuning,
     LoraSpec: _lora,
 }
 

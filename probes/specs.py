@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from probes.banks import BankKind
 from probes.compress import CompressionSpec
 from probes.lora import Targets
+from probes.p_tuning import EncoderKind
 from probes.prompts import PlaceboKind
 from probes.router import RouterStates
 from probes.selectors import SelectorKind
@@ -67,6 +68,25 @@ class PrefixSpec(Spec):
     def name(self) -> str:
         """As spoken: `prefix-2`, `prefix-2-mlp64`."""
         return f"prefix-{self.length}" + ("" if self.encoder_width is None else f"-mlp{self.encoder_width}")
+
+
+class PTuningSpec(Spec):
+    """One soft prompt that an encoder made; kept, it costs what a prompt of its length costs."""
+
+    kind: Literal["ptuning"] = "ptuning"
+    length: int = Field(ge=1, description="number of soft tokens")
+    learning_rate: float = Field(gt=0)
+    encoder: EncoderKind = "mlp"
+    encoder_width: int | None = Field(
+        default=None, ge=1, description="inner width of the encoder; the embeddings' unless given"
+    )
+
+    @property
+    def name(self) -> str:
+        """As spoken: `ptuning-8`, `ptuning-8-lstm`, `ptuning-8-mlp64`."""
+        width = "" if self.encoder_width is None else str(self.encoder_width)
+        shape = f"{self.encoder}{width}"
+        return f"ptuning-{self.length}" + ("" if shape == "mlp" else f"-{shape}")
 
 
 class IdpSpec(Spec):
@@ -207,9 +227,9 @@ class TwinSpec(Spec):
         return "twin"
 
 
-TunedSpec = Annotated[PromptSpec | PrefixSpec | IdpSpec | LoraSpec, Field(discriminator="kind")]
+TunedSpec = Annotated[PromptSpec | PrefixSpec | PTuningSpec | IdpSpec | LoraSpec, Field(discriminator="kind")]
 RepairSpec = Annotated[
-    PromptSpec | PrefixSpec | IdpSpec | LoraSpec | PlaceboSpec | RecalibrationSpec | KeySpec | TwinSpec,
+    PromptSpec | PrefixSpec | PTuningSpec | IdpSpec | LoraSpec | PlaceboSpec | RecalibrationSpec | KeySpec | TwinSpec,
     Field(discriminator="kind"),
 ]
 AnyCompression = CompressionSpec | CheckpointSpec

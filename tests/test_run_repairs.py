@@ -11,6 +11,7 @@ WIDTH, KEYS, LAYERS = 128, 128, 4
 REPAIRS = [
     {"kind": "prefix", "length": 1, "learning_rate": 0.03},
     {"kind": "prefix", "length": 2, "learning_rate": 0.01, "encoder_width": 8},
+    {"kind": "ptuning", "length": 2, "learning_rate": 0.01},
 ]
 SMALL = Study.model_validate(
     STUDY.model_dump()
@@ -49,3 +50,11 @@ def test_a_prefix_is_counted_and_compared(variants):
     assert set(of(variants, "prefix-1")["parameters_tuned"]) == {LAYERS * 2 * KEYS}
     encoder = 2 * KEYS + (KEYS + 1) * 8 + (8 + 1) * LAYERS * 2 * KEYS  # vectors, then two linear layers
     assert set(of(variants, "prefix-2-mlp8")["parameters_tuned"]) == {encoder}
+
+
+def test_p_tuning_keeps_a_prompt_and_counts_the_encoder_it_dropped(variants):
+    found = of(variants, "ptuning-2")
+    assert found["drifted"].all()
+    assert (found["logit_difference"] > 1e-3).all()
+    assert set(found["parameters_added"]) == {2 * WIDTH}
+    assert set(found["parameters_tuned"]) == {2 * WIDTH + 3 * (WIDTH + 1) * WIDTH}
