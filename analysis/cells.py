@@ -136,6 +136,7 @@ class _Expansion:
         spec: Spec,
         seed: int,
         share: dict[str, Any] | None = None,
+        adapter: Cell | None = None,
     ) -> Cell:
         name = "dense" if compression is None else compression.name
         fields = self.base | {
@@ -148,7 +149,11 @@ class _Expansion:
         if share is not None:
             fields["share"] = share
             label += f", {share['bank']} {share['place'] + 1} of {share['count']}"
-        return self.add(Cell("tuned", label, fields, self.parent(compression, replicate)))
+        needs = self.parent(compression, replicate)
+        if adapter is not None:
+            needs["adapter"] = adapter
+            label += f", over {adapter.label}"
+        return self.add(Cell("tuned", label, fields, needs))
 
     def parts(self, variant: VariantSpec, replicate: int) -> dict[str, Cell]:
         """What has to be made before a variant can be opened."""
@@ -163,8 +168,15 @@ class _Expansion:
         return needs
 
     def bank(self, variant: VariantSpec, replicate: int, repair: IdpSpec, seed: int) -> dict[str, Cell]:
-        """The prompts of a bank, each with its seed and, where they divide the tuning text, its share of it."""
+        """The prompts of a bank, each with its seed and, where they divide the tuning text, its share of it.
+
+        An adapter under the bank is the one that stands in the study by itself, if it does: made once.
+        """
         needs = {}
+        adapter = None
+        if repair.adapter is not None:
+            adapter = self.tuned(variant.scope, variant.compression, replicate, repair.adapter, seed)
+            needs["adapter"] = adapter
         relations = len({fact.relation for fact in self.facts.select(groups_of(self.study)[variant.scope], "tune")})
         if repair.bank == "relations" and len(repair.lengths) != relations:
             raise InputError(
@@ -182,6 +194,7 @@ class _Expansion:
                 member,
                 seed + BANK_SEEDS * place,
                 share if repair.bank in ("relations", "clusters") else None,
+                adapter,
             )
         return needs
 

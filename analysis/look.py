@@ -24,6 +24,7 @@ REPAIR_COLOURS = {
     "ptuning": "#332288",
     "idp": "#009E73",
     "lora": "#D55E00",
+    "idp+lora": "#AA4499",
     "key": "#F0E442",
 }
 SYMBOLS = {
@@ -37,6 +38,7 @@ SYMBOLS = {
     "ptuning": "hexagon",
     "idp": "diamond",
     "lora": "pentagon",
+    "idp+lora": "hexagram",
     "key": "star",
 }
 UNKNOWN = ("#9A6FB0", "cross")
@@ -63,6 +65,8 @@ SITES = {
 
 def kind_of(repair: str) -> str:
     """The kind of a repair from its spoken name: `prompt-8-masked` is `masked`, `idp-3x8-attention` is `idp`."""
+    if "-on-lora-" in repair:
+        return "idp+lora"
     return next((kind for kind in FACTLESS if repair.endswith(f"-{kind}")), repair.split("-")[0])
 
 

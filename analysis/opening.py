@@ -1,6 +1,7 @@
 """Open what a cell describes: the dense model once per process, a compressed copy, a variant with its repair."""
 
 import json
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,14 @@ def parent_model(fields: dict[str, Any], needs: dict[str, Path]) -> OpenedModel:
     return _compressed(fields["model"], fields["model_sha"], fields["dtype"], fields["device"], needs["compressed"])
 
 
+def tuned_over(fields: dict[str, Any], needs: dict[str, Path]) -> OpenedModel:
+    """What a repair is tuned over: its parent, or where it stands on an adapter the parent with that in it."""
+    opened = parent_model(fields, needs)
+    if "adapter" not in needs:
+        return opened
+    return replace(opened, model=adapted(load_lora(opened.model, needs["adapter"] / ADAPTER)))
+
+
 def open_variant(fields: dict[str, Any], spec: VariantSpec, needs: dict[str, Path]) -> Variant:
     """A variant from the folders of the cells that made its parts."""
     opened = parent_model(fields, needs)
@@ -69,7 +78,8 @@ def open_variant(fields: dict[str, Any], spec: VariantSpec, needs: dict[str, Pat
         assert spec.repair_seed is not None
         plain.prompt = draw_prompt(model, repair.length, 10_000 + spec.repair_seed, repair.draw)
     elif isinstance(repair, IdpSpec):
-        plain.bank = open_bank(bank_fitting(fields, spec, needs))
+        found = bank_fitting(fields, spec, needs)
+        plain.model, plain.bank = found.opened.model, open_bank(found)
     elif isinstance(repair, TwinSpec):
         plain.model = _opened(TWIN, fields["twin_sha"], fields["dtype"], fields["device"]).model
     elif isinstance(repair, LoraSpec):
@@ -83,7 +93,7 @@ def bank_fitting(fields: dict[str, Any], spec: VariantSpec, needs: dict[str, Pat
     assert isinstance(repair, IdpSpec)
     assert seed is not None
     files = [needs[f"tuned{place}"] / PROMPT for place in range(len(repair.made))]
-    return fitting(parent_model(fields, needs), repair, seed, files, facts_of(fields), fields["groups"])
+    return fitting(tuned_over(fields, needs), repair, seed, files, facts_of(fields), fields["groups"])
 
 
 @lru_cache(maxsize=1)

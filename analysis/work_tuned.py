@@ -9,7 +9,7 @@ import pandas as pd
 from pydantic import TypeAdapter
 
 from analysis.banks import tuning_clusters
-from analysis.opening import clean_blocks, facts_of, parent_model
+from analysis.opening import clean_blocks, facts_of, tuned_over
 from analysis.study import Tuning
 from analysis.tuners import Size, TuningData, tune_repair
 from data.facts import FactSet
@@ -20,7 +20,7 @@ from probes.tuning import Step, TuningRow, statement_rows, text_rows
 
 def work(fields: dict[str, Any], needs: dict[str, Path], folder: Path) -> None:
     """Write the tuned parameters, the training table and a count of what was read."""
-    opened = parent_model(fields, needs)
+    opened = tuned_over(fields, needs)
     spec = TypeAdapter(TunedSpec).validate_json(json.dumps(fields["repair"]))
     budget = Tuning(**fields["tuning"])
     facts = facts_of(fields)

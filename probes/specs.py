@@ -89,8 +89,27 @@ class PTuningSpec(Spec):
         return f"ptuning-{self.length}" + ("" if shape == "mlp" else f"-{shape}")
 
 
+class LoraSpec(Spec):
+    """Low-rank additions to the weights, tuned."""
+
+    kind: Literal["lora"] = "lora"
+    rank: int = Field(ge=1)
+    targets: Targets = "all"
+    learning_rate: float = Field(gt=0)
+
+    @property
+    def name(self) -> str:
+        """As spoken."""
+        return f"lora-r{self.rank}"
+
+
 class IdpSpec(Spec):
-    """A bank of prompts of which one is kept per input."""
+    """A bank of prompts of which one is kept per input.
+
+    For the budget of one prompt of n, let the lengths sum to n. With an adapter the sizes add up, and so do the steps:
+    the adapter is tuned first, by itself, and every prompt then over the adapted model. One adapter serves the whole
+    bank, whose prompts are each tuned alone, so it has to be there before them.
+    """
 
     kind: Literal["idp"] = "idp"
     lengths: tuple[int, ...] = Field(default=(), description="length of each prompt of the bank; none for texts")
@@ -105,6 +124,7 @@ class IdpSpec(Spec):
     per_token: bool = True
     softmax: Literal["joint", "separate"] = "joint"
     states: RouterStates = Field(default="first", description="router: hidden states that are averaged")
+    adapter: LoraSpec | None = Field(default=None, description="low-rank additions under the bank, tuned before it")
 
     @model_validator(mode="after")
     def _check(self) -> "IdpSpec":
@@ -138,11 +158,14 @@ class IdpSpec(Spec):
 
     @property
     def name(self) -> str:
-        """As spoken: `idp-3x8-attention`, `idp-4,16-router` where lengths differ, `idp-4x8-relations-random`."""
+        """As spoken: `idp-3x8-attention`, `idp-4,16-router` where lengths differ, `idp-4x8-relations-random`.
+
+        With an adapter: `idp-3x8-attention-on-lora-r4`.
+        """
         same = len(set(self.lengths)) == 1
         shape = f"{len(self.lengths)}x{self.lengths[0]}" if same else ",".join(map(str, self.lengths))
         parts = ["idp", str(len(self.texts)) if self.texts else shape, *self._source, self.selector, *self._settings]
-        return "-".join(parts)
+        return "-".join([*parts, *([] if self.adapter is None else ["on", self.adapter.name])])
 
     @property
     def _source(self) -> list[str]:
@@ -165,20 +188,6 @@ class IdpSpec(Spec):
 def _places(letter: str, places: tuple[int, ...]) -> list[str]:
     """Layers or heads as spoken: `l0,3`."""
     return [letter + ",".join(map(str, places))]
-
-
-class LoraSpec(Spec):
-    """Low-rank additions to the weights, tuned."""
-
-    kind: Literal["lora"] = "lora"
-    rank: int = Field(ge=1)
-    targets: Targets = "all"
-    learning_rate: float = Field(gt=0)
-
-    @property
-    def name(self) -> str:
-        """As spoken."""
-        return f"lora-r{self.rank}"
 
 
 class PlaceboSpec(Spec):

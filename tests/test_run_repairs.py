@@ -1,17 +1,27 @@
 """Every kind of repair from a study's config to its tables: scored, compared layer by layer, and counted."""
 
 import pytest
+import torch
 
 from analysis import run
 from analysis.reading import read_table
 from analysis.study import Study
+from probes.idp import PromptBank, Selector
+from probes.lora import adapted, add_lora
+from probes.prompts import draw_prompt
+from probes.variants import Variant
 from tests.test_run import STUDY
+from tests.tiny_models import tiny
 
+ROWS = [[5, 9, 33, 7, 12], [40], [8, 8, 21]]
 WIDTH, KEYS, LAYERS = 128, 128, 4
+ADAPTER = {"kind": "lora", "rank": 1, "learning_rate": 0.01}
 REPAIRS = [
     {"kind": "prefix", "length": 1, "learning_rate": 0.03},
     {"kind": "prefix", "length": 2, "learning_rate": 0.01, "encoder_width": 8},
     {"kind": "ptuning", "length": 2, "learning_rate": 0.01},
+    ADAPTER,
+    {"kind": "idp", "lengths": [2, 2], "learning_rate": 0.03, "adapter": ADAPTER},
 ]
 SMALL = Study.model_validate(
     STUDY.model_dump()
@@ -58,3 +68,37 @@ def test_p_tuning_keeps_a_prompt_and_counts_the_encoder_it_dropped(variants):
     assert (found["logit_difference"] > 1e-3).all()
     assert set(found["parameters_added"]) == {2 * WIDTH}
     assert set(found["parameters_tuned"]) == {2 * WIDTH + 3 * (WIDTH + 1) * WIDTH}
+
+
+def test_a_bank_over_an_adapter_is_both_and_the_adapter_is_made_once(variants):
+    alone, both = of(variants, "lora-r1"), of(variants, "idp-2x2-attention-on-lora-r1")
+    assert both["drifted"].all()
+    assert (both["logit_difference"] > 1e-3).all()
+    assert set(both["parameters_added"]) == {int(alone["parameters_added"].iloc[0]) + 2 * 2 * WIDTH}
+    assert set(both["steps"]) == {3 * SMALL.tuning.steps}
+    plan, _ = run.prepare(SMALL)
+    tuned = plan.of("tuned")
+    adapters = [cell for cell in tuned if cell.fields["repair"]["kind"] == "lora"]
+    over = [cell for cell in tuned if "adapter" in cell.needs]
+    assert len(adapters) == 2  # one for dense, one for the compressed copy
+    assert len(over) == 2 * 2
+    assert all(cell.needs["adapter"] in adapters for cell in over)
+
+
+def test_prompts_over_an_adapter_read_the_adapted_model():
+    """Over an adapter that was never tuned they say what they say over the bare model; over a tuned one they do not."""
+    model = tiny("llama").requires_grad_(False)
+    prompts = [draw_prompt(model, length, length, "gaussian") for length in (2, 3)]
+    lora = add_lora(model, rank=2, targets="all", seed=0)
+
+    def logits(over):
+        return Variant("idp", over, None, bank=PromptBank(over, prompts, Selector())).logits(ROWS)  # type: ignore[arg-type]
+
+    bare = logits(model)
+    assert torch.equal(logits(adapted(lora)), bare)
+    with torch.no_grad():
+        for name, one in lora.named_parameters():
+            if "lora_B" in name:
+                one.add_(0.1)
+    assert (logits(adapted(lora)) - bare).abs().max() > 1e-2
+    assert torch.equal(logits(model), bare)
