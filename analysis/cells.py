@@ -19,6 +19,7 @@ from analysis.store import code_hash, content_key, versions
 from analysis.study import Study
 from data.errors import InputError
 from data.facts import FactSet
+from data.text import stated
 from probes.models import TWIN, locate
 from probes.prompts import PLACEBO_KINDS
 from probes.selectors import ROWLESS
@@ -34,6 +35,7 @@ from probes.specs import (
     PTuningSpec,
     RecalibrationSpec,
     Spec,
+    TextSpec,
     TwinSpec,
     VariantSpec,
 )
@@ -159,6 +161,8 @@ class _Expansion:
         """What has to be made before a variant can be opened."""
         needs = self.parent(variant.compression, replicate)
         repair, seed = variant.repair, variant.repair_seed
+        if isinstance(repair, TextSpec):
+            self.refuse_answers(repair.name, repair.text)
         if isinstance(repair, PromptSpec | PrefixSpec | PTuningSpec | LoraSpec):
             assert seed is not None
             needs["tuned0"] = self.tuned(variant.scope, variant.compression, replicate, repair, seed)
@@ -167,11 +171,22 @@ class _Expansion:
             needs |= self.bank(variant, replicate, repair, seed)
         return needs
 
+    def refuse_answers(self, name: str, text: str) -> None:
+        """A text that tells what is asked would be scored for reading it out."""
+        asked = [fact for fact in self.facts.facts if fact.split != "tune"]
+        if told := stated(text, asked):
+            raise InputError(
+                f"{name}: the text states '{told[0].subject}' and '{told[0].answer}', which is asked of a "
+                f"{told[0].split} subject: leave that out"
+            )
+
     def bank(self, variant: VariantSpec, replicate: int, repair: IdpSpec, seed: int) -> dict[str, Cell]:
         """The prompts of a bank, each with its seed and, where they divide the tuning text, its share of it.
 
         An adapter under the bank is the one that stands in the study by itself, if it does: made once.
         """
+        for text in repair.texts:
+            self.refuse_answers(repair.name, text)
         needs = {}
         adapter = None
         if repair.adapter is not None:

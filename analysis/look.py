@@ -26,6 +26,7 @@ REPAIR_COLOURS = {
     "lora": "#D55E00",
     "idp+lora": "#AA4499",
     "key": "#F0E442",
+    "text": "#999933",
 }
 SYMBOLS = {
     "": "circle",
@@ -40,6 +41,7 @@ SYMBOLS = {
     "lora": "pentagon",
     "idp+lora": "hexagram",
     "key": "star",
+    "text": "bowtie",
 }
 UNKNOWN = ("#9A6FB0", "cross")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")

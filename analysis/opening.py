@@ -16,12 +16,23 @@ from data.errors import InputError
 from data.facts import Fact, FactSet
 from data.text import Part, load_text, stated
 from probes.bake import bake
+from probes.banks import text_prompts
 from probes.compress import CompressionSpec
 from probes.lora import adapted, load_lora
 from probes.models import TWIN, OpenedModel, open_model
 from probes.prefix_tuning import TunedPrefix
 from probes.prompts import draw_prompt, load_prompts
-from probes.specs import IdpSpec, LoraSpec, PlaceboSpec, PrefixSpec, PromptSpec, PTuningSpec, TwinSpec, VariantSpec
+from probes.specs import (
+    IdpSpec,
+    LoraSpec,
+    PlaceboSpec,
+    PrefixSpec,
+    PromptSpec,
+    PTuningSpec,
+    TextSpec,
+    TwinSpec,
+    VariantSpec,
+)
 from probes.tuning import encode_blocks
 from probes.variants import Variant
 
@@ -74,6 +85,8 @@ def open_variant(fields: dict[str, Any], spec: VariantSpec, needs: dict[str, Pat
     elif isinstance(repair, PrefixSpec):
         prefix = TunedPrefix(load_prompts(needs["tuned0"] / PREFIX)[0].to(model.device), model)
         plain = Variant(spec.name, model, opened.tokenizer, prefix=prefix)
+    elif isinstance(repair, TextSpec):
+        plain.prompt = text_prompts(model, opened.tokenizer, [repair.text])[0]
     elif isinstance(repair, PlaceboSpec):
         assert spec.repair_seed is not None
         plain.prompt = draw_prompt(model, repair.length, 10_000 + spec.repair_seed, repair.draw)

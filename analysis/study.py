@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 from data.errors import InputError
 from data.facts import FactSet
 from probes.selectors import UNREPORTED
-from probes.specs import AnyCompression, IdpSpec, PromptSpec, Spec, TunedSpec
+from probes.specs import AnyCompression, IdpSpec, NamedSpec, PromptSpec, Spec
 
 SHIPPED = Path(__file__).parent.parent / "data" / "studies"
 
@@ -68,7 +68,7 @@ class Study(Spec):
     compressions: tuple[AnyCompression, ...] = Field(min_length=1)
     seeds: tuple[int, ...] = Field(min_length=1)
     """One replicate each: its own calibration draw and its own seed of every repair."""
-    repairs: tuple[Annotated[TunedSpec, Field(discriminator="kind")], ...] = Field(min_length=1)
+    repairs: tuple[NamedSpec, ...] = Field(min_length=1)
     reported: tuple[str, ...] = Field(min_length=1)
     """Names of the repairs whose verdicts count, named before the run."""
     tuning: Tuning

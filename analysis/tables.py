@@ -103,6 +103,7 @@ def _variant_row(cell: Cell, spec: VariantSpec, store: Store, parity: dict[str, 
     if isinstance(repair, IdpSpec) and repair.bank == "texts":
         width = int(pd.read_parquet(store.folder(cell.key) / "banks.parquet")["length"].sum())
     checks = json.loads((store.folder(cell.key) / "checks.json").read_text())
+    told = checks.get("prompt_tokens")
     weights = cell.needs["compressed"].key if "compressed" in cell.needs else cell.fields["model_sha"][:24]
     return {
         "variant_id": spec.identity,
@@ -123,6 +124,8 @@ def _variant_row(cell: Cell, spec: VariantSpec, store: Store, parity: dict[str, 
         "bytes_added": _added(repair, summaries, "bytes_added"),
         "parameters_tuned": sum(one["parameters_tuned"] for one in summaries.values()),
         "soft_tokens_untuned": width,
+        "text_tokens": 0 if told is None else len(told),
+        "prompt_tokens": None if told is None else json.dumps(told, ensure_ascii=False),
         "tokens_seen": sum(one["tokens_seen"] for one in summaries.values()),
         "steps": sum(one["steps"] for one in summaries.values()),
         "weights_sha": weights,

@@ -1,6 +1,7 @@
 """What a variant is, as frozen values: hashable, comparable, storable, and named as one would say it aloud."""
 
 import hashlib
+import re
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -190,6 +191,28 @@ def _places(letter: str, places: tuple[int, ...]) -> list[str]:
     return [letter + ",".join(map(str, places))]
 
 
+class TextSpec(Spec):
+    """Words put before every question, untuned: what can be asked for without training anything.
+
+    Its tokens stand before the question's as a prompt's vectors do, and the question is left as every other variant
+    reads it, with whatever the tokenizer puts before a text. For equal budgets compare tokens: it adds no parameters.
+    """
+
+    kind: Literal["text"] = "text"
+    text: str = Field(description="the words, as they are; no space is put behind them")
+
+    @model_validator(mode="after")
+    def _check(self) -> "TextSpec":
+        if not re.search(r"\w", self.text):
+            raise ValueError("text: there is no word in it; say what stands before every question")
+        return self
+
+    @property
+    def name(self) -> str:
+        """As spoken: `text-answer-in-one-word`, cut after five words; the study refuses two of one name."""
+        return "-".join(["text", *re.findall(r"\w+", self.text.lower())[:5]])
+
+
 class PlaceboSpec(Spec):
     """One soft prompt, never tuned."""
 
@@ -237,10 +260,11 @@ class TwinSpec(Spec):
 
 
 TunedSpec = Annotated[PromptSpec | PrefixSpec | PTuningSpec | IdpSpec | LoraSpec, Field(discriminator="kind")]
-RepairSpec = Annotated[
-    PromptSpec | PrefixSpec | PTuningSpec | IdpSpec | LoraSpec | PlaceboSpec | RecalibrationSpec | KeySpec | TwinSpec,
-    Field(discriminator="kind"),
-]
+"""What is tuned, cell by cell."""
+NamedSpec = Annotated[TunedSpec | TextSpec, Field(discriminator="kind")]
+"""What a study can name as a repair."""
+RepairSpec = Annotated[NamedSpec | PlaceboSpec | RecalibrationSpec | KeySpec | TwinSpec, Field(discriminator="kind")]
+"""Every repair and every arm beside them."""
 AnyCompression = CompressionSpec | CheckpointSpec
 
 

@@ -1,14 +1,21 @@
 """Every kind of repair from a study's config to its tables: scored, compared layer by layer, and counted."""
 
+import json
+
 import pytest
 import torch
 
 from analysis import run
 from analysis.reading import read_table
 from analysis.study import Study
+from data.errors import InputError
+from probes.banks import text_prompts
 from probes.idp import PromptBank, Selector
+from probes.inputs import encode, tokens_of
 from probes.lora import adapted, add_lora
+from probes.models import open_model
 from probes.prompts import draw_prompt
+from probes.specs import TextSpec
 from probes.variants import Variant
 from tests.test_run import STUDY
 from tests.tiny_models import tiny
@@ -22,6 +29,7 @@ REPAIRS = [
     {"kind": "ptuning", "length": 2, "learning_rate": 0.01},
     ADAPTER,
     {"kind": "idp", "lengths": [2, 2], "learning_rate": 0.03, "adapter": ADAPTER},
+    {"kind": "text", "text": "works in"},
 ]
 SMALL = Study.model_validate(
     STUDY.model_dump()
@@ -102,3 +110,37 @@ def test_prompts_over_an_adapter_read_the_adapted_model():
                 one.add_(0.1)
     assert (logits(adapted(lora)) - bare).abs().max() > 1e-2
     assert torch.equal(logits(model), bare)
+
+
+def test_a_text_is_shown_token_by_token_and_adds_no_parameters(variants):
+    found = of(variants, "text-works-in")
+    assert found["drifted"].all()
+    assert (found["logit_difference"] > 1e-3).all()
+    assert set(found["parameters_added"]) == {0}
+    tokenizer = open_model("atlas", dtype="float32", device="cpu").tokenizer
+    for told, count in zip(found["prompt_tokens"], found["text_tokens"], strict=True):
+        assert tokenizer.convert_tokens_to_ids(json.loads(told)) == tokenizer("works in").input_ids
+        assert len(json.loads(told)) == count
+
+
+def test_a_text_is_the_same_tokens_written_in_front(model, tokenizer):
+    told = Variant("text", model, tokenizer, prompt=text_prompts(model, tokenizer, ["ada lives in london"])[0])
+    front = encode(tokenizer, "ada lives in london")
+    written = Variant("dense", model, tokenizer).logits([[*front, *row] for row in ROWS])
+    torch.testing.assert_close(told.logits(ROWS), written, rtol=1e-5, atol=2e-5)
+    assert tokens_of(tokenizer, "ada lives in london") == ["ada", "lives", "in", "lon", "##don"]
+
+
+def test_a_text_that_tells_an_asked_answer_is_refused():
+    _, facts = run.prepare(SMALL)
+    asked = facts.select(["open"], "test")[0]
+    leak = {"kind": "text", "text": f"{asked.subject} plays the {asked.answer}"}
+    study = Study.model_validate(SMALL.model_dump() | {"repairs": [*SMALL.model_dump()["repairs"], leak]})
+    with pytest.raises(InputError, match=f"states '{asked.subject}' and '{asked.answer}', which is asked of a test"):
+        run.prepare(study)
+
+
+@pytest.mark.parametrize("text", ["", "  ", "?!"])
+def test_a_text_without_a_word_is_refused(text):
+    with pytest.raises(ValueError, match="no word in it"):
+        TextSpec(text=text)
