@@ -25,7 +25,9 @@ from probes.prompts import PLACEBO_KINDS
 from probes.selectors import ROWLESS
 from probes.specs import (
     AnyCompression,
+    BankSpec,
     CheckpointSpec,
+    EnsembleSpec,
     IdpSpec,
     KeySpec,
     LoraSpec,
@@ -162,11 +164,11 @@ class _Expansion:
         needs = self.parent(variant.compression, replicate)
         repair, seed = variant.repair, variant.repair_seed
         if isinstance(repair, TextSpec):
-            self.refuse_answers(repair.name, repair.text)
+            self.refuse_answers(variant.name, repair.text)
         if isinstance(repair, PromptSpec | PrefixSpec | PTuningSpec | LoraSpec):
             assert seed is not None
             needs["tuned0"] = self.tuned(variant.scope, variant.compression, replicate, repair, seed)
-        if isinstance(repair, IdpSpec):
+        if isinstance(repair, BankSpec):
             assert seed is not None
             needs |= self.bank(variant, replicate, repair, seed)
         return needs
@@ -180,13 +182,13 @@ class _Expansion:
                 f"{told[0].split} subject: leave that out"
             )
 
-    def bank(self, variant: VariantSpec, replicate: int, repair: IdpSpec, seed: int) -> dict[str, Cell]:
+    def bank(self, variant: VariantSpec, replicate: int, repair: BankSpec, seed: int) -> dict[str, Cell]:
         """The prompts of a bank, each with its seed and, where they divide the tuning text, its share of it.
 
         An adapter under the bank is the one that stands in the study by itself, if it does: made once.
         """
         for text in repair.texts:
-            self.refuse_answers(repair.name, text)
+            self.refuse_answers(variant.name, text)
         needs = {}
         adapter = None
         if repair.adapter is not None:
@@ -195,7 +197,7 @@ class _Expansion:
         relations = len({fact.relation for fact in self.facts.select(groups_of(self.study)[variant.scope], "tune")})
         if repair.bank == "relations" and len(repair.lengths) != relations:
             raise InputError(
-                f"{repair.name}: scope {variant.scope} has {relations} relations and the bank {len(repair.lengths)} "
+                f"{variant.name}: scope {variant.scope} has {relations} relations and the bank {len(repair.lengths)} "
                 "lengths: give one length per relation"
             )
         for place, length in enumerate(repair.made):
@@ -234,6 +236,7 @@ class _Expansion:
             variant
             for variant in self.variants(scope, compression, replicate)
             if not isinstance(variant.repair, RecalibrationSpec | KeySpec | TwinSpec)
+            and not isinstance(variant.repair, EnsembleSpec)
             and not (isinstance(variant.repair, IdpSpec) and variant.repair.selector in ROWLESS)
             and not (isinstance(variant.repair, PlaceboSpec) and variant.repair_seed != replicate * 100)
         ]

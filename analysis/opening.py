@@ -23,6 +23,7 @@ from probes.models import TWIN, OpenedModel, open_model
 from probes.prefix_tuning import TunedPrefix
 from probes.prompts import draw_prompt, load_prompts
 from probes.specs import (
+    EnsembleSpec,
     IdpSpec,
     LoraSpec,
     PlaceboSpec,
@@ -90,7 +91,7 @@ def open_variant(fields: dict[str, Any], spec: VariantSpec, needs: dict[str, Pat
     elif isinstance(repair, PlaceboSpec):
         assert spec.repair_seed is not None
         plain.prompt = draw_prompt(model, repair.length, 10_000 + spec.repair_seed, repair.draw)
-    elif isinstance(repair, IdpSpec):
+    elif isinstance(repair, IdpSpec | EnsembleSpec):
         found = bank_fitting(fields, spec, needs)
         plain.model, plain.bank = found.opened.model, open_bank(found)
     elif isinstance(repair, TwinSpec):
@@ -103,6 +104,7 @@ def open_variant(fields: dict[str, Any], spec: VariantSpec, needs: dict[str, Pat
 def bank_fitting(fields: dict[str, Any], spec: VariantSpec, needs: dict[str, Path]) -> Fitting:
     """A bank's prompts, and what its selectors are fitted on."""
     repair, seed = spec.repair, spec.repair_seed
+    repair = repair.idp if isinstance(repair, EnsembleSpec) else repair
     assert isinstance(repair, IdpSpec)
     assert seed is not None
     files = [needs[f"tuned{place}"] / PROMPT for place in range(len(repair.made))]

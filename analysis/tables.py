@@ -12,7 +12,7 @@ from analysis.opening import spec_of
 from analysis.recovery import recovery_table
 from analysis.selection import selector_table
 from analysis.store import Store
-from probes.specs import IdpSpec, PlaceboSpec, Spec, VariantSpec
+from probes.specs import BankSpec, IdpSpec, PlaceboSpec, Spec, VariantSpec
 
 TABLES = (
     *("variants", "answers", "recovery", "drift", "attention", "floors"),
@@ -100,7 +100,7 @@ def _variant_row(cell: Cell, spec: VariantSpec, store: Store, parity: dict[str, 
     summaries = {role: _summary(store, need) for role, need in tuned.items()}
     repair = spec.repair
     width = repair.length if isinstance(repair, PlaceboSpec) else 0
-    if isinstance(repair, IdpSpec) and repair.bank == "texts":
+    if isinstance(repair, BankSpec) and repair.bank == "texts":
         width = int(pd.read_parquet(store.folder(cell.key) / "banks.parquet")["length"].sum())
     checks = json.loads((store.folder(cell.key) / "checks.json").read_text())
     told = checks.get("prompt_tokens")
@@ -141,7 +141,7 @@ def _summary(store: Store, cell: Cell) -> dict[str, Any]:
 
 def _added(repair: Spec | None, summaries: dict[str, dict[str, Any]], what: str) -> int:
     """The size of what a variant carries: of all that was made for it, less the prompts of a bank that were dropped."""
-    if not isinstance(repair, IdpSpec) or repair.candidates is None:
+    if not isinstance(repair, BankSpec) or repair.candidates is None:
         return sum(one[what] for one in summaries.values())
     prompts = sum(one[what] for role, one in summaries.items() if role != "adapter")
     others = sum(one[what] for role, one in summaries.items() if role == "adapter")

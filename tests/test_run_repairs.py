@@ -30,6 +30,7 @@ REPAIRS = [
     ADAPTER,
     {"kind": "idp", "lengths": [2, 2], "learning_rate": 0.03, "adapter": ADAPTER},
     {"kind": "text", "text": "works in"},
+    {"kind": "ensemble", "lengths": [2, 2], "learning_rate": 0.03},
 ]
 SMALL = Study.model_validate(
     STUDY.model_dump()
@@ -144,3 +145,17 @@ def test_a_text_that_tells_an_asked_answer_is_refused():
 def test_a_text_without_a_word_is_refused(text):
     with pytest.raises(ValueError, match="no word in it"):
         TextSpec(text=text)
+
+
+def test_an_ensemble_is_counted_and_shares_its_prompts_with_the_mixture(variants):
+    found = of(variants, "ensemble-2x2")
+    assert not found["drifted"].any()  # it keeps no prompt
+    assert (found["logit_difference"] > 1e-3).all()
+    assert set(found["parameters_added"]) == {2 * 2 * WIDTH}
+    mixture = {"kind": "idp", "lengths": [2, 2], "learning_rate": 0.03, "selector": "mixture"}
+    study = Study.model_validate(SMALL.model_dump() | {"repairs": [*SMALL.model_dump()["repairs"], mixture]})
+    scored = {cell.label: cell for cell in run.prepare(study)[0].of("scored")}
+    ensemble, mixed = (scored[f"dense + {name} (main)"] for name in ("ensemble-2x2", "idp-2x2-mixture"))
+    assert {role: cell.key for role, cell in ensemble.needs.items()} == {
+        role: cell.key for role, cell in mixed.needs.items()
+    }
