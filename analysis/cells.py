@@ -36,6 +36,7 @@ from probes.specs import (
     PromptSpec,
     PTuningSpec,
     RecalibrationSpec,
+    ReinjectionSpec,
     Spec,
     TextSpec,
     TwinSpec,
@@ -159,6 +160,15 @@ class _Expansion:
             label += f", over {adapter.label}"
         return self.add(Cell("tuned", label, fields, needs))
 
+    def reinjected(self, compression: AnyCompression, replicate: int, repair: ReinjectionSpec) -> Cell:
+        """Computed from two sets of weights: no text, no facts and no seed shape it."""
+        fields = self.base | {
+            "repair": repair.model_dump(mode="json"),
+            "tuning": self.study.tuning.model_dump(mode="json"),
+        }
+        label = f"{compression.name} seed {replicate} + {repair.name}"
+        return self.add(Cell("tuned", label, fields, self.parent(compression, replicate)))
+
     def parts(self, variant: VariantSpec, replicate: int) -> dict[str, Cell]:
         """What has to be made before a variant can be opened."""
         needs = self.parent(variant.compression, replicate)
@@ -168,6 +178,9 @@ class _Expansion:
         if isinstance(repair, PromptSpec | PrefixSpec | PTuningSpec | LoraSpec):
             assert seed is not None
             needs["tuned0"] = self.tuned(variant.scope, variant.compression, replicate, repair, seed)
+        if isinstance(repair, ReinjectionSpec):
+            assert variant.compression is not None
+            needs["tuned0"] = self.reinjected(variant.compression, replicate, repair)
         if isinstance(repair, BankSpec):
             assert seed is not None
             needs |= self.bank(variant, replicate, repair, seed)
@@ -287,7 +300,9 @@ class _Expansion:
             kind = PLACEBO_KINDS[draw % len(PLACEBO_KINDS)]
             arms.append(repaired(PlaceboSpec(length=prompt.length, draw=kind), replicate * 100 + draw))
         arms += [repaired(placebo, replicate) for placebo in self.study.factless_prompts]
-        arms += [repaired(repair, replicate) for repair in self.study.repairs]
+        # Dense lost nothing that could be put back.
+        lost = compression is not None
+        arms += [repaired(one, replicate) for one in self.study.repairs if lost or not isinstance(one, ReinjectionSpec)]
         return arms
 
 

@@ -27,6 +27,7 @@ REPAIR_COLOURS = {
     "lora": "#D55E00",
     "idp+lora": "#AA4499",
     "key": "#F0E442",
+    "reinjected": "#661100",
     "text": "#999933",
 }
 SYMBOLS = {
@@ -43,6 +44,7 @@ SYMBOLS = {
     "lora": "pentagon",
     "idp+lora": "hexagram",
     "key": "star",
+    "reinjected": "x",
     "text": "bowtie",
 }
 UNKNOWN = ("#9A6FB0", "cross")

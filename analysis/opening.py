@@ -30,6 +30,7 @@ from probes.specs import (
     PrefixSpec,
     PromptSpec,
     PTuningSpec,
+    ReinjectionSpec,
     TextSpec,
     TwinSpec,
     VariantSpec,
@@ -96,7 +97,7 @@ def open_variant(fields: dict[str, Any], spec: VariantSpec, needs: dict[str, Pat
         plain.model, plain.bank = found.opened.model, open_bank(found)
     elif isinstance(repair, TwinSpec):
         plain.model = _opened(TWIN, fields["twin_sha"], fields["dtype"], fields["device"]).model
-    elif isinstance(repair, LoraSpec):
+    elif isinstance(repair, LoraSpec | ReinjectionSpec):
         plain.model = adapted(load_lora(model, needs["tuned0"] / ADAPTER))
     return plain
 

@@ -16,7 +16,8 @@ from probes.lora import adapted, add_lora
 from probes.p_tuning import EncodedPrompt
 from probes.prefix_tuning import EncodedPrefix, TunedPrefix, draw_prefix
 from probes.prompts import draw_prompt, save_prompts
-from probes.specs import LoraSpec, PrefixSpec, PromptSpec, PTuningSpec, Spec
+from probes.reinjection import reinject
+from probes.specs import LoraSpec, PrefixSpec, PromptSpec, PTuningSpec, ReinjectionSpec, Spec
 from probes.tuning import Step, TuningRow, tune
 
 PROMPT, PREFIX, ADAPTER = "prompt.safetensors", "prefix.safetensors", "adapter"
@@ -121,3 +122,10 @@ def tune_repair(model: PreTrainedModel, spec: Spec, data: TuningData, folder: Pa
         InputError: a size that the model has no place for, nothing to read, or a loss that is no longer finite.
     """
     return _TUNERS[type(spec)](model, spec, data, folder)
+
+
+def put_back(dense: PreTrainedModel, compressed: PreTrainedModel, spec: ReinjectionSpec, folder: Path) -> Size:
+    """Write what compression took, as far as the rank goes, as an adapter; nothing is tuned."""
+    repaired = reinject(dense, compressed, rank=spec.rank)
+    repaired.save_pretrained(str(folder / ADAPTER))
+    return Size.of((one for name, one in repaired.named_parameters() if "lora_" in name), ())

@@ -1,4 +1,7 @@
-"""Tune one repair on the facts of tune people and on running text, and keep it with its loss curve."""
+"""Make one repair and keep it: tuned on the facts of tune people and on running text, with its loss curve.
+
+The one that is computed from the dense weights reads nothing.
+"""
 
 import json
 from dataclasses import asdict
@@ -9,19 +12,23 @@ import pandas as pd
 from pydantic import TypeAdapter
 
 from analysis.banks import tuning_clusters
-from analysis.opening import clean_blocks, facts_of, tuned_over
+from analysis.opening import clean_blocks, dense, facts_of, tuned_over
 from analysis.study import Tuning
-from analysis.tuners import Size, TuningData, tune_repair
+from analysis.tuners import Size, TuningData, put_back, tune_repair
 from data.facts import FactSet
 from probes.models import OpenedModel
-from probes.specs import PromptSpec, TunedSpec
+from probes.specs import NamedSpec, PromptSpec, ReinjectionSpec
 from probes.tuning import Step, TuningRow, statement_rows, text_rows
 
 
 def work(fields: dict[str, Any], needs: dict[str, Path], folder: Path) -> None:
     """Write the tuned parameters, the training table and a count of what was read."""
     opened = tuned_over(fields, needs)
-    spec = TypeAdapter(TunedSpec).validate_json(json.dumps(fields["repair"]))
+    spec = TypeAdapter(NamedSpec).validate_json(json.dumps(fields["repair"]))
+    if isinstance(spec, ReinjectionSpec):
+        size = put_back(dense(fields).model, opened.model, spec, folder)
+        _write_log(folder, [], size, rows=0, windows=0, dropped=0)
+        return
     budget = Tuning(**fields["tuning"])
     facts = facts_of(fields)
     people = facts.select(fields["groups"], "tune")
@@ -50,7 +57,9 @@ def _share_of(opened: OpenedModel, facts: FactSet, fields: dict[str, Any]) -> li
 
 def _write_log(folder: Path, log: list[Step], size: Size, rows: int, windows: int, dropped: int) -> None:
     """The loss curve, the size of the repair and that of what was read."""
-    pd.DataFrame([vars(step) for step in log]).to_parquet(folder / "training.parquet", index=False)
+    columns = {"step": int, "loss": float, "tokens": int}
+    training = pd.DataFrame([vars(step) for step in log], columns=list(columns)).astype(columns)
+    training.to_parquet(folder / "training.parquet", index=False)
     summary = {
         **asdict(size),
         "steps": len(log),

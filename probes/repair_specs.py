@@ -109,6 +109,21 @@ class TextSpec(Spec):
         return "-".join(["text", *re.findall(r"\w+", self.text.lower())[:5]])
 
 
+class ReinjectionSpec(Spec):
+    """What compression took from the weights, put back from the dense ones as far as a rank goes: a control.
+
+    It adds what a LoRA of this rank over all layers adds, hence is to be compared with that one.
+    """
+
+    kind: Literal["reinjected"] = "reinjected"
+    rank: int = Field(ge=1)
+
+    @property
+    def name(self) -> str:
+        """As spoken."""
+        return f"reinjected-r{self.rank}"
+
+
 class PlaceboSpec(Spec):
     """One soft prompt, never tuned."""
 

@@ -16,6 +16,7 @@ from probes.repair_specs import (
     PromptSpec,
     PTuningSpec,
     RecalibrationSpec,
+    ReinjectionSpec,
     Spec,
     TextSpec,
     TwinSpec,
@@ -34,6 +35,7 @@ __all__ = [
     "PrefixSpec",
     "PromptSpec",
     "RecalibrationSpec",
+    "ReinjectionSpec",
     "Spec",
     "TextSpec",
     "TwinSpec",
@@ -55,7 +57,7 @@ class CheckpointSpec(Spec):
 
 TunedSpec = Annotated[PromptSpec | PrefixSpec | PTuningSpec | IdpSpec | LoraSpec, Field(discriminator="kind")]
 """What is tuned, cell by cell."""
-NamedSpec = Annotated[TunedSpec | EnsembleSpec | TextSpec, Field(discriminator="kind")]
+NamedSpec = Annotated[TunedSpec | EnsembleSpec | TextSpec | ReinjectionSpec, Field(discriminator="kind")]
 """What a study can name as a repair."""
 RepairSpec = Annotated[NamedSpec | PlaceboSpec | RecalibrationSpec | KeySpec | TwinSpec, Field(discriminator="kind")]
 """Every repair and every arm beside them."""

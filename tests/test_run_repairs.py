@@ -9,9 +9,7 @@ from analysis import run
 from analysis.reading import read_table
 from analysis.study import Study
 from data.errors import InputError
-from probes.banks import text_prompts
 from probes.idp import PromptBank, Selector
-from probes.inputs import encode, tokens_of
 from probes.lora import adapted, add_lora
 from probes.models import open_model
 from probes.prompts import draw_prompt
@@ -25,11 +23,11 @@ WIDTH, KEYS, LAYERS = 128, 128, 4
 ADAPTER = {"kind": "lora", "rank": 1, "learning_rate": 0.01}
 REPAIRS = [
     {"kind": "prefix", "length": 1, "learning_rate": 0.03},
-    {"kind": "prefix", "length": 2, "learning_rate": 0.01, "encoder_width": 8},
     {"kind": "ptuning", "length": 2, "learning_rate": 0.01},
     ADAPTER,
     {"kind": "idp", "lengths": [2, 2], "learning_rate": 0.03, "adapter": ADAPTER},
     {"kind": "text", "text": "works in"},
+    {"kind": "reinjected", "rank": 64},
     {"kind": "ensemble", "lengths": [2, 2], "learning_rate": 0.03},
 ]
 SMALL = Study.model_validate(
@@ -45,10 +43,15 @@ SMALL = Study.model_validate(
 
 
 @pytest.fixture(scope="module")
-def variants(tmp_path_factory):
+def finished(tmp_path_factory):
     folder = run.run(SMALL, out=tmp_path_factory.mktemp("runs"))
-    drift = read_table(folder, "drift")
-    return read_table(folder, "variants").assign(drifted=lambda table: table["variant_id"].isin(drift["variant_id"]))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def variants(finished):
+    drift = read_table(finished, "drift")
+    return read_table(finished, "variants").assign(drifted=lambda table: table["variant_id"].isin(drift["variant_id"]))
 
 
 def of(variants, repair):
@@ -58,19 +61,17 @@ def of(variants, repair):
     return found
 
 
+@pytest.mark.slow
 def test_a_prefix_is_counted_and_compared(variants):
-    for repair, slots in (("prefix-1", 1), ("prefix-2-mlp8", 2)):
-        found = of(variants, repair)
-        assert found["drifted"].all()
-        assert (found["logit_difference"] > 1e-3).all()
-        assert (found["parity_max_abs"] < 1e-4).all()
-        assert set(found["parameters_added"]) == {slots * LAYERS * 2 * KEYS}
-        assert set(found["bytes_added"]) == {4 * slots * LAYERS * 2 * KEYS}
-    assert set(of(variants, "prefix-1")["parameters_tuned"]) == {LAYERS * 2 * KEYS}
-    encoder = 2 * KEYS + (KEYS + 1) * 8 + (8 + 1) * LAYERS * 2 * KEYS  # vectors, then two linear layers
-    assert set(of(variants, "prefix-2-mlp8")["parameters_tuned"]) == {encoder}
+    found = of(variants, "prefix-1")
+    assert found["drifted"].all()
+    assert (found["logit_difference"] > 1e-3).all()
+    assert (found["parity_max_abs"] < 1e-4).all()
+    assert set(found["parameters_added"]) == set(found["parameters_tuned"]) == {LAYERS * 2 * KEYS}
+    assert set(found["bytes_added"]) == {4 * LAYERS * 2 * KEYS}
 
 
+@pytest.mark.slow
 def test_p_tuning_keeps_a_prompt_and_counts_the_encoder_it_dropped(variants):
     found = of(variants, "ptuning-2")
     assert found["drifted"].all()
@@ -79,6 +80,7 @@ def test_p_tuning_keeps_a_prompt_and_counts_the_encoder_it_dropped(variants):
     assert set(found["parameters_tuned"]) == {2 * WIDTH + 3 * (WIDTH + 1) * WIDTH}
 
 
+@pytest.mark.slow
 def test_a_bank_over_an_adapter_is_both_and_the_adapter_is_made_once(variants):
     alone, both = of(variants, "lora-r1"), of(variants, "idp-2x2-attention-on-lora-r1")
     assert both["drifted"].all()
@@ -113,6 +115,7 @@ def test_prompts_over_an_adapter_read_the_adapted_model():
     assert torch.equal(logits(model), bare)
 
 
+@pytest.mark.slow
 def test_a_text_is_shown_token_by_token_and_adds_no_parameters(variants):
     found = of(variants, "text-works-in")
     assert found["drifted"].all()
@@ -122,14 +125,6 @@ def test_a_text_is_shown_token_by_token_and_adds_no_parameters(variants):
     for told, count in zip(found["prompt_tokens"], found["text_tokens"], strict=True):
         assert tokenizer.convert_tokens_to_ids(json.loads(told)) == tokenizer("works in").input_ids
         assert len(json.loads(told)) == count
-
-
-def test_a_text_is_the_same_tokens_written_in_front(model, tokenizer):
-    told = Variant("text", model, tokenizer, prompt=text_prompts(model, tokenizer, ["ada lives in london"])[0])
-    front = encode(tokenizer, "ada lives in london")
-    written = Variant("dense", model, tokenizer).logits([[*front, *row] for row in ROWS])
-    torch.testing.assert_close(told.logits(ROWS), written, rtol=1e-5, atol=2e-5)
-    assert tokens_of(tokenizer, "ada lives in london") == ["ada", "lives", "in", "lon", "##don"]
 
 
 def test_a_text_that_tells_an_asked_answer_is_refused():
@@ -147,6 +142,7 @@ def test_a_text_without_a_word_is_refused(text):
         TextSpec(text=text)
 
 
+@pytest.mark.slow
 def test_an_ensemble_is_counted_and_shares_its_prompts_with_the_mixture(variants):
     found = of(variants, "ensemble-2x2")
     assert not found["drifted"].any()  # it keeps no prompt
@@ -159,3 +155,18 @@ def test_an_ensemble_is_counted_and_shares_its_prompts_with_the_mixture(variants
     assert {role: cell.key for role, cell in ensemble.needs.items()} == {
         role: cell.key for role, cell in mixed.needs.items()
     }
+
+
+@pytest.mark.slow
+def test_what_was_put_back_is_told_apart_and_never_decided(finished, variants):
+    found = variants[variants["kind"] == "reinjected"]
+    assert set(found["compression"]) == {"magnitude-60%"}  # dense lost nothing
+    assert found["drifted"].all()
+    assert set(found["steps"]) == set(found["tokens_seen"]) == set(found["parameters_tuned"]) == {0}
+    assert (found["parameters_added"] == 64 * variants.set_index("repair")["parameters_added"]["lora-r1"].iloc[0]).all()
+    verdict = json.loads((finished / "verdict.json").read_text())
+    assert [one["decision"] for one in verdict["reinjections"]] == ["re-injected"]
+    assert verdict["reinjections"][0]["gain_bits"]["estimate"] > 0
+    assert not [one for one in verdict["settings"] + verdict["controls"] if "reinjected" in one["repair"]]
+    with pytest.raises(ValueError, match="reinjected-r64 is computed from the dense weights: a control, no evidence"):
+        Study.model_validate(SMALL.model_dump() | {"reported": ["prompt-2", "reinjected-r64"]})
