@@ -15,7 +15,7 @@ from jaxtyping import Float
 from analysis.banks import Fitting
 from data.facts import Item
 from probes.idp import AttentionSelector, PromptSelector
-from probes.mixture import score_mixture
+from probes.mixture import mean_of
 from probes.outcomes import Outcomes
 from probes.prefix import Prefixes
 from probes.selectors import OUTPUT_READINGS, OracleSelector, OutputSelector, SelectorKind
@@ -49,12 +49,13 @@ def selections_of(found: Fitting, items: Sequence[Item]) -> pd.DataFrame:
         told = {"chosen": pd.array(chosen, dtype="Int64"), "scores": scores.tolist()}
         told |= {"log_prob": log_probs[place, chosen], "correct": correct[place, chosen]}
         tables.append(pd.DataFrame({**common, "selector": name, "cost": cost, **told}))
-    mixed = score_mixture(asked.members, asked.singles, items, batch=found.batch)
+    mixed = [mean_of([one[place].log_probs for one in asked.singles]) for place in range(len(items))]
+    answers = [item.answer_index for item in items]
     told = {
         "chosen": pd.array([None] * len(items), dtype="Int64"),
         "scores": [[] for _ in items],
-        "log_prob": [one.log_prob for one in mixed],
-        "correct": [one.predicted == one.item.fact.answer for one in mixed],
+        "log_prob": [one[answer] for one, answer in zip(mixed, answers, strict=True)],
+        "correct": [one.index(max(one)) == answer for one, answer in zip(mixed, answers, strict=True)],
     }
     tables.append(pd.DataFrame({**common, "selector": MIXTURE, "cost": "full_pass_per_prompt", **told}))
     return pd.concat(tables, ignore_index=True)

@@ -67,23 +67,28 @@ def build_inputs(
     lengths = [0 if prompt is None else prompt.shape[0] for prompt in held]
     start = max(lengths, default=0) if content_start is None else content_start
     _check_rows(model, rows, lengths, start)
-    embed = model.get_input_embeddings()
+    embedded = _embedded(model, rows)
     width = max(length + len(row) for length, row in zip(lengths, rows, strict=True))
     pieces = []
     mask = torch.zeros(len(rows), width, dtype=torch.long, device=device)
     positions = torch.zeros(len(rows), width, dtype=torch.long, device=device)
     content = torch.zeros(len(rows), width, dtype=torch.bool, device=device)
-    for index, (row, prompt) in enumerate(zip(rows, held, strict=True)):
-        embedded = embed(torch.tensor(list(row), dtype=torch.long, device=device))
-        if prompt is not None:
-            embedded = torch.cat([prompt.to(embedded.dtype), embedded])
-        used = embedded.shape[0]
-        pieces.append(torch.nn.functional.pad(embedded, (0, 0, width - used, 0)))
+    for index, (row, prompt) in enumerate(zip(embedded, held, strict=True)):
+        behind = row if prompt is None else torch.cat([prompt.to(row.dtype), row])
+        used = behind.shape[0]
+        pieces.append(torch.nn.functional.pad(behind, (0, 0, width - used, 0)))
         mask[index, width - used :] = 1
         content[index, width - len(row) :] = True
         first = start - lengths[index]
         positions[index, width - used :] = torch.arange(first, first + used, device=device)
     return Inputs(torch.stack(pieces), mask, positions, content)
+
+
+def _embedded(model: PreTrainedModel, rows: Sequence[Sequence[int]]) -> tuple[Float[Tensor, "token width"], ...]:
+    """Each row's embeddings, looked up all at once."""
+    tokens = torch.tensor([token for row in rows for token in row], dtype=torch.long, device=model.device)
+    found: Tensor = model.get_input_embeddings()(tokens)
+    return found.split([len(row) for row in rows])
 
 
 def _check_rows(model: PreTrainedModel, rows: Sequence[Sequence[int]], lengths: Sequence[int], start: int) -> None:

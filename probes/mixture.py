@@ -49,7 +49,7 @@ def score_mixture(
             results.append(
                 Score(
                     item=items[place],
-                    log_probs=_mean_of([one[place].log_probs for one in singles], mean),
+                    log_probs=mean_of([one[place].log_probs for one in singles], mean),
                     greedy=best == list(answer),
                     said=str(members[0].tokenizer.decode([best[0]])).strip(),
                 )
@@ -57,8 +57,11 @@ def score_mixture(
     return results
 
 
-def _mean_of(log_probs: Sequence[Sequence[float]], mean: Mean) -> tuple[float, ...]:
-    """Log of the mean probability of every candidate over prompts, or mean of the logs."""
+def mean_of(log_probs: Sequence[Sequence[float]], mean: Mean = "probabilities") -> tuple[float, ...]:
+    """Of every candidate the log of its mean probability over prompts, or the mean of the logs.
+
+    The candidates reading, which needs no new pass.
+    """
     stacked = torch.tensor([list(one) for one in log_probs], dtype=torch.float64)
     if mean == "log_probabilities":
         return tuple(stacked.mean(dim=0).tolist())

@@ -120,24 +120,31 @@ class OutputSelector:
         for prompt in self._prompts:
             inputs = build_inputs(self._model, rows, [prompt] * len(rows), content_start=longest)
             hidden = self._model.base_model(**inputs.forward_arguments(), use_cache=False).last_hidden_state
-            behind = [self._read(hidden[place], row) for place, row in enumerate(rows)]
-            for name in OUTPUT_READINGS:
-                found[name].append(torch.stack([one[name] for one in behind]))
+            longest_row = max(len(row) for row in rows)
+            for name, values in self._read(hidden[:, -longest_row - 1 :], rows).items():
+                found[name].append(values)
         return {name: torch.stack(columns, dim=1) for name, columns in found.items()}
 
-    def _read(self, hidden: Float[Tensor, "position width"], row: Sequence[int]) -> dict[OutputReading, Tensor]:
-        """The readings of one row; the head is applied from the prompt's last place on."""
+    def _read(
+        self, hidden: Float[Tensor, "batch position width"], rows: Sequence[Sequence[int]]
+    ) -> dict[OutputReading, Float[Tensor, " batch"]]:
+        """The readings of rows that end in one column; the head is applied from the longest one's prompt on."""
         head: nn.Module = self._model.get_output_embeddings()
-        log_probs = head(hidden[-len(row) - 1 :]).float().log_softmax(dim=-1)
-        said = torch.tensor(list(row), device=hidden.device)
-        opened = len(row) > 1 and row[0] == self._model.config.bos_token_id
-        mean = log_probs[:-1].gather(1, said[:, None])[int(opened) :].mean()
-        following = log_probs[-1].exp()
-        top = following.topk(2).values
+        log_probs = head(hidden).float().log_softmax(dim=-1)
+        said = torch.zeros(len(rows), hidden.shape[1] - 1, dtype=torch.long)
+        counted = torch.zeros_like(said, dtype=torch.bool)
+        for place, row in enumerate(rows):
+            opened = len(row) > 1 and row[0] == self._model.config.bos_token_id
+            said[place, -len(row) :] = torch.tensor(list(row))
+            counted[place, int(opened) - len(row) :] = True
+        said, counted = said.to(hidden.device), counted.to(hidden.device)
+        taken = log_probs[:, :-1].gather(2, said[:, :, None])[:, :, 0].masked_fill(~counted, 0.0)
+        following = log_probs[:, -1].exp()
+        top = following.topk(2, dim=1).values
         return {
-            "likelihood": mean,
-            "entropy": torch.special.xlogy(following, following).sum(),
-            "margin": top[0] - top[1],
+            "likelihood": taken.sum(dim=1) / counted.sum(dim=1),
+            "entropy": torch.special.xlogy(following, following).sum(dim=1),
+            "margin": top[:, 0] - top[:, 1],
         }
 
 
