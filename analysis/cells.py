@@ -20,6 +20,7 @@ from analysis.study import Study
 from data.errors import InputError
 from data.facts import FactSet
 from data.text import stated
+from probes.adapter_folders import folder_sha
 from probes.models import TWIN, locate
 from probes.prompts import PLACEBO_KINDS
 from probes.selectors import ROWLESS
@@ -28,6 +29,7 @@ from probes.specs import (
     BankSpec,
     CheckpointSpec,
     EnsembleSpec,
+    FolderSpec,
     IdpSpec,
     KeySpec,
     LoraSpec,
@@ -169,6 +171,16 @@ class _Expansion:
         label = f"{compression.name} seed {replicate} + {repair.name}"
         return self.add(Cell("tuned", label, fields, self.parent(compression, replicate)))
 
+    def brought(self, compression: AnyCompression | None, replicate: int, repair: FolderSpec) -> Cell:
+        """Made elsewhere: the folder's bytes are all that shapes it."""
+        fields = self.base | {
+            "repair": repair.model_dump(mode="json"),
+            "folder_sha": folder_sha(Path(repair.path).expanduser()),
+            "tuning": self.study.tuning.model_dump(mode="json"),
+        }
+        name = "dense" if compression is None else f"{compression.name} seed {replicate}"
+        return self.add(Cell("tuned", f"{name} + {repair.name}", fields, self.parent(compression, replicate)))
+
     def parts(self, variant: VariantSpec, replicate: int) -> dict[str, Cell]:
         """What has to be made before a variant can be opened."""
         needs = self.parent(variant.compression, replicate)
@@ -181,6 +193,8 @@ class _Expansion:
         if isinstance(repair, ReinjectionSpec):
             assert variant.compression is not None
             needs["tuned0"] = self.reinjected(variant.compression, replicate, repair)
+        if isinstance(repair, FolderSpec):
+            needs["tuned0"] = self.brought(variant.compression, replicate, repair)
         if isinstance(repair, BankSpec):
             assert seed is not None
             needs |= self.bank(variant, replicate, repair, seed)

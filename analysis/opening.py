@@ -22,19 +22,7 @@ from probes.lora import adapted, load_lora
 from probes.models import TWIN, OpenedModel, open_model
 from probes.prefix_tuning import TunedPrefix
 from probes.prompts import draw_prompt, load_prompts
-from probes.specs import (
-    EnsembleSpec,
-    IdpSpec,
-    LoraSpec,
-    PlaceboSpec,
-    PrefixSpec,
-    PromptSpec,
-    PTuningSpec,
-    ReinjectionSpec,
-    TextSpec,
-    TwinSpec,
-    VariantSpec,
-)
+from probes.specs import EnsembleSpec, IdpSpec, PlaceboSpec, TextSpec, TwinSpec, VariantSpec
 from probes.tuning import encode_blocks
 from probes.variants import Variant
 
@@ -82,24 +70,30 @@ def open_variant(fields: dict[str, Any], spec: VariantSpec, needs: dict[str, Pat
     opened = parent_model(fields, needs)
     model, repair = opened.model, spec.repair
     plain = Variant(spec.name, model, opened.tokenizer)
-    if isinstance(repair, PromptSpec | PTuningSpec):
-        plain.prompt = load_prompts(needs["tuned0"] / PROMPT)[0].to(model.device)
-    elif isinstance(repair, PrefixSpec):
-        prefix = TunedPrefix(load_prompts(needs["tuned0"] / PREFIX)[0].to(model.device), model)
-        plain = Variant(spec.name, model, opened.tokenizer, prefix=prefix)
-    elif isinstance(repair, TextSpec):
-        plain.prompt = text_prompts(model, opened.tokenizer, [repair.text])[0]
+    if isinstance(repair, IdpSpec | EnsembleSpec):
+        found = bank_fitting(fields, spec, needs)
+        plain.model, plain.bank = found.opened.model, open_bank(found)
     elif isinstance(repair, PlaceboSpec):
         assert spec.repair_seed is not None
         plain.prompt = draw_prompt(model, repair.length, 10_000 + spec.repair_seed, repair.draw)
-    elif isinstance(repair, IdpSpec | EnsembleSpec):
-        found = bank_fitting(fields, spec, needs)
-        plain.model, plain.bank = found.opened.model, open_bank(found)
+    elif isinstance(repair, TextSpec):
+        plain.prompt = text_prompts(model, opened.tokenizer, [repair.text])[0]
     elif isinstance(repair, TwinSpec):
         plain.model = _opened(TWIN, fields["twin_sha"], fields["dtype"], fields["device"]).model
-    elif isinstance(repair, LoraSpec | ReinjectionSpec):
-        plain.model = adapted(load_lora(model, needs["tuned0"] / ADAPTER))
+    elif "tuned0" in needs:
+        return _carrying(spec.name, opened, needs["tuned0"])
     return plain
+
+
+def _carrying(name: str, opened: OpenedModel, folder: Path) -> Variant:
+    """A variant with what one cell made and kept: a prompt, a prefix or an adapter."""
+    model, tokenizer = opened.model, opened.tokenizer
+    if (folder / PROMPT).is_file():
+        return Variant(name, model, tokenizer, prompt=load_prompts(folder / PROMPT)[0].to(model.device))
+    if (folder / PREFIX).is_file():
+        flat = load_prompts(folder / PREFIX)[0].to(model.device)
+        return Variant(name, model, tokenizer, prefix=TunedPrefix(flat, model))
+    return Variant(name, adapted(load_lora(model, folder / ADAPTER)), tokenizer)
 
 
 def bank_fitting(fields: dict[str, Any], spec: VariantSpec, needs: dict[str, Path]) -> Fitting:

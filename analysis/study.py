@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 from data.errors import InputError
 from data.facts import FactSet
 from probes.selectors import UNREPORTED
-from probes.specs import AnyCompression, IdpSpec, NamedSpec, PromptSpec, ReinjectionSpec, Spec
+from probes.specs import AnyCompression, FolderSpec, IdpSpec, NamedSpec, PromptSpec, ReinjectionSpec, Spec
 
 SHIPPED = Path(__file__).parent.parent / "data" / "studies"
 
@@ -106,6 +106,10 @@ class Study(Spec):
             raise ValueError(
                 f"reported: {', '.join(controls)} is computed from the dense weights: a control, no evidence; "
                 "leave it out"
+            )
+        if foreign := [one.name for one in self.repairs if isinstance(one, FolderSpec) and one.name in self.reported]:
+            raise ValueError(
+                f"reported: {', '.join(foreign)} was made elsewhere and may have read what is asked; leave it out"
             )
 
     @property

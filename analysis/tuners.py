@@ -12,12 +12,13 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from probes.adapter_folders import read_adapter
 from probes.lora import adapted, add_lora
 from probes.p_tuning import EncodedPrompt
 from probes.prefix_tuning import EncodedPrefix, TunedPrefix, draw_prefix
 from probes.prompts import draw_prompt, save_prompts
 from probes.reinjection import reinject
-from probes.specs import LoraSpec, PrefixSpec, PromptSpec, PTuningSpec, ReinjectionSpec, Spec
+from probes.specs import FolderSpec, LoraSpec, PrefixSpec, PromptSpec, PTuningSpec, ReinjectionSpec, Spec
 from probes.tuning import Step, TuningRow, tune
 
 PROMPT, PREFIX, ADAPTER = "prompt.safetensors", "prefix.safetensors", "adapter"
@@ -103,7 +104,7 @@ def _lora(model: PreTrainedModel, spec: LoraSpec, data: TuningData, folder: Path
     lora = add_lora(model, rank=spec.rank, targets=spec.targets, seed=data.seed)
     moved = [one for one in lora.parameters() if one.requires_grad]
     log = data.tune(adapted(lora), moved, None, spec.learning_rate)
-    lora.save_pretrained(str(folder / ADAPTER))
+    lora.save_pretrained(str(folder / ADAPTER), save_embedding_layers=False)
     return log, Size.of(moved, moved)
 
 
@@ -127,5 +128,21 @@ def tune_repair(model: PreTrainedModel, spec: Spec, data: TuningData, folder: Pa
 def put_back(dense: PreTrainedModel, compressed: PreTrainedModel, spec: ReinjectionSpec, folder: Path) -> Size:
     """Write what compression took, as far as the rank goes, as an adapter; nothing is tuned."""
     repaired = reinject(dense, compressed, rank=spec.rank)
-    repaired.save_pretrained(str(folder / ADAPTER))
+    repaired.save_pretrained(str(folder / ADAPTER), save_embedding_layers=False)
     return Size.of((one for name, one in repaired.named_parameters() if "lora_" in name), ())
+
+
+def bring(model: PreTrainedModel, name: str, spec: FolderSpec, folder: Path) -> Size:
+    """Keep what a folder of peft's holds as the repairs made here are kept.
+
+    Raises:
+        InputError: it cannot be read, or was made for another base than the model of this name.
+    """
+    found = read_adapter(Path(spec.path).expanduser(), model, name)
+    if found.prompt is not None:
+        save_prompts([found.prompt], folder / PROMPT)
+    elif found.prefix is not None:
+        save_prompts([found.prefix], folder / PREFIX)
+    else:
+        found.lora(model).save_pretrained(str(folder / ADAPTER), save_embedding_layers=False)
+    return Size.of(found.tensors.values(), ())

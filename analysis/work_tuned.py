@@ -1,6 +1,6 @@
 """Make one repair and keep it: tuned on the facts of tune people and on running text, with its loss curve.
 
-The one that is computed from the dense weights reads nothing.
+The one that is computed from the dense weights reads nothing, and nor does one that was made elsewhere.
 """
 
 import json
@@ -14,10 +14,10 @@ from pydantic import TypeAdapter
 from analysis.banks import tuning_clusters
 from analysis.opening import clean_blocks, dense, facts_of, tuned_over
 from analysis.study import Tuning
-from analysis.tuners import Size, TuningData, put_back, tune_repair
+from analysis.tuners import Size, TuningData, bring, put_back, tune_repair
 from data.facts import FactSet
 from probes.models import OpenedModel
-from probes.specs import NamedSpec, PromptSpec, ReinjectionSpec
+from probes.specs import FolderSpec, NamedSpec, PromptSpec, ReinjectionSpec
 from probes.tuning import Step, TuningRow, statement_rows, text_rows
 
 
@@ -25,8 +25,12 @@ def work(fields: dict[str, Any], needs: dict[str, Path], folder: Path) -> None:
     """Write the tuned parameters, the training table and a count of what was read."""
     opened = tuned_over(fields, needs)
     spec = TypeAdapter(NamedSpec).validate_json(json.dumps(fields["repair"]))
-    if isinstance(spec, ReinjectionSpec):
-        size = put_back(dense(fields).model, opened.model, spec, folder)
+    if isinstance(spec, ReinjectionSpec | FolderSpec):
+        size = (
+            put_back(dense(fields).model, opened.model, spec, folder)
+            if isinstance(spec, ReinjectionSpec)
+            else bring(opened.model, fields["model"], spec, folder)
+        )
         _write_log(folder, [], size, rows=0, windows=0, dropped=0)
         return
     budget = Tuning(**fields["tuning"])

@@ -9,6 +9,7 @@ be checked. Weights are safetensors or refused: peft itself would fall back on a
 prefix come without their encoder, since peft too saves what it made.
 """
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -124,6 +125,19 @@ def write_lora(folder: Path, lora: PeftModel, model: PreTrainedModel, name: str)
 
 def _write_base(folder: Path, base: Base) -> None:
     (folder / BASE).write_text(json.dumps(asdict(base), indent=1) + "\n")
+
+
+def folder_sha(folder: Path) -> str:
+    """Hash of the files of a folder that shape what it is.
+
+    Raises:
+        InputError: there is no such folder, or it is none of peft's.
+    """
+    _json(folder / CONFIG)
+    digest = hashlib.sha256()
+    for path in (folder / CONFIG, folder / WEIGHTS, folder / BASE):
+        digest.update(path.name.encode() + (path.read_bytes() if path.is_file() else b""))
+    return digest.hexdigest()
 
 
 def read_adapter(folder: Path, model: PreTrainedModel, name: str) -> Adapter:

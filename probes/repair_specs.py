@@ -124,6 +124,18 @@ class ReinjectionSpec(Spec):
         return f"reinjected-r{self.rank}"
 
 
+class FolderSpec(Spec):
+    """A prompt, a prefix or a LoRA in a folder of peft's, made elsewhere: nobody here knows what it has read."""
+
+    kind: Literal["adapter"] = "adapter"
+    path: str = Field(min_length=1)
+
+    @property
+    def name(self) -> str:
+        """The folder's own name."""
+        return f"adapter-{self.path.rstrip('/').rsplit('/', 1)[-1]}"
+
+
 class PlaceboSpec(Spec):
     """One soft prompt, never tuned."""
 

@@ -9,6 +9,7 @@ from probes.bank_specs import BankSpec, EnsembleSpec, IdpSpec
 from probes.compress import CompressionSpec
 from probes.repair_specs import (
     Answers,
+    FolderSpec,
     KeySpec,
     LoraSpec,
     PlaceboSpec,
@@ -27,6 +28,7 @@ __all__ = [
     "BankSpec",
     "CheckpointSpec",
     "EnsembleSpec",
+    "FolderSpec",
     "IdpSpec",
     "KeySpec",
     "LoraSpec",
@@ -57,7 +59,7 @@ class CheckpointSpec(Spec):
 
 TunedSpec = Annotated[PromptSpec | PrefixSpec | PTuningSpec | IdpSpec | LoraSpec, Field(discriminator="kind")]
 """What is tuned, cell by cell."""
-NamedSpec = Annotated[TunedSpec | EnsembleSpec | TextSpec | ReinjectionSpec, Field(discriminator="kind")]
+NamedSpec = Annotated[TunedSpec | EnsembleSpec | TextSpec | ReinjectionSpec | FolderSpec, Field(discriminator="kind")]
 """What a study can name as a repair."""
 RepairSpec = Annotated[NamedSpec | PlaceboSpec | RecalibrationSpec | KeySpec | TwinSpec, Field(discriminator="kind")]
 """Every repair and every arm beside them."""

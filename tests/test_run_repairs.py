@@ -1,20 +1,30 @@
 """Every kind of repair from a study's config to its tables: scored, compared layer by layer, and counted."""
 
 import json
+from importlib import import_module
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
+from peft import PeftModel
 
 from analysis import run
+from analysis.export import export
+from analysis.opening import spec_of
 from analysis.reading import read_table
 from analysis.study import Study
 from data.errors import InputError
+from probes.adapter_folders import read_adapter
 from probes.idp import PromptBank, Selector
+from probes.inputs import encode
 from probes.lora import adapted, add_lora
 from probes.models import open_model
+from probes.prefix_tuning import TunedPrefix
 from probes.prompts import draw_prompt
+from probes.sharing import share_weights
 from probes.specs import TextSpec
-from probes.variants import Variant
+from probes.variants import Variant, require_difference
 from tests.test_run import STUDY
 from tests.tiny_models import tiny
 
@@ -170,3 +180,74 @@ def test_what_was_put_back_is_told_apart_and_never_decided(finished, variants):
     assert not [one for one in verdict["settings"] + verdict["controls"] if "reinjected" in one["repair"]]
     with pytest.raises(ValueError, match="reinjected-r64 is computed from the dense weights: a control, no evidence"):
         Study.model_validate(SMALL.model_dump() | {"reported": ["prompt-2", "reinjected-r64"]})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("repair", ["prompt-2", "prefix-1", "ptuning-2", "lora-r1"])
+def test_an_exported_repair_is_the_one_that_was_made(finished, tmp_path, repair):
+    """Written in peft's form, read by peft: the difference from the parent that the run itself measured."""
+    folder = export(finished, finished.parent, f"dense + {repair}", tmp_path / "exported")
+    opened = open_model("atlas", dtype="float32", device="cpu")
+    model = opened.model
+    theirs = PeftModel.from_pretrained(share_weights(model), str(folder)).eval()
+    found = read_adapter(folder, model, "atlas")
+    prefix = None if found.prefix is None else TunedPrefix(found.prefix, model)
+    own = adapted(found.lora(model)) if found.method == "LORA" else model
+    ours = Variant(repair, own, opened.tokenizer, prompt=found.prompt, prefix=prefix)
+    _, facts = run.prepare(SMALL)
+    rows = [encode(opened.tokenizer, item.question) for item in facts.items(facts.select(["open"]), "measure")[:8]]
+    for row in rows:
+        with torch.no_grad():
+            expected = theirs(input_ids=torch.tensor([row]), attention_mask=torch.ones(1, len(row))).logits[0, -1]
+        torch.testing.assert_close(ours.logits([row])[0], expected, rtol=1e-5, atol=2e-5)
+    variants = read_table(finished, "variants").query("compression == 'dense'").set_index("repair")
+    difference = require_difference(ours, Variant("dense", model, opened.tokenizer), rows)
+    assert difference == pytest.approx(variants.loc[repair, "logit_difference"], abs=1e-4)
+
+
+@pytest.mark.slow
+def test_what_peft_has_no_form_for_is_not_exported(finished, tmp_path):
+    for name, said in (("dense + ensemble-2x2", "peft has no form"), ("dense + nothing", "no variant 'dense")):
+        with pytest.raises(InputError, match=said):
+            export(finished, finished.parent, name, tmp_path / "new")
+    with pytest.raises(InputError, match="already there"):
+        export(finished, finished.parent, "dense + prefix-1", tmp_path)
+
+
+@pytest.mark.slow
+def test_a_folder_of_pefts_is_scored_and_compared_like_what_was_made_here(finished, variants, tmp_path):
+    folder = export(finished, finished.parent, "dense + prefix-1", tmp_path / "brought")
+    plan, _ = run.prepare(with_folder(folder))
+    cells = {cell.label: cell for cell in plan.cells}
+    made = {}
+
+    def compute(cell):
+        """One cell with what it needs, in this process; what it does not read is not made."""
+        needs = {role: compute(need) for role, need in cell.needs.items() if role != "parent"}
+        if cell.key not in made:
+            made[cell.key] = tmp_path / cell.key
+            made[cell.key].mkdir()
+            import_module(f"analysis.work_{cell.kind}").work(cell.fields, needs, made[cell.key])
+        return made[cell.key]
+
+    scored = compute(cells["dense + adapter-brought (main)"])
+    told = pd.read_parquet(scored / "answers.parquet")
+    answers = read_table(finished, "answers")
+    own = variants[(variants["variant"] == "dense + prefix-1")]["variant_id"].iloc[0]
+    theirs = answers[answers["variant_id"] == own]
+    np.testing.assert_allclose(told["log_prob"], theirs["log_prob"], atol=1e-5)
+    compared = [spec_of(one).name for one in plan.of("drift")[0].fields["variants"]]
+    assert "dense + adapter-brought" in compared
+
+
+def with_folder(folder):
+    """The small study with a repair that was made elsewhere."""
+    brought = {"kind": "adapter", "path": str(folder)}
+    return Study.model_validate(SMALL.model_dump() | {"repairs": [*SMALL.model_dump()["repairs"], brought]})
+
+
+def test_a_folder_that_is_none_is_refused_before_anything_runs(tmp_path):
+    with pytest.raises(InputError, match=r"no adapter_config\.json, so it is no folder of peft's"):
+        run.prepare(with_folder(tmp_path))
+    with pytest.raises(ValueError, match="was made elsewhere and may have read what is asked"):
+        Study.model_validate(with_folder(tmp_path).model_dump() | {"reported": [f"adapter-{tmp_path.name}"]})
