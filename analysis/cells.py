@@ -5,17 +5,14 @@
     scored       one variant's answers to the facts of its scope
     drift        all variants of one parent compared with it and with the dense model, in one reference pass
 
-A cell's key hashes its own description, the keys of the cells it needs, the code that computes it and the
-versions of the libraries, so that nothing that shapes a number can change without changing the key.
+What decides the key of a cell stands in `analysis/cell.py`.
 """
 
 import hashlib
-from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from analysis.store import code_hash, content_key, versions
+from analysis.cell import KINDS, Cell, Plan
 from analysis.study import Study
 from data.errors import InputError
 from data.facts import FactSet
@@ -45,49 +42,9 @@ from probes.specs import (
     VariantSpec,
 )
 
-Kind = Literal["compressed", "tuned", "scored", "drift"]
-KINDS: tuple[Kind, ...] = ("compressed", "tuned", "scored", "drift")
 MAIN = "main"
 BANK_SEEDS = 1000
 """Prompt j of the bank of seed s is the prompt of seed s + 1000 j: the first one is the single prompt's twin."""
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One unit of work: what it computes (`fields`, JSON-able) and whose results it reads (`needs`)."""
-
-    kind: Kind
-    label: str
-    fields: dict[str, Any]
-    needs: dict[str, "Cell"] = field(default_factory=dict)
-
-    @cached_property
-    def description(self) -> dict[str, Any]:
-        """Everything that shapes the result."""
-        return {
-            "kind": self.kind,
-            "fields": self.fields,
-            "needs": {role: cell.key for role, cell in self.needs.items()},
-            "code": code_hash(f"analysis.work_{self.kind}"),
-            "versions": versions(),
-        }
-
-    @cached_property
-    def key(self) -> str:
-        """The content key."""
-        return content_key(self.description)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """All cells of a study, in an order in which each comes after what it needs."""
-
-    study: Study
-    cells: tuple[Cell, ...]
-
-    def of(self, kind: Kind) -> tuple[Cell, ...]:
-        """Cells of one kind."""
-        return tuple(cell for cell in self.cells if cell.kind == kind)
 
 
 def groups_of(study: Study) -> dict[str, list[str]]:
