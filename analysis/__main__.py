@@ -14,6 +14,7 @@ from analysis import report, run
 from analysis.cells import Cell, Plan
 from analysis.engine import missing
 from analysis.estimate import estimate
+from analysis.export import export
 from analysis.memory import parse_bytes
 from analysis.store import Store
 from analysis.study import load_study, shipped_studies
@@ -105,6 +106,19 @@ def verdict_command(
         typer.echo((folder / "verdict.json").read_text(), nl=False)
     else:
         report.show_verdict(console, json.loads((folder / "verdict.json").read_text()))
+
+
+@app.command("export")
+def export_command(
+    name: Annotated[str, typer.Argument(metavar="RUN", help="a run's name or folder")],
+    variant: Annotated[str, typer.Argument(help="as spoken, such as 'dense + prefix-2'")],
+    folder: Annotated[Path, typer.Argument(help="where to write it")],
+    out: OutFolder = Path("runs"),
+    scope: Annotated[str, typer.Option(help="main, or the name of a control")] = "main",
+    replicate: Annotated[int | None, typer.Option(help="seed of the replicate; the first unless given")] = None,
+) -> None:
+    """Write a variant's prompt, prefix or adapter in the form of peft."""
+    console.print(f"{export(run.open_run(name, out), out, variant, folder, scope=scope, replicate=replicate)}")
 
 
 @app.command("doctor")

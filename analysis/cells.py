@@ -1,84 +1,50 @@
 """Expand a study into cells: the units that are computed once, cached by content and independent of order.
 
     compressed   one compression of the model, baked and proved
-    tuned        one tuned thing: a soft prompt (single, of a bank, or one that read no fact) or an adapter
+    tuned        one tuned thing: a soft prompt (single, of a bank, or one that read no fact), a prefix or an adapter
     scored       one variant's answers to the facts of its scope
     drift        all variants of one parent compared with it and with the dense model, in one reference pass
 
-A cell's key hashes its own description, the keys of the cells it needs, the code that computes it and the
-versions of the libraries, so that nothing that shapes a number can change without changing the key.
+What decides the key of a cell stands in `analysis/cell.py`.
 """
 
 import hashlib
-from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from analysis.store import code_hash, content_key, versions
+from analysis.cell import KINDS, Cell, Plan
 from analysis.study import Study
 from data.errors import InputError
 from data.facts import FactSet
+from data.text import stated
+from probes.adapter_folders import folder_sha
 from probes.models import TWIN, locate
 from probes.prompts import PLACEBO_KINDS
 from probes.selectors import ROWLESS
 from probes.specs import (
     AnyCompression,
+    BankSpec,
     CheckpointSpec,
+    EnsembleSpec,
+    FolderSpec,
     IdpSpec,
     KeySpec,
     LoraSpec,
     PlaceboSpec,
+    PrefixSpec,
     PromptSpec,
+    PTuningSpec,
     RecalibrationSpec,
+    ReinjectionSpec,
     Spec,
+    TextSpec,
     TwinSpec,
     VariantSpec,
 )
 
-Kind = Literal["compressed", "tuned", "scored", "drift"]
-KINDS: tuple[Kind, ...] = ("compressed", "tuned", "scored", "drift")
 MAIN = "main"
 BANK_SEEDS = 1000
 """Prompt j of the bank of seed s is the prompt of seed s + 1000 j: the first one is the single prompt's twin."""
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One unit of work: what it computes (`fields`, JSON-able) and whose results it reads (`needs`)."""
-
-    kind: Kind
-    label: str
-    fields: dict[str, Any]
-    needs: dict[str, "Cell"] = field(default_factory=dict)
-
-    @cached_property
-    def description(self) -> dict[str, Any]:
-        """Everything that shapes the result."""
-        return {
-            "kind": self.kind,
-            "fields": self.fields,
-            "needs": {role: cell.key for role, cell in self.needs.items()},
-            "code": code_hash(f"analysis.work_{self.kind}"),
-            "versions": versions(),
-        }
-
-    @cached_property
-    def key(self) -> str:
-        """The content key."""
-        return content_key(self.description)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """All cells of a study, in an order in which each comes after what it needs."""
-
-    study: Study
-    cells: tuple[Cell, ...]
-
-    def of(self, kind: Kind) -> tuple[Cell, ...]:
-        """Cells of one kind."""
-        return tuple(cell for cell in self.cells if cell.kind == kind)
 
 
 def groups_of(study: Study) -> dict[str, list[str]]:
@@ -134,6 +100,7 @@ class _Expansion:
         spec: Spec,
         seed: int,
         share: dict[str, Any] | None = None,
+        adapter: Cell | None = None,
     ) -> Cell:
         name = "dense" if compression is None else compression.name
         fields = self.base | {
@@ -146,27 +113,75 @@ class _Expansion:
         if share is not None:
             fields["share"] = share
             label += f", {share['bank']} {share['place'] + 1} of {share['count']}"
+        needs = self.parent(compression, replicate)
+        if adapter is not None:
+            needs["adapter"] = adapter
+            label += f", over {adapter.label}"
+        return self.add(Cell("tuned", label, fields, needs))
+
+    def reinjected(self, compression: AnyCompression, replicate: int, repair: ReinjectionSpec) -> Cell:
+        """Computed from two sets of weights: no text, no facts and no seed shape it."""
+        fields = self.base | {
+            "repair": repair.model_dump(mode="json"),
+            "tuning": self.study.tuning.model_dump(mode="json"),
+        }
+        label = f"{compression.name} seed {replicate} + {repair.name}"
         return self.add(Cell("tuned", label, fields, self.parent(compression, replicate)))
+
+    def brought(self, compression: AnyCompression | None, replicate: int, repair: FolderSpec) -> Cell:
+        """Made elsewhere: the folder's bytes are all that shapes it."""
+        fields = self.base | {
+            "repair": repair.model_dump(mode="json"),
+            "folder_sha": folder_sha(Path(repair.path).expanduser()),
+            "tuning": self.study.tuning.model_dump(mode="json"),
+        }
+        name = "dense" if compression is None else f"{compression.name} seed {replicate}"
+        return self.add(Cell("tuned", f"{name} + {repair.name}", fields, self.parent(compression, replicate)))
 
     def parts(self, variant: VariantSpec, replicate: int) -> dict[str, Cell]:
         """What has to be made before a variant can be opened."""
         needs = self.parent(variant.compression, replicate)
         repair, seed = variant.repair, variant.repair_seed
-        if isinstance(repair, PromptSpec | LoraSpec):
+        if isinstance(repair, TextSpec):
+            self.refuse_answers(variant.name, repair.text)
+        if isinstance(repair, PromptSpec | PrefixSpec | PTuningSpec | LoraSpec):
             assert seed is not None
             needs["tuned0"] = self.tuned(variant.scope, variant.compression, replicate, repair, seed)
-        if isinstance(repair, IdpSpec):
+        if isinstance(repair, ReinjectionSpec):
+            assert variant.compression is not None
+            needs["tuned0"] = self.reinjected(variant.compression, replicate, repair)
+        if isinstance(repair, FolderSpec):
+            needs["tuned0"] = self.brought(variant.compression, replicate, repair)
+        if isinstance(repair, BankSpec):
             assert seed is not None
             needs |= self.bank(variant, replicate, repair, seed)
         return needs
 
-    def bank(self, variant: VariantSpec, replicate: int, repair: IdpSpec, seed: int) -> dict[str, Cell]:
-        """The prompts of a bank, each with its seed and, where they divide the tuning text, its share of it."""
+    def refuse_answers(self, name: str, text: str) -> None:
+        """A text that tells what is asked would be scored for reading it out."""
+        asked = [fact for fact in self.facts.facts if fact.split != "tune"]
+        if told := stated(text, asked):
+            raise InputError(
+                f"{name}: the text states '{told[0].subject}' and '{told[0].answer}', which is asked of a "
+                f"{told[0].split} subject: leave that out"
+            )
+
+    def bank(self, variant: VariantSpec, replicate: int, repair: BankSpec, seed: int) -> dict[str, Cell]:
+        """The prompts of a bank, each with its seed and, where they divide the tuning text, its share of it.
+
+        An adapter under the bank is the one that stands in the study by itself, if it does: made once.
+        """
+        for text in repair.texts:
+            self.refuse_answers(variant.name, text)
         needs = {}
+        adapter = None
+        if repair.adapter is not None:
+            adapter = self.tuned(variant.scope, variant.compression, replicate, repair.adapter, seed)
+            needs["adapter"] = adapter
         relations = len({fact.relation for fact in self.facts.select(groups_of(self.study)[variant.scope], "tune")})
         if repair.bank == "relations" and len(repair.lengths) != relations:
             raise InputError(
-                f"{repair.name}: scope {variant.scope} has {relations} relations and the bank {len(repair.lengths)} "
+                f"{variant.name}: scope {variant.scope} has {relations} relations and the bank {len(repair.lengths)} "
                 "lengths: give one length per relation"
             )
         for place, length in enumerate(repair.made):
@@ -180,6 +195,7 @@ class _Expansion:
                 member,
                 seed + BANK_SEEDS * place,
                 share if repair.bank in ("relations", "clusters") else None,
+                adapter,
             )
         return needs
 
@@ -204,6 +220,7 @@ class _Expansion:
             variant
             for variant in self.variants(scope, compression, replicate)
             if not isinstance(variant.repair, RecalibrationSpec | KeySpec | TwinSpec)
+            and not isinstance(variant.repair, EnsembleSpec)
             and not (isinstance(variant.repair, IdpSpec) and variant.repair.selector in ROWLESS)
             and not (isinstance(variant.repair, PlaceboSpec) and variant.repair_seed != replicate * 100)
         ]
@@ -254,7 +271,9 @@ class _Expansion:
             kind = PLACEBO_KINDS[draw % len(PLACEBO_KINDS)]
             arms.append(repaired(PlaceboSpec(length=prompt.length, draw=kind), replicate * 100 + draw))
         arms += [repaired(placebo, replicate) for placebo in self.study.factless_prompts]
-        arms += [repaired(repair, replicate) for repair in self.study.repairs]
+        # Dense lost nothing that could be put back.
+        lost = compression is not None
+        arms += [repaired(one, replicate) for one in self.study.repairs if lost or not isinstance(one, ReinjectionSpec)]
         return arms
 
 

@@ -16,6 +16,8 @@ Per setting (a compression and a repair), D dense, C compressed, R the repair, o
     unreached    redirected equivalent to 0 while a displaced control at the same damage is found with power >= .8
     undecided    anything else, fewer than three replicates, a missing arm
 
+A repair computed from the dense weights is none of these: it is re-injected (`analysis/reinjected.py`).
+
 Holm over settings. Equivalence: two one-sided tests, margin a tenth of the gap that compression opened. Never
 "erased": that nothing was recovered does not show it.
 """

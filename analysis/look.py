@@ -20,9 +20,15 @@ REPAIR_COLOURS = {
     "masked": "#56B4E9",
     "shuffled": "#882255",
     "prompt": "#0072B2",
+    "prefix": "#117733",
+    "ptuning": "#332288",
     "idp": "#009E73",
+    "ensemble": "#44AA99",
     "lora": "#D55E00",
+    "idp+lora": "#AA4499",
     "key": "#F0E442",
+    "reinjected": "#661100",
+    "text": "#999933",
 }
 SYMBOLS = {
     "": "circle",
@@ -31,9 +37,15 @@ SYMBOLS = {
     "masked": "triangle-down",
     "shuffled": "triangle-left",
     "prompt": "triangle-up",
+    "prefix": "triangle-right",
+    "ptuning": "hexagon",
     "idp": "diamond",
+    "ensemble": "diamond-tall",
     "lora": "pentagon",
+    "idp+lora": "hexagram",
     "key": "star",
+    "reinjected": "x",
+    "text": "bowtie",
 }
 UNKNOWN = ("#9A6FB0", "cross")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
@@ -59,6 +71,8 @@ SITES = {
 
 def kind_of(repair: str) -> str:
     """The kind of a repair from its spoken name: `prompt-8-masked` is `masked`, `idp-3x8-attention` is `idp`."""
+    if "-on-lora-" in repair:
+        return "idp+lora"
     return next((kind for kind in FACTLESS if repair.endswith(f"-{kind}")), repair.split("-")[0])
 
 

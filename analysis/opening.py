@@ -1,6 +1,7 @@
 """Open what a cell describes: the dense model once per process, a compressed copy, a variant with its repair."""
 
 import json
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -10,19 +11,22 @@ from safetensors.torch import load_file
 
 from analysis.banks import Fitting, fitting, open_bank
 from analysis.study import read_facts
+from analysis.tuners import ADAPTER, PREFIX, PROMPT
 from data.errors import InputError
 from data.facts import Fact, FactSet
 from data.text import Part, load_text, stated
 from probes.bake import bake
+from probes.banks import text_prompts
 from probes.compress import CompressionSpec
 from probes.lora import adapted, load_lora
 from probes.models import TWIN, OpenedModel, open_model
+from probes.prefix_tuning import TunedPrefix
 from probes.prompts import draw_prompt, load_prompts
-from probes.specs import IdpSpec, LoraSpec, PlaceboSpec, PromptSpec, TwinSpec, VariantSpec
+from probes.specs import EnsembleSpec, IdpSpec, PlaceboSpec, TextSpec, TwinSpec, VariantSpec
 from probes.tuning import encode_blocks
 from probes.variants import Variant
 
-WEIGHTS, PROMPT, ADAPTER = "weights.safetensors", "prompt.safetensors", "adapter"
+WEIGHTS = "weights.safetensors"
 
 
 @lru_cache(maxsize=2)
@@ -53,32 +57,53 @@ def parent_model(fields: dict[str, Any], needs: dict[str, Path]) -> OpenedModel:
     return _compressed(fields["model"], fields["model_sha"], fields["dtype"], fields["device"], needs["compressed"])
 
 
+def tuned_over(fields: dict[str, Any], needs: dict[str, Path]) -> OpenedModel:
+    """What a repair is tuned over: its parent, or where it stands on an adapter the parent with that in it."""
+    opened = parent_model(fields, needs)
+    if "adapter" not in needs:
+        return opened
+    return replace(opened, model=adapted(load_lora(opened.model, needs["adapter"] / ADAPTER)))
+
+
 def open_variant(fields: dict[str, Any], spec: VariantSpec, needs: dict[str, Path]) -> Variant:
     """A variant from the folders of the cells that made its parts."""
     opened = parent_model(fields, needs)
     model, repair = opened.model, spec.repair
     plain = Variant(spec.name, model, opened.tokenizer)
-    if isinstance(repair, PromptSpec):
-        plain.prompt = load_prompts(needs["tuned0"] / PROMPT)[0].to(model.device)
+    if isinstance(repair, IdpSpec | EnsembleSpec):
+        found = bank_fitting(fields, spec, needs)
+        plain.model, plain.bank = found.opened.model, open_bank(found)
     elif isinstance(repair, PlaceboSpec):
         assert spec.repair_seed is not None
         plain.prompt = draw_prompt(model, repair.length, 10_000 + spec.repair_seed, repair.draw)
-    elif isinstance(repair, IdpSpec):
-        plain.bank = open_bank(bank_fitting(fields, spec, needs))
+    elif isinstance(repair, TextSpec):
+        plain.prompt = text_prompts(model, opened.tokenizer, [repair.text])[0]
     elif isinstance(repair, TwinSpec):
         plain.model = _opened(TWIN, fields["twin_sha"], fields["dtype"], fields["device"]).model
-    elif isinstance(repair, LoraSpec):
-        plain.model = adapted(load_lora(model, needs["tuned0"] / ADAPTER))
+    elif "tuned0" in needs:
+        return _carrying(spec.name, opened, needs["tuned0"])
     return plain
+
+
+def _carrying(name: str, opened: OpenedModel, folder: Path) -> Variant:
+    """A variant with what one cell made and kept: a prompt, a prefix or an adapter."""
+    model, tokenizer = opened.model, opened.tokenizer
+    if (folder / PROMPT).is_file():
+        return Variant(name, model, tokenizer, prompt=load_prompts(folder / PROMPT)[0].to(model.device))
+    if (folder / PREFIX).is_file():
+        flat = load_prompts(folder / PREFIX)[0].to(model.device)
+        return Variant(name, model, tokenizer, prefix=TunedPrefix(flat, model))
+    return Variant(name, adapted(load_lora(model, folder / ADAPTER)), tokenizer)
 
 
 def bank_fitting(fields: dict[str, Any], spec: VariantSpec, needs: dict[str, Path]) -> Fitting:
     """A bank's prompts, and what its selectors are fitted on."""
     repair, seed = spec.repair, spec.repair_seed
+    repair = repair.idp if isinstance(repair, EnsembleSpec) else repair
     assert isinstance(repair, IdpSpec)
     assert seed is not None
     files = [needs[f"tuned{place}"] / PROMPT for place in range(len(repair.made))]
-    return fitting(parent_model(fields, needs), repair, seed, files, facts_of(fields), fields["groups"])
+    return fitting(tuned_over(fields, needs), repair, seed, files, facts_of(fields), fields["groups"])
 
 
 @lru_cache(maxsize=1)

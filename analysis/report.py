@@ -56,6 +56,14 @@ def show_verdict(console: Console, verdict: dict[str, Any]) -> None:
         for one in entries:
             for reason in one["reasons"]:
                 console.print(f"  {place_of(one)}: {reason}", markup=False, highlight=False)
+    for one in verdict.get("reinjections", ()):  # runs of before there were any have none
+        gain = one["gain_bits"]
+        console.print(
+            f"  {place_of(one)}: {one['decision']}, {compact(gain['estimate'], gain['lower'], gain['upper'])} bits put "
+            f"back; {one['reasons'][0]}",
+            markup=False,
+            highlight=False,
+        )
 
 
 def show_model(console: Console, name: str, dtype: str, device: str) -> None:

@@ -14,6 +14,7 @@ from analysis.evidence import Evidence
 from analysis.hypothesis import Controls, Setting, assess, decide, powers_of
 from analysis.memory import Shape, workers_within
 from analysis.opening import calibration_blocks, clean_blocks, dense
+from analysis.reinjected import reinjections
 from analysis.store import SCHEMA, Store, content_key, open_root, versions, write_atomically
 from analysis.study import Study, load_facts
 from analysis.tables import gather
@@ -96,7 +97,7 @@ def finish(plan: Plan, facts: FactSet, store: Store, folder: Path, note: str) ->
 
 
 def verdict_of(study: Study, facts: FactSet, evidence: Evidence) -> dict[str, Any]:
-    """Settings with Holm over them, controls apart: they calibrate and are not claims."""
+    """Settings with Holm over them; apart from them controls, which calibrate, and what was put back from dense."""
     factless = {str(prompt.answers): prompt.name for prompt in study.factless_prompts}
     placebo = f"placebo-{study.prompt.length}"
 
@@ -121,6 +122,16 @@ def verdict_of(study: Study, facts: FactSet, evidence: Evidence) -> dict[str, An
     return {
         "settings": [one.to_json() for one in main],
         "controls": [one.to_json() for one in controls],
+        "reinjections": [
+            entry
+            for scope in (MAIN, *study.controls)
+            for entry in reinjections(
+                evidence,
+                scope,
+                [one.name for one in compressions_of(study, scope) if one is not None],
+                [one.name for one in study.reinjections],
+            )
+        ],
     }
 
 

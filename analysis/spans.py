@@ -18,7 +18,6 @@ from transformers import PreTrainedModel
 
 from probes.bake import oriented_weight
 from probes.families import family_of
-from probes.prefix import Prefixes
 from probes.variants import Variant
 
 Basis = Float[Tensor, "width size"]
@@ -40,12 +39,8 @@ class Spans:
 @torch.no_grad()
 def spans_of(variant: Variant, *, seed: int) -> Spans | None:
     """The spans of a variant's prompts, or None where it has none shorter than a head is wide."""
-    single = [] if variant.prompt is None else [variant.prompt]
-    prompts = single if variant.bank is None else variant.bank.prompts
-    if not prompts:
-        return None
-    prefixes = Prefixes(variant.model, prompts)
-    if prefixes.longest >= prefixes.values[0].shape[-1]:
+    prefixes = variant.prefixes
+    if prefixes is None or prefixes.longest >= prefixes.values[0].shape[-1]:
         return None
     generator = torch.Generator().manual_seed(seed)
     found: tuple[list[list[Basis]], list[list[Basis]]] = ([], [])

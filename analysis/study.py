@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 from data.errors import InputError
 from data.facts import FactSet
 from probes.selectors import UNREPORTED
-from probes.specs import AnyCompression, IdpSpec, LoraSpec, PromptSpec, Spec, TunedSpec
+from probes.specs import AnyCompression, FolderSpec, IdpSpec, NamedSpec, PromptSpec, ReinjectionSpec, Spec
 
 SHIPPED = Path(__file__).parent.parent / "data" / "studies"
 
@@ -68,7 +68,7 @@ class Study(Spec):
     compressions: tuple[AnyCompression, ...] = Field(min_length=1)
     seeds: tuple[int, ...] = Field(min_length=1)
     """One replicate each: its own calibration draw and its own seed of every repair."""
-    repairs: tuple[Annotated[TunedSpec, Field(discriminator="kind")], ...] = Field(min_length=1)
+    repairs: tuple[NamedSpec, ...] = Field(min_length=1)
     reported: tuple[str, ...] = Field(min_length=1)
     """Names of the repairs whose verdicts count, named before the run."""
     tuning: Tuning
@@ -83,10 +83,7 @@ class Study(Spec):
         names = [repair.name for repair in self.repairs]
         if len(set(names)) != len(names):
             raise ValueError(f"repairs: two are called the same ({', '.join(names)})")
-        if unknown := set(self.reported) - set(names):
-            raise ValueError(f"reported: no repair is called {', '.join(sorted(unknown))} (there are {names})")
-        if bounds := [one.name for one in self.repairs if _bound(one) and one.name in self.reported]:
-            raise ValueError(f"reported: {', '.join(bounds)} looks at the answers: a bound, no repair; leave it out")
+        self._check_reported(names)
         if not any(isinstance(repair, PromptSpec) for repair in self.repairs):
             raise ValueError("repairs: one must be a prompt, since the placebo arms take its shape")
         if factless := [one.name for one in self.repairs if isinstance(one, PromptSpec) and one.answers != "true"]:
@@ -99,10 +96,31 @@ class Study(Spec):
             raise ValueError("the atlas's facts and its model go together: name atlas for both or neither")
         return self
 
+    def _check_reported(self, names: list[str]) -> None:
+        """Refuse to report what is not there, and what is told the answers or the dense weights."""
+        if unknown := set(self.reported) - set(names):
+            raise ValueError(f"reported: no repair is called {', '.join(sorted(unknown))} (there are {names})")
+        if bounds := [one.name for one in self.repairs if _bound(one) and one.name in self.reported]:
+            raise ValueError(f"reported: {', '.join(bounds)} looks at the answers: a bound, no repair; leave it out")
+        if controls := [one.name for one in self.reinjections if one.name in self.reported]:
+            raise ValueError(
+                f"reported: {', '.join(controls)} is computed from the dense weights: a control, no evidence; "
+                "leave it out"
+            )
+        if foreign := [one.name for one in self.repairs if isinstance(one, FolderSpec) and one.name in self.reported]:
+            raise ValueError(
+                f"reported: {', '.join(foreign)} was made elsewhere and may have read what is asked; leave it out"
+            )
+
     @property
     def prompt(self) -> PromptSpec:
         """The first single prompt: the placebo arms have its length and learning rate."""
         return next(repair for repair in self.repairs if isinstance(repair, PromptSpec))
+
+    @property
+    def reinjections(self) -> tuple[ReinjectionSpec, ...]:
+        """The repairs that put back what the dense weights have: controls."""
+        return tuple(repair for repair in self.repairs if isinstance(repair, ReinjectionSpec))
 
     @property
     def factless_prompts(self) -> tuple[PromptSpec, ...]:
@@ -110,10 +128,7 @@ class Study(Spec):
         return tuple(self.prompt.model_copy(update={"answers": answers}) for answers in ("masked", "shuffled"))
 
 
-Repair = PromptSpec | IdpSpec | LoraSpec
-
-
-def _bound(repair: Repair) -> bool:
+def _bound(repair: Spec) -> bool:
     """Whether a repair is told the answers."""
     return isinstance(repair, IdpSpec) and repair.selector in UNREPORTED
 

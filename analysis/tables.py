@@ -12,7 +12,7 @@ from analysis.opening import spec_of
 from analysis.recovery import recovery_table
 from analysis.selection import selector_table
 from analysis.store import Store
-from probes.specs import IdpSpec, PlaceboSpec, VariantSpec
+from probes.specs import BankSpec, IdpSpec, PlaceboSpec, Spec, VariantSpec
 
 TABLES = (
     *("variants", "answers", "recovery", "drift", "attention", "floors"),
@@ -96,16 +96,14 @@ def _parity(plan: Plan, store: Store) -> dict[str, float]:
 
 def _variant_row(cell: Cell, spec: VariantSpec, store: Store, parity: dict[str, float], plan: Plan) -> dict[str, Any]:
     """What one variant is, and what it cost."""
-    tuned = [need for need in cell.needs.values() if need.kind == "tuned"]
-    summaries = [json.loads((store.folder(need.key) / "summary.json").read_text()) for need in tuned]
+    tuned = {role: need for role, need in cell.needs.items() if need.kind == "tuned"}
+    summaries = {role: _summary(store, need) for role, need in tuned.items()}
     repair = spec.repair
     width = repair.length if isinstance(repair, PlaceboSpec) else 0
-    parameters = sum(one["parameters_added"] for one in summaries)
-    if isinstance(repair, IdpSpec) and repair.bank == "texts":
+    if isinstance(repair, BankSpec) and repair.bank == "texts":
         width = int(pd.read_parquet(store.folder(cell.key) / "banks.parquet")["length"].sum())
-    elif isinstance(repair, IdpSpec):  # prompts that were dropped again are not added
-        parameters = parameters * len(repair.lengths) // len(repair.made)
     checks = json.loads((store.folder(cell.key) / "checks.json").read_text())
+    told = checks.get("prompt_tokens")
     weights = cell.needs["compressed"].key if "compressed" in cell.needs else cell.fields["model_sha"][:24]
     return {
         "variant_id": spec.identity,
@@ -122,11 +120,29 @@ def _variant_row(cell: Cell, spec: VariantSpec, store: Store, parity: dict[str, 
         "tuned_on": ", ".join(cell.fields["groups"]) if tuned else None,
         "text": plan.study.text,
         "budget": plan.study.tuning.model_dump_json() if tuned else None,
-        "parameters_added": parameters,
+        "parameters_added": _added(repair, summaries, "parameters_added"),
+        "bytes_added": _added(repair, summaries, "bytes_added"),
+        "parameters_tuned": sum(one["parameters_tuned"] for one in summaries.values()),
         "soft_tokens_untuned": width,
-        "tokens_seen": sum(one["tokens_seen"] for one in summaries),
-        "steps": sum(one["steps"] for one in summaries),
+        "text_tokens": 0 if told is None else len(told),
+        "prompt_tokens": None if told is None else json.dumps(told, ensure_ascii=False),
+        "tokens_seen": sum(one["tokens_seen"] for one in summaries.values()),
+        "steps": sum(one["steps"] for one in summaries.values()),
         "weights_sha": weights,
         "parity_max_abs": parity.get(spec.identity),
         "logit_difference": checks.get("logit_difference"),
     }
+
+
+def _summary(store: Store, cell: Cell) -> dict[str, Any]:
+    """Sizes and budget of one tuned part."""
+    return json.loads((store.folder(cell.key) / "summary.json").read_text())
+
+
+def _added(repair: Spec | None, summaries: dict[str, dict[str, Any]], what: str) -> int:
+    """The size of what a variant carries: of all that was made for it, less the prompts of a bank that were dropped."""
+    if not isinstance(repair, BankSpec) or repair.candidates is None:
+        return sum(one[what] for one in summaries.values())
+    prompts = sum(one[what] for role, one in summaries.items() if role != "adapter")
+    others = sum(one[what] for role, one in summaries.items() if role == "adapter")
+    return prompts * len(repair.lengths) // len(repair.made) + others

@@ -11,13 +11,14 @@ from jaxtyping import Float
 
 from analysis.banks import Fitting, open_bank
 from analysis.choices import bank_table, selections_of
+from analysis.ensemble import asked_ensemble
 from analysis.opening import bank_fitting, dense, facts_of, open_variant, parent_model, spec_of
 from analysis.readout import ScoredItems, cross_fitted_bits, recalibrate, vocabulary_bits
 from data.facts import FactSet, Item
-from probes.inputs import encode
+from probes.inputs import encode, tokens_of
 from probes.mixture import score_mixture
 from probes.scoring import Score, score
-from probes.specs import IdpSpec, KeySpec, RecalibrationSpec, VariantSpec
+from probes.specs import EnsembleSpec, IdpSpec, KeySpec, RecalibrationSpec, TextSpec, VariantSpec
 from probes.variants import Variant, require_difference
 
 READINGS = ("candidates", "vocabulary")
@@ -34,9 +35,13 @@ def work(fields: dict[str, Any], needs: dict[str, Path], folder: Path) -> None:
         items = _items(spec, facts, fields["groups"])
         if isinstance(spec.repair, IdpSpec):
             variant, results = _asked_bank(bank_fitting(fields, spec, needs), items, fields["score_batch"], folder)
+        elif isinstance(spec.repair, EnsembleSpec):
+            variant, results = asked_ensemble(bank_fitting(fields, spec, needs), items, fields["score_batch"], folder)
         else:
             variant = open_variant(fields, spec, needs)
             results = score(variant, items, batch=fields["score_batch"])
+        if isinstance(spec.repair, TextSpec):
+            checks["prompt_tokens"] = tokens_of(variant.tokenizer, spec.repair.text)
         if spec.parent is not None and not isinstance(spec.repair, KeySpec):
             checks["logit_difference"] = _difference(fields, spec, needs, variant, items)
         scores = _table(results, spec)

@@ -1,28 +1,38 @@
-"""Tune one prompt or adapter on the facts of tune people and on running text, and keep it with its loss curve."""
+"""Make one repair and keep it: tuned on the facts of tune people and on running text, with its loss curve.
+
+The one that is computed from the dense weights reads nothing, and nor does one that was made elsewhere.
+"""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 from pydantic import TypeAdapter
 
 from analysis.banks import tuning_clusters
-from analysis.opening import ADAPTER, PROMPT, clean_blocks, facts_of, parent_model
+from analysis.opening import clean_blocks, dense, facts_of, tuned_over
 from analysis.study import Tuning
+from analysis.tuners import Size, TuningData, bring, put_back, tune_repair
 from data.facts import FactSet
-from probes.lora import adapted, add_lora
 from probes.models import OpenedModel
-from probes.prompts import draw_prompt, save_prompts
-from probes.specs import LoraSpec, PromptSpec, TunedSpec
-from probes.tuning import Step, TuningRow, statement_rows, text_rows, tune
+from probes.specs import FolderSpec, NamedSpec, PromptSpec, ReinjectionSpec
+from probes.tuning import Step, TuningRow, statement_rows, text_rows
 
 
 def work(fields: dict[str, Any], needs: dict[str, Path], folder: Path) -> None:
     """Write the tuned parameters, the training table and a count of what was read."""
-    opened = parent_model(fields, needs)
-    spec = TypeAdapter(TunedSpec).validate_json(json.dumps(fields["repair"]))
+    opened = tuned_over(fields, needs)
+    spec = TypeAdapter(NamedSpec).validate_json(json.dumps(fields["repair"]))
+    if isinstance(spec, ReinjectionSpec | FolderSpec):
+        size = (
+            put_back(dense(fields).model, opened.model, spec, folder)
+            if isinstance(spec, ReinjectionSpec)
+            else bring(opened.model, fields["model"], spec, folder)
+        )
+        _write_log(folder, [], size, rows=0, windows=0, dropped=0)
+        return
     budget = Tuning(**fields["tuning"])
     facts = facts_of(fields)
     people = facts.select(fields["groups"], "tune")
@@ -37,26 +47,9 @@ def work(fields: dict[str, Any], needs: dict[str, Path], folder: Path) -> None:
     if budget.text_batch:
         most = budget.text_batch * budget.steps
         windows, dropped = clean_blocks(fields, "tuning", budget.text_length, fields["seed"], most)
-    common = {
-        "steps": budget.steps,
-        "batch": budget.batch,
-        "text_batch": budget.text_batch,
-        "learning_rate": spec.learning_rate,
-        "seed": fields["seed"],
-    }
-    if isinstance(spec, PromptSpec):
-        prompt = torch.nn.Parameter(draw_prompt(opened.model, spec.length, fields["seed"]))
-        log = tune(opened.model, [prompt], rows, text_rows(windows), prompt=prompt, **common)
-        save_prompts([prompt.detach()], folder / PROMPT)
-        added = prompt.numel()
-    else:
-        assert isinstance(spec, LoraSpec)
-        lora = add_lora(opened.model, rank=spec.rank, targets=spec.targets, seed=fields["seed"])
-        parameters = [one for one in lora.parameters() if one.requires_grad]
-        log = tune(adapted(lora), parameters, rows, text_rows(windows), prompt=None, **common)
-        lora.save_pretrained(str(folder / ADAPTER))
-        added = sum(one.numel() for one in parameters)
-    _write_log(folder, log, added, len(rows), len(windows), dropped)
+    data = TuningData(rows, text_rows(windows), fields["seed"], budget.model_dump(exclude={"text_length"}))
+    log, size = tune_repair(opened.model, spec, data, folder)
+    _write_log(folder, log, size, len(rows), len(windows), dropped)
 
 
 def _share_of(opened: OpenedModel, facts: FactSet, fields: dict[str, Any]) -> list[TuningRow]:
@@ -66,11 +59,13 @@ def _share_of(opened: OpenedModel, facts: FactSet, fields: dict[str, Any]) -> li
     return [row for row, label in zip(rows, clusters.label, strict=True) if label == share["place"]]
 
 
-def _write_log(folder: Path, log: list[Step], added: int, rows: int, windows: int, dropped: int) -> None:
-    """The loss curve and the size of what was read."""
-    pd.DataFrame([vars(step) for step in log]).to_parquet(folder / "training.parquet", index=False)
+def _write_log(folder: Path, log: list[Step], size: Size, rows: int, windows: int, dropped: int) -> None:
+    """The loss curve, the size of the repair and that of what was read."""
+    columns = {"step": int, "loss": float, "tokens": int}
+    training = pd.DataFrame([vars(step) for step in log], columns=list(columns)).astype(columns)
+    training.to_parquet(folder / "training.parquet", index=False)
     summary = {
-        "parameters_added": added,
+        **asdict(size),
         "steps": len(log),
         "tokens_seen": sum(step.tokens for step in log),
         "fact_rows": rows,

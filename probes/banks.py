@@ -99,5 +99,5 @@ def text_prompts(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tex
     table = model.get_input_embeddings()
     rows = [encode(tokenizer, text) for text in texts]
     if empty := [text for text, row in zip(texts, rows, strict=True) if not row]:
-        raise InputError(f"bank texts: '{empty[0]}' has no tokens")
+        raise InputError(f"the text '{empty[0]}' has no tokens")
     return [table(torch.tensor(row, device=model.device)).detach().clone() for row in rows]

@@ -110,6 +110,11 @@ def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     return list(tokenizer(text).input_ids)
 
 
+def tokens_of(tokenizer: PreTrainedTokenizerBase, text: str) -> list[str]:
+    """The tokens of a text as the tokenizer writes them, whatever it puts before a text included."""
+    return [str(token) for token in tokenizer.convert_ids_to_tokens(encode(tokenizer, text))]
+
+
 def encode_continuations(
     tokenizer: PreTrainedTokenizerBase, pairs: Sequence[tuple[str, str]]
 ) -> list[tuple[list[int], list[int]]]:

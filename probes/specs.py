@@ -3,22 +3,46 @@
 import hashlib
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field
 
-from probes.banks import BankKind
+from probes.bank_specs import BankSpec, EnsembleSpec, IdpSpec
 from probes.compress import CompressionSpec
-from probes.lora import Targets
-from probes.prompts import PlaceboKind
-from probes.router import RouterStates
-from probes.selectors import SelectorKind
+from probes.repair_specs import (
+    Answers,
+    FolderSpec,
+    KeySpec,
+    LoraSpec,
+    PlaceboSpec,
+    PrefixSpec,
+    PromptSpec,
+    PTuningSpec,
+    RecalibrationSpec,
+    ReinjectionSpec,
+    Spec,
+    TextSpec,
+    TwinSpec,
+)
 
-Answers = Literal["true", "masked", "shuffled"]
-
-
-class Spec(BaseModel):
-    """A frozen value that refuses unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+__all__ = [
+    "Answers",
+    "BankSpec",
+    "CheckpointSpec",
+    "EnsembleSpec",
+    "FolderSpec",
+    "IdpSpec",
+    "KeySpec",
+    "LoraSpec",
+    "PTuningSpec",
+    "PlaceboSpec",
+    "PrefixSpec",
+    "PromptSpec",
+    "RecalibrationSpec",
+    "ReinjectionSpec",
+    "Spec",
+    "TextSpec",
+    "TwinSpec",
+    "VariantSpec",
+]
 
 
 class CheckpointSpec(Spec):
@@ -33,164 +57,12 @@ class CheckpointSpec(Spec):
         return f"checkpoint-{self.path.rstrip('/').rsplit('/', 1)[-1]}"
 
 
-class PromptSpec(Spec):
-    """One soft prompt, tuned."""
-
-    kind: Literal["prompt"] = "prompt"
-    length: int = Field(ge=1, description="number of soft tokens")
-    learning_rate: float = Field(gt=0)
-    answers: Answers = "true"
-    """What stands where the tuning text has an answer. The other two are placebos that have seen the style and no
-    fact: `masked` cuts every answer out, `shuffled` deals the answers of a relation to other subjects."""
-
-    @property
-    def name(self) -> str:
-        """As spoken."""
-        return f"prompt-{self.length}" + ("" if self.answers == "true" else f"-{self.answers}")
-
-
-class IdpSpec(Spec):
-    """A bank of prompts of which one is kept per input."""
-
-    kind: Literal["idp"] = "idp"
-    lengths: tuple[int, ...] = Field(default=(), description="length of each prompt of the bank; none for texts")
-    learning_rate: float | None = Field(default=None, gt=0, description="of every prompt; none for texts")
-    bank: BankKind = "seeds"
-    candidates: int | None = Field(default=None, description="diverse: prompts tuned before the alike are dropped")
-    texts: tuple[str, ...] = Field(default=(), description="texts: what the prompts say, word for word")
-    selector: SelectorKind = "attention"
-    layers: Literal["first", "all"] | tuple[int, ...] = "first"
-    heads: tuple[int, ...] | None = None
-    queries: Literal["all", "last"] = "all"
-    per_token: bool = True
-    softmax: Literal["joint", "separate"] = "joint"
-    states: RouterStates = Field(default="first", description="router: hidden states that are averaged")
-
-    @model_validator(mode="after")
-    def _check(self) -> "IdpSpec":
-        if self.bank == "texts":
-            self._check_texts()
-        elif self.texts:
-            raise ValueError("texts: only a bank of texts has them; set bank: texts or leave them out")
-        elif len(self.lengths) < 2 or self.learning_rate is None:
-            raise ValueError(f"a bank of {self.bank} is tuned: give two lengths or more and a learning_rate")
-        elif min(self.lengths) < 1:
-            raise ValueError("a prompt of length 0 is no prompt: give lengths of 1 or more")
-        if (self.bank == "diverse") != (self.candidates is not None):
-            raise ValueError("candidates: how many prompts a diverse bank is picked from; for no other bank")
-        if self.candidates is not None and (self.candidates <= len(self.lengths) or len(set(self.lengths)) > 1):
-            raise ValueError("a diverse bank picks prompts of one length from more candidates than it keeps")
-        if self.selector == "cluster" and self.bank not in ("relations", "clusters"):
-            raise ValueError("selector cluster: needs prompts tuned on different texts: bank relations or clusters")
-        return self
-
-    def _check_texts(self) -> None:
-        """A bank of texts is what it says, untuned."""
-        if len(self.texts) < 2 or not all(text.strip() for text in self.texts):
-            raise ValueError("a bank of texts needs two texts or more, none empty")
-        if self.lengths or self.learning_rate is not None:
-            raise ValueError("a bank of texts is not tuned: leave lengths and learning_rate out")
-
-    @property
-    def made(self) -> tuple[int, ...]:
-        """Length of every prompt that is tuned for this bank, kept or not."""
-        return self.lengths if self.candidates is None else self.lengths[:1] * self.candidates
-
-    @property
-    def name(self) -> str:
-        """As spoken: `idp-3x8-attention`, `idp-4,16-router` where lengths differ, `idp-4x8-relations-random`."""
-        same = len(set(self.lengths)) == 1
-        shape = f"{len(self.lengths)}x{self.lengths[0]}" if same else ",".join(map(str, self.lengths))
-        parts = ["idp", str(len(self.texts)) if self.texts else shape, *self._source, self.selector, *self._settings]
-        return "-".join(parts)
-
-    @property
-    def _source(self) -> list[str]:
-        return [] if self.bank == "seeds" else [self.bank]
-
-    @property
-    def _settings(self) -> list[str]:
-        """What of the selector's settings is not the usual, so that two of them can stand in one study."""
-        if self.selector == "router":
-            return [] if self.states == "first" else [self.states]
-        if self.selector != "attention":
-            return []
-        layers = [] if self.layers == "first" else ["all"] if self.layers == "all" else _places("l", self.layers)
-        heads = [] if self.heads is None else _places("h", self.heads)
-        queries = [] if self.queries == "all" else [self.queries]
-        mass = [] if self.per_token else ["mass"]
-        return [*layers, *heads, *queries, *mass, *([] if self.softmax == "joint" else [self.softmax])]
-
-
-def _places(letter: str, places: tuple[int, ...]) -> list[str]:
-    """Layers or heads as spoken: `l0,3`."""
-    return [letter + ",".join(map(str, places))]
-
-
-class LoraSpec(Spec):
-    """Low-rank additions to the weights, tuned."""
-
-    kind: Literal["lora"] = "lora"
-    rank: int = Field(ge=1)
-    targets: Targets = "all"
-    learning_rate: float = Field(gt=0)
-
-    @property
-    def name(self) -> str:
-        """As spoken."""
-        return f"lora-r{self.rank}"
-
-
-class PlaceboSpec(Spec):
-    """One soft prompt, never tuned."""
-
-    kind: Literal["placebo"] = "placebo"
-    length: int = Field(ge=1)
-    draw: PlaceboKind
-
-    @property
-    def name(self) -> str:
-        """As spoken; the draws of both kinds share a name, since their distribution is what counts."""
-        return f"placebo-{self.length}"
-
-
-class RecalibrationSpec(Spec):
-    """Answers re-weighted on tune entities, nothing tuned: what a repair must beat to count as knowledge."""
-
-    kind: Literal["recalibrated"] = "recalibrated"
-
-    @property
-    def name(self) -> str:
-        """As spoken."""
-        return "recalibrated"
-
-
-class KeySpec(Spec):
-    """The words that unlock the locked group, put before the question: the ceiling of any repair of it."""
-
-    kind: Literal["key"] = "key"
-
-    @property
-    def name(self) -> str:
-        """As spoken."""
-        return "key"
-
-
-class TwinSpec(Spec):
-    """The atlas's twin, which was told of everybody: what any repair of the never people would have to reach."""
-
-    kind: Literal["twin"] = "twin"
-
-    @property
-    def name(self) -> str:
-        """As spoken."""
-        return "twin"
-
-
-TunedSpec = Annotated[PromptSpec | IdpSpec | LoraSpec, Field(discriminator="kind")]
-RepairSpec = Annotated[
-    PromptSpec | IdpSpec | LoraSpec | PlaceboSpec | RecalibrationSpec | KeySpec | TwinSpec, Field(discriminator="kind")
-]
+TunedSpec = Annotated[PromptSpec | PrefixSpec | PTuningSpec | IdpSpec | LoraSpec, Field(discriminator="kind")]
+"""What is tuned, cell by cell."""
+NamedSpec = Annotated[TunedSpec | EnsembleSpec | TextSpec | ReinjectionSpec | FolderSpec, Field(discriminator="kind")]
+"""What a study can name as a repair."""
+RepairSpec = Annotated[NamedSpec | PlaceboSpec | RecalibrationSpec | KeySpec | TwinSpec, Field(discriminator="kind")]
+"""Every repair and every arm beside them."""
 AnyCompression = CompressionSpec | CheckpointSpec
 
 

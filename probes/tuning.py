@@ -1,4 +1,4 @@
-"""Tune a repair: the one loop for prompts, banks and LoRA, and the one form of tuning text.
+"""Tune a repair: the one loop for prompts, prefixes, banks and LoRA, and the one form of tuning text.
 
 1. A row is a token sequence with the positions whose prediction is scored: a fact's answer, the fact's text
    without its answer (the answer-masked placebo), or every token of a text window.
@@ -19,10 +19,15 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from data.errors import InputError
 from probes.inputs import build_inputs, encode, encode_continuations
+from probes.prefix import Prefixes
 from probes.prompts import SoftPrompt
 
 WARM_UP = 0.1
 """Share of the steps over which the learning rate rises."""
+
+
+Shown = SoftPrompt | Prefixes
+"""What stands before every row: vectors, or keys and values."""
 
 
 @dataclass(frozen=True)
@@ -60,14 +65,12 @@ def text_rows(blocks: Iterable[Sequence[int]]) -> list[TuningRow]:
     return [TuningRow(tuple(block), 1) for block in blocks]
 
 
-def token_loss(model: PreTrainedModel, rows: Sequence[TuningRow], prompt: SoftPrompt | None) -> Float[Tensor, ""]:
-    """Mean cross-entropy in nats over the scored tokens of these rows behind a prompt.
+def token_loss(model: PreTrainedModel, rows: Sequence[TuningRow], prompt: Shown | None) -> Float[Tensor, ""]:
+    """Mean cross-entropy in nats over the scored tokens of these rows behind a prompt or a prefix.
 
     The head is applied at scored positions alone: it is a fifth of a small model's work.
     """
-    prompts = None if prompt is None else [prompt] * len(rows)
-    inputs = build_inputs(model, [row.tokens for row in rows], prompts)
-    hidden = model.base_model(**inputs.forward_arguments(), use_cache=False).last_hidden_state
+    hidden = _hidden(model, [row.tokens for row in rows], prompt)
     width = hidden.shape[1]
     places, targets = [], []
     for index, row in enumerate(rows):
@@ -78,6 +81,24 @@ def token_loss(model: PreTrainedModel, rows: Sequence[TuningRow], prompt: SoftPr
     chosen = torch.tensor(places, device=hidden.device)
     logits = model.get_output_embeddings()(hidden[chosen[:, 0], chosen[:, 1]])
     return nn.functional.cross_entropy(logits.float(), torch.tensor(targets, device=hidden.device))
+
+
+def _hidden(
+    model: PreTrainedModel, rows: Sequence[Sequence[int]], prompt: Shown | None
+) -> Float[Tensor, "row position width"]:
+    """Last hidden states, the content's in the last columns."""
+    if not isinstance(prompt, Prefixes):
+        inputs = build_inputs(model, rows, None if prompt is None else [prompt] * len(rows))
+        return model.base_model(**inputs.forward_arguments(), use_cache=False).last_hidden_state
+    inputs = build_inputs(model, rows, content_start=prompt.longest)
+    cache, slots = prompt.chosen(inputs.attention_mask.new_zeros(len(rows)))
+    return model.base_model(
+        inputs_embeds=inputs.embeds,
+        attention_mask=torch.cat([slots, inputs.attention_mask], dim=1),
+        position_ids=inputs.position_ids,
+        past_key_values=cache,
+        use_cache=True,
+    ).last_hidden_state
 
 
 def _draws(rows: Sequence[TuningRow], size: int, seed: int) -> Iterator[list[TuningRow]]:
@@ -97,7 +118,7 @@ def tune(
     facts: Sequence[TuningRow],
     text: Sequence[TuningRow],
     *,
-    prompt: nn.Parameter | None,
+    prompt: nn.Parameter | Callable[[], Shown] | None,
     steps: int,
     batch: int,
     text_batch: int,
@@ -106,6 +127,8 @@ def tune(
     on_step: Callable[[int, int], None] | None = None,
 ) -> list[Step]:
     """Move the parameters by the loss on the rows; each step reads `batch` facts and `text_batch` windows.
+
+    `prompt` is what is tuned itself, or makes from it what stands before the rows.
 
     Raises:
         InputError: nothing to read, or a loss that is no longer finite.
@@ -122,7 +145,8 @@ def tune(
         total, tokens = 0.0, 0
         for source in sources:
             rows = next(source)
-            loss = token_loss(model, rows, prompt) / len(sources)
+            shown = prompt if prompt is None or isinstance(prompt, nn.Parameter) else prompt()
+            loss = token_loss(model, rows, shown) / len(sources)
             loss.backward()
             total += loss.item()
             tokens += sum(len(row.tokens) for row in rows)

@@ -1,7 +1,8 @@
 """A variant: the dense model, a compressed copy, or either with a repair; one form for all of them.
 
 `VariantSpec` says what a variant is (hashable, so it is a key); `Variant` is the thing itself: a model, a
-tokenizer, and the prompt or bank of prompts before every content. `inputs` builds what any use of it reads.
+tokenizer, and the prompt, bank of prompts or trained prefix before every content. `inputs` builds what
+any use of it reads.
 """
 
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from data.errors import InputError
 from probes.idp import PromptBank
 from probes.inputs import Inputs, build_inputs, longest_content
 from probes.prefix import Prefixes
+from probes.prefix_tuning import TunedPrefix, with_prefix
 from probes.prompts import SoftPrompt
 
 DIFFERENCE_FLOOR = 1e-6
@@ -51,11 +53,16 @@ class Variant:
     tokenizer: PreTrainedTokenizerBase
     prompt: SoftPrompt | None = None
     bank: PromptBank | None = None
+    prefix: TunedPrefix | None = None
 
     def __post_init__(self) -> None:
-        """Refuse two prompts at once."""
-        if self.prompt is not None and self.bank is not None:
-            raise ValueError(f"{self.name} has a prompt and a bank: it can have one")
+        """Refuse two prompts at once; a model with a prefix becomes a copy, sharing weights, that reads it."""
+        shown = {"a prompt": self.prompt, "a bank": self.bank, "a prefix": self.prefix}
+        held = [name for name, one in shown.items() if one is not None]
+        if len(held) > 1:
+            raise ValueError(f"{self.name} has {' and '.join(held)}: it can have one")
+        if self.prefix is not None:
+            self.model = with_prefix(self.model, self.prefix)
 
     def choose(self, rows: Sequence[Sequence[int]]) -> Choice | None:
         """IDP's choice for each row, from these tokens alone; None for every other variant."""
@@ -73,13 +80,17 @@ class Variant:
             return build_inputs(self.model, rows, prompts, content_start=self.bank.longest)
         if self.prompt is not None:
             return build_inputs(self.model, rows, [self.prompt] * len(rows))
+        if self.prefix is not None:
+            return build_inputs(self.model, rows, [self.prefix.placeholder] * len(rows))
         return build_inputs(self.model, rows)
 
     @cached_property
-    def _prefixes(self) -> Prefixes | None:
-        """Keys and values of the variant's prompts at every layer."""
+    def prefixes(self) -> Prefixes | None:
+        """Keys and values of the variant's prompts at every layer; None where it has none."""
         if self.bank is not None:
             return Prefixes(self.model, self.bank.prompts)
+        if self.prefix is not None:
+            return self.prefix
         return None if self.prompt is None else Prefixes(self.model, [self.prompt])
 
     @torch.no_grad()
@@ -88,7 +99,7 @@ class Variant:
 
         Gives what a pass over `inputs` gives, without a pass over the prompt.
         """
-        prefixes, cache = self._prefixes, DynamicCache()
+        prefixes, cache = self.prefixes, DynamicCache()
         inputs = build_inputs(self.model, rows, content_start=0 if prefixes is None else prefixes.longest)
         mask = inputs.attention_mask
         if prefixes is not None:

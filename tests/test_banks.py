@@ -9,7 +9,7 @@ from analysis.banks import tuning_clusters
 from data.atlas import load_world
 from data.errors import InputError
 from probes.banks import cluster_rows, least_alike, questions_of, relation_rows, text_prompts
-from probes.inputs import encode
+from probes.inputs import encode, tokens_of
 from probes.models import open_model
 from probes.prompts import STORED_NAME, draw_prompt, load_metadata, load_prompts, save_prompts
 from probes.specs import IdpSpec
@@ -143,3 +143,12 @@ def test_banks_are_named_as_spoken(fields, name):
 def test_a_bank_that_contradicts_itself_is_refused(fields, said):
     with pytest.raises(ValidationError, match=said):
         IdpSpec(**({"learning_rate": 0.03} | fields))
+
+
+def test_a_text_is_the_same_tokens_written_in_front(model, tokenizer):
+    rows = [[5, 9, 33, 7, 12], [40], [8, 8, 21]]
+    told = Variant("text", model, tokenizer, prompt=text_prompts(model, tokenizer, ["ada lives in london"])[0])
+    front = encode(tokenizer, "ada lives in london")
+    written = Variant("dense", model, tokenizer).logits([[*front, *row] for row in rows])
+    torch.testing.assert_close(told.logits(rows), written, rtol=1e-5, atol=2e-5)
+    assert tokens_of(tokenizer, "ada lives in london") == ["ada", "lives", "in", "lon", "##don"]

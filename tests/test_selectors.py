@@ -1,6 +1,7 @@
 """Selectors: what they read is what they say, order and batch do not matter, and none looks at an answer unlabelled."""
 
 from functools import partial
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from analysis.study import Study
 from data.errors import InputError
 from data.facts import Candidates, Fact, Item
 from probes.idp import AttentionSelector, PromptBank, PromptSelector, Selector
-from probes.mixture import score_mixture
+from probes.mixture import Mean, score_mixture
 from probes.outcomes import outcomes
 from probes.prompts import draw_prompt
 from probes.router import RouterSelector, fit_logistic
@@ -227,13 +228,27 @@ def test_the_mixture_is_the_mean_of_its_members(model, tokenizer, items):
         assert one.said == tokenizer.decode([int(following.argmax())]).strip()
 
 
-def test_a_mixture_of_one_prompt_many_times_is_that_prompt(model, tokenizer, items):
+@pytest.mark.parametrize("mean", get_args(Mean))
+def test_one_prompt_many_times_is_that_prompt(model, tokenizer, items, mean):
     prompt = draw_prompt(model, 3, 0)
     asked = outcomes(model, tokenizer, [prompt, prompt, prompt], items)
-    mixed = score_mixture(asked.members, asked.singles, items, batch=2)
+    mixed = score_mixture(asked.members, asked.singles, items, batch=2, mean=mean)
     for ours, theirs in zip(mixed, asked.singles[0], strict=True):
         np.testing.assert_allclose(ours.log_probs, theirs.log_probs, atol=1e-5)
         assert (ours.greedy, ours.said) == (theirs.greedy, theirs.said)
+
+
+def test_the_ensemble_is_the_mean_of_logs_and_never_above_the_mixture(model, tokenizer, items):
+    asked = outcomes(model, tokenizer, bank_of(model), items)
+    mixed = score_mixture(asked.members, asked.singles, items)
+    ensemble = score_mixture(asked.members, asked.singles, items, mean="log_probabilities")
+    for place, (one, other) in enumerate(zip(ensemble, mixed, strict=True)):
+        by_hand = np.mean([single[place].log_probs for single in asked.singles], axis=0)
+        np.testing.assert_allclose(one.log_probs, by_hand, rtol=1e-5)
+        assert (np.array(one.log_probs) < other.log_probs).all()  # Jensen's inequality
+    for one, row in zip(ensemble, asked.rows, strict=True):
+        following = torch.stack([member.logits([row])[0].log_softmax(dim=-1) for member in asked.members]).mean(dim=0)
+        assert one.said == tokenizer.decode([int(following.argmax())]).strip()
 
 
 def test_what_a_choice_says_is_looked_up_among_the_members(model, tokenizer, items):

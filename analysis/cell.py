@@ -1,0 +1,53 @@
+"""A cell: one unit of work of a study, known by its content; and a plan, all cells of a study in order.
+
+A cell's key hashes its own description, the keys of the cells it needs, the code that computes it and the
+versions of the libraries, so that nothing that shapes a number can change without changing the key.
+"""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+from analysis.store import code_hash, content_key, versions
+from analysis.study import Study
+
+Kind = Literal["compressed", "tuned", "scored", "drift"]
+KINDS: tuple[Kind, ...] = ("compressed", "tuned", "scored", "drift")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One unit of work: what it computes (`fields`, JSON-able) and whose results it reads (`needs`)."""
+
+    kind: Kind
+    label: str
+    fields: dict[str, Any]
+    needs: dict[str, "Cell"] = field(default_factory=dict)
+
+    @cached_property
+    def description(self) -> dict[str, Any]:
+        """Everything that shapes the result."""
+        return {
+            "kind": self.kind,
+            "fields": self.fields,
+            "needs": {role: cell.key for role, cell in self.needs.items()},
+            "code": code_hash(f"analysis.work_{self.kind}"),
+            "versions": versions(),
+        }
+
+    @cached_property
+    def key(self) -> str:
+        """The content key."""
+        return content_key(self.description)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All cells of a study, in an order in which each comes after what it needs."""
+
+    study: Study
+    cells: tuple[Cell, ...]
+
+    def of(self, kind: Kind) -> tuple[Cell, ...]:
+        """Cells of one kind."""
+        return tuple(cell for cell in self.cells if cell.kind == kind)

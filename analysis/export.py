@@ -1,0 +1,63 @@
+"""Write one repair of a finished run as a folder of peft's, for use outside."""
+
+import json
+from pathlib import Path
+
+from analysis.cells import MAIN, Cell
+from analysis.opening import open_variant, parent_model, spec_of
+from analysis.run import MANIFEST, prepare
+from analysis.store import Store
+from analysis.study import Study
+from analysis.tables import replicate_of
+from analysis.tuners import ADAPTER
+from data.errors import InputError
+from probes.adapter_folders import write_lora, write_prefix, write_prompt
+from probes.lora import load_lora
+from probes.specs import PTuningSpec
+
+
+def export(run: Path, out: Path, variant: str, to: Path, *, scope: str = MAIN, replicate: int | None = None) -> Path:
+    """Write a variant's prompt, prefix or adapter; the folder names the dense model as its base.
+
+    A repair of a compressed copy belongs on that copy: the same architecture with other weights.
+
+    Raises:
+        InputError: no such variant, one without anything that peft has a form for, a folder that is already there,
+            or a run whose cells were computed by other code than this.
+    """
+    if to.exists():
+        raise InputError(f"'{to}' is already there: name another folder")
+    study = Study.model_validate(json.loads((run / MANIFEST).read_text())["study"])
+    cell = _find(study, variant, scope, replicate)
+    store = Store(out)
+    needs = {role: need for role, need in cell.needs.items() if need.kind in ("compressed", "tuned")}
+    if set(needs) - {"compressed"} != {"tuned0"}:
+        raise InputError(f"'{variant}' is no single prompt, prefix or adapter that was made: peft has no form for it")
+    if absent := [need.label for need in needs.values() if not store.done(need.key)]:
+        raise InputError(f"'{absent[0]}' was computed by other code or elsewhere: run the study again, then export")
+    folders = {role: store.folder(need.key) for role, need in needs.items()}
+    parent, spec = parent_model(cell.fields, folders).model, spec_of(cell.fields["variant"])
+    opened = open_variant(cell.fields, spec, folders)
+    if opened.prompt is not None:
+        method = "P_TUNING" if isinstance(spec.repair, PTuningSpec) else "PROMPT_TUNING"
+        write_prompt(to, opened.prompt, parent, study.model, method)
+    elif opened.prefix is not None:
+        write_prefix(to, opened.prefix.flat, parent, study.model)
+    else:
+        write_lora(to, load_lora(parent, folders["tuned0"] / ADAPTER), parent, study.model)
+    return to
+
+
+def _find(study: Study, variant: str, scope: str, replicate: int | None) -> Cell:
+    """The scored cell of a variant by its spoken name."""
+    plan, _ = prepare(study)
+    wanted = study.seeds[0] if replicate is None else replicate
+    specs = [(cell, spec_of(cell.fields["variant"])) for cell in plan.of("scored")]
+    here = [(cell, spec) for cell, spec in specs if spec.scope == scope and replicate_of(spec) == wanted]
+    for cell, spec in here:
+        if spec.name == variant:
+            return cell
+    names = sorted({spec.name for _, spec in here if spec.repair is not None})
+    raise InputError(
+        f"no variant '{variant}' in scope {scope} and replicate {wanted}; there are {', '.join(names) or 'none'}"
+    )
