@@ -1,0 +1,54 @@
+"""`python -m benchmarks`: what Palimpsest costs, as ratios within one run; a missed target is said, never hidden."""
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from benchmarks.drift import drift_ratios
+from benchmarks.latency import latency_ratios
+from benchmarks.measure import Ratio
+from benchmarks.models import Bench
+
+BENCHMARKS: dict[str, Callable[[int], dict[str, Ratio]]] = {"latency": latency_ratios, "drift": drift_ratios}
+COLUMNS = ("benchmark", "ratio", "target", "met", "unit", "against")
+
+
+def main(
+    only: Annotated[list[str] | None, typer.Option(help=f"{' or '.join(BENCHMARKS)}; all unless told")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="interleaved repetitions; the median counts")] = 5,
+    out: Annotated[Path | None, typer.Option(help="a CSV file for the table")] = None,
+) -> None:
+    """Run the benchmarks and print their ratios."""
+    names = only or list(BENCHMARKS)
+    if unknown := set(names) - set(BENCHMARKS):
+        raise typer.BadParameter(f"no benchmark is called {', '.join(sorted(unknown))}; there are {list(BENCHMARKS)}")
+    console = Console(width=150)
+    found: dict[str, Ratio] = {}
+    for name in track(names, description="benchmarks", console=Console(stderr=True)):
+        found |= BENCHMARKS[name](rounds)
+    table = Table(title=f"Ratios, median of {rounds} rounds; model: {Bench.open().source}", title_justify="left")
+    for column in COLUMNS:
+        table.add_column(column)
+    rows = [_row(name, ratio) for name, ratio in found.items()]
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+    if out is not None:
+        with out.open("w", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows([COLUMNS, *rows])
+
+
+def _row(name: str, ratio: Ratio) -> tuple[str, ...]:
+    target = "" if ratio.target is None else f"{ratio.target:.2f}"
+    met = "" if ratio.target is None else "yes" if ratio.met else "missed"
+    return name, f"{ratio.value:.2f}", target, met, ratio.unit, ratio.baseline
+
+
+if __name__ == "__main__":
+    typer.run(main)

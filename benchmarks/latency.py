@@ -1,0 +1,133 @@
+"""What a repair costs at inference, in units of the compressed model without one.
+
+1. Prefill: 256 content tokens a row to the logits after the last, behind a prompt of 8 as tokens or as cached keys,
+   IDP with each selector, LoRA as it is trained and merged into the weights.
+2. Decode: 16 further tokens a row, one by one, from the keys and values that the prefill left.
+
+The one target: IDP with a first-layer choice beside one fixed prompt of the same length, both with cached keys.
+"""
+
+from collections.abc import Callable, Mapping
+
+import torch
+from transformers import PreTrainedModel
+
+from benchmarks.measure import Ratio, Work, time_ratio, times
+from benchmarks.models import BANK, PROMPT, Bench, rows_of
+from probes.idp import PromptBank, PromptSelector, Selector
+from probes.selectors import KeySelector, OutputSelector, RandomSelector
+from probes.variants import Reading, Variant
+
+BATCHES = (1, 8)
+LENGTH = 256
+DECODED = 16
+TARGET = 1.05
+TARGET_BATCH = 8
+DECODING = ("compressed", "prompt", "lora", "lora_merged")
+"""What can differ in decoding: IDP has chosen by then, and a prompt as tokens leaves the same keys."""
+Rows = list[list[int]]
+
+
+def latency_ratios(rounds: int) -> dict[str, Ratio]:
+    """Every repair's time in units of the compressed model's, and IDP's in units of one fixed prompt's."""
+    bench = Bench.open()
+    variants = _variants(bench)
+    found: dict[str, Ratio] = {}
+    for batch in BATCHES:
+        rows = rows_of(batch, LENGTH)
+        shape = f"batch {batch} x {LENGTH} tokens, prompts of {PROMPT}"
+        found |= _prefill(variants, rows, shape, rounds)
+        found |= _decode({name: variants[name] for name in DECODING}, rows, rounds)
+    return found
+
+
+def _variants(bench: Bench) -> dict[str, Variant]:
+    """The benchmark's variants, LoRA merged, and IDP by each selector that needs no data to be made."""
+    named = bench.variants()
+    merged = bench.adapter().merge_and_unload(safe_merge=True)
+    model, prompts = named["compressed"].model, bench.prompts
+    selectors: dict[str, Selector | PromptSelector] = {
+        "attention": Selector(),
+        "attention_all_layers": Selector(layers="all"),
+        "attention_separate": Selector(softmax="separate"),
+        "random": RandomSelector(BANK, seed=0),
+        "key": KeySelector.of_prompts(model, prompts),
+        "entropy": OutputSelector(model, prompts, "entropy"),
+        "likelihood": OutputSelector(model, prompts, "likelihood"),
+    }
+    banks = {f"idp_{name}": PromptBank(model, prompts, selector) for name, selector in selectors.items()}
+    return {
+        "compressed": named["compressed"],
+        "prompt": named["prompted"],
+        "lora": named["lora"],
+        "lora_merged": Variant("lora, merged", merged, bench.tokenizer),
+    } | {name: Variant(name, model, bench.tokenizer, bank=bank) for name, bank in banks.items()}
+
+
+def _prefill(variants: Mapping[str, Variant], rows: Rows, shape: str, rounds: int) -> dict[str, Ratio]:
+    works: dict[str, Work] = {name: _reading(variant, rows) for name, variant in variants.items()}
+    works["prompt_as_tokens"] = lambda: _as_tokens(variants["prompt"], rows)
+    taken = times(works, rounds=rounds)
+    batch = len(rows)
+    found = {
+        f"prefill_{name}_batch_{batch}": Ratio(
+            time_ratio(taken, name, "compressed"), None, "time ratio", f"the compressed model, {shape}"
+        )
+        for name in works
+        if name != "compressed"
+    }
+    target = TARGET if batch == TARGET_BATCH else None
+    against = f"one fixed prompt, {shape}"
+    for name in works:
+        if name.startswith("idp_"):
+            ratio = Ratio(
+                time_ratio(taken, name, "prompt"), target if name == "idp_attention" else None, "time ratio", against
+            )
+            found[f"{name}_against_prompt_batch_{batch}"] = ratio
+    return found
+
+
+def _reading(variant: Variant, rows: Rows) -> Work:
+    return lambda: variant.logits(rows)
+
+
+def _as_tokens(variant: Variant, rows: Rows) -> object:
+    """The same logits by a pass over prompt and content."""
+    arguments = variant.inputs(rows).forward_arguments()
+    with torch.no_grad():
+        return variant.model(**arguments, use_cache=True, logits_to_keep=1).logits
+
+
+def _decode(variants: Mapping[str, Variant], rows: Rows, rounds: int) -> dict[str, Ratio]:
+    works = {name: _decoding(variant.model, variant.read(rows)) for name, variant in variants.items()}
+    taken = times(works, rounds=rounds)
+    against = f"the compressed model, batch {len(rows)}, {DECODED} tokens after {LENGTH}"
+    return {
+        f"decode_{name}_batch_{len(rows)}": Ratio(
+            time_ratio(taken, name, "compressed"), None, "time ratio per token", against
+        )
+        for name in works
+        if name != "compressed"
+    }
+
+
+def _decoding(model: PreTrainedModel, reading: Reading) -> Callable[[], None]:
+    """Say the likeliest token a few times over, then forget them, so that every round starts alike."""
+    start = reading.cache.get_seq_length()
+
+    @torch.no_grad()
+    def work() -> None:
+        token, mask, position = reading.logits.argmax(-1, keepdim=True), reading.attention_mask, reading.next_position
+        for _ in range(DECODED):
+            mask = torch.cat([mask, torch.ones_like(token)], dim=1)
+            output = model(
+                input_ids=token,
+                attention_mask=mask,
+                position_ids=position,
+                past_key_values=reading.cache,
+                use_cache=True,
+            )
+            token, position = output.logits[:, -1].argmax(-1, keepdim=True), position + 1
+        reading.cache.crop(start - reading.cache.get_seq_length())
+
+    return work
