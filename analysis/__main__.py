@@ -27,9 +27,8 @@ app = typer.Typer(
     help="Is a compressed model's knowledge gone, or only displaced?",
 )
 OutFolder = Annotated[Path, typer.Option("--out", help="folder that holds all runs")]
-NARROWEST = 132
-"""A table of intervals is unreadable in eighty columns: where the output is no terminal, this many are taken."""
-console = Console() if sys.stdout.isatty() else Console(width=NARROWEST)
+# A table of intervals is unreadable in eighty columns: where the output is no terminal, it gets what it needs.
+console = Console() if sys.stdout.isatty() else Console(width=report.WIDEST)
 
 
 class _Bar:

@@ -62,8 +62,8 @@ def recovery_table(answers: pd.DataFrame, variants: pd.DataFrame) -> pd.DataFram
                 | {
                     "measure": "accuracy" if measure == "correct" else "bits",
                     "value": found.estimate,
-                    "lower": found.lower,
-                    "upper": found.upper,
+                    "lower": _within(measure, found.lower),
+                    "upper": _within(measure, found.upper),
                     "items": len(part) // part["replicate"].nunique(),
                     "entities": part["entity"].nunique(),
                     "replicates": part["replicate"].nunique(),
@@ -71,6 +71,11 @@ def recovery_table(answers: pd.DataFrame, variants: pd.DataFrame) -> pd.DataFram
                 }
             )
     return pd.DataFrame(rows)
+
+
+def _within(measure: str, bound: float) -> float:
+    """A bound of an interval, cut where the measure ends: no accuracy lies outside [0, 1], bits may."""
+    return min(max(bound, 0.0), 1.0) if measure == "correct" else bound
 
 
 def arms_of(joined: pd.DataFrame, masks: Mapping[str, pd.Series], column: str) -> dict[str, np.ndarray]:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -15,6 +16,10 @@ from probes.inputs import build_inputs, encode
 from probes.models import open_model
 from probes.sites import Kind, sites_of
 
+LOOK: dict[str, Any] = {"title_justify": "left", "box": box.SIMPLE_HEAD, "padding": (0, 1, 0, 0)}
+WIDEST = 140
+"""Columns of a table of intervals; in a narrower terminal its cells are folded, never cut."""
+
 
 def show(console: Console, folder: Path) -> None:
     """Print the recovery table of each scope and group, then the verdict."""
@@ -22,10 +27,11 @@ def show(console: Console, folder: Path) -> None:
     manifest = json.loads((folder / "manifest.json").read_text())
     for scope, group in recovery[["scope", "group"]].drop_duplicates().itertuples(index=False):
         rows = recovery_rows(recovery, scope, group, "candidates")
-        table = Table(title=f"{scope}, {group} people: {GROUP_NOTE.get(group, '')}", title_justify="left")
-        table.add_column("variant", no_wrap=True)
+        table = Table(title=f"{scope}, {group} people: {GROUP_NOTE.get(group, '')}", **LOOK)
+        table.add_column("variant", overflow="fold")
         for column in rows.columns:
-            table.add_column(column.replace("_", " "), justify="right")
+            header = column.replace(", ", "\n").replace("_", "\n")
+            table.add_column(header, justify="right", no_wrap=console.width >= WIDEST)
         for variant, *figures in rows.itertuples():
             table.add_row(variant, *(f"{one:,}" if isinstance(one, int) else str(one) for one in figures))
         console.print(table)
@@ -40,7 +46,7 @@ def show_verdict(console: Console, verdict: dict[str, Any]) -> None:
     for title, entries in (("Verdict", verdict["settings"]), ("Controls (truth known)", verdict["controls"])):
         if not entries:
             continue
-        table = Table(title=title, title_justify="left")
+        table = Table(title=title, **LOOK)
         for column in ("setting", "decision", "expressed", "redirected", "relearned", "unreached", "p"):
             table.add_column(column, no_wrap=column != "setting")
         for one in entries:

@@ -22,8 +22,8 @@ class Prefixes:
     a prompt are its own and which are padding.
     """
 
-    @torch.no_grad()
     def __init__(self, model: PreTrainedModel, prompts: Sequence[Float[Tensor, "length width"]]) -> None:
+        """Read each prompt alone; gradients reach a prompt that asks for them, as it does while it is tuned."""
         longest = max(prompt.shape[0] for prompt in prompts)
         self.longest = longest
         self.seen: Bool[Tensor, "prompt slot"] = torch.zeros(
@@ -44,8 +44,10 @@ class Prefixes:
     def chosen(self, kept: Int[Tensor, " batch"]) -> tuple[DynamicCache, Int[Tensor, "batch slot"]]:
         """For each row the keys and values of one prompt, and the mask of its slots."""
         cache = DynamicCache()
-        for layer, (keys, values) in enumerate(zip(self.keys, self.values, strict=True)):
-            cache.update(keys[kept], values[kept], layer)
+        for layer, held in enumerate(zip(self.keys, self.values, strict=True)):
+            # One prompt is every row's: laid out without a copy, and its gradient is a plain sum over rows.
+            keys, values = (one.expand(len(kept), -1, -1, -1) if len(one) == 1 else one[kept] for one in held)
+            cache.update(keys, values, layer)
         return cache, self.seen[kept].long()
 
     def side_by_side(self, batch: int) -> tuple[DynamicCache, Bool[Tensor, " prompt*slot"]]:

@@ -85,6 +85,7 @@ def flatten(prefixes: Prefixes) -> FlatPrefix:
     return stacked[:, :, 0].permute(3, 0, 1, 2, 4).flatten(1)
 
 
+@torch.no_grad()
 def draw_prefix(model: PreTrainedModel, length: int, seed: int) -> FlatPrefix:
     """An untuned prefix: what an untuned prompt of drawn words leaves at every layer.
 

@@ -86,12 +86,15 @@ def token_loss(model: PreTrainedModel, rows: Sequence[TuningRow], prompt: Shown 
 def _hidden(
     model: PreTrainedModel, rows: Sequence[Sequence[int]], prompt: Shown | None
 ) -> Float[Tensor, "row position width"]:
-    """Last hidden states, the content's in the last columns."""
-    if not isinstance(prompt, Prefixes):
-        inputs = build_inputs(model, rows, None if prompt is None else [prompt] * len(rows))
-        return model.base_model(**inputs.forward_arguments(), use_cache=False).last_hidden_state
-    inputs = build_inputs(model, rows, content_start=prompt.longest)
-    cache, slots = prompt.chosen(inputs.attention_mask.new_zeros(len(rows)))
+    """Last hidden states, the content's in the last columns.
+
+    A prompt is the same before every row and reads none of them: it passes the model once, not once a row.
+    """
+    if prompt is None:
+        return model.base_model(**build_inputs(model, rows).forward_arguments(), use_cache=False).last_hidden_state
+    prefixes = prompt if isinstance(prompt, Prefixes) else Prefixes(model, [prompt])
+    inputs = build_inputs(model, rows, content_start=prefixes.longest)
+    cache, slots = prefixes.chosen(inputs.attention_mask.new_zeros(len(rows)))
     return model.base_model(
         inputs_embeds=inputs.embeds,
         attention_mask=torch.cat([slots, inputs.attention_mask], dim=1),

@@ -44,6 +44,19 @@ def test_the_loss_at_scored_positions_is_that_of_the_full_logits(model, masked, 
     assert_equal(token_loss(model, rows, prompt), torch.stack(losses).mean())
 
 
+def test_the_gradient_is_that_of_reading_the_prompt_before_every_row(model, tokenizer):
+    rows = statement_rows(tokenizer, STATEMENTS)
+    once, each = (draw_prompt(model, 3, 1).requires_grad_() for _ in range(2))
+    token_loss(model, rows, once).backward()
+    losses = []
+    for row in rows:
+        embeds = torch.cat([each, model.get_input_embeddings()(torch.tensor(row.tokens))])
+        log_probs = model(inputs_embeds=embeds[None], use_cache=False).logits[0, 3:].log_softmax(-1)
+        losses += [-log_probs[place - 1, row.tokens[place]] for place in range(row.scored_from, len(row.tokens))]
+    torch.stack(losses).mean().backward()
+    assert_equal(once.grad, each.grad)
+
+
 @pytest.mark.parametrize("model_type", TINY_TYPES)
 def test_the_loss_falls_and_gradients_reach_the_prompt_alone(model_type, tokenizer):
     model = tiny(model_type).requires_grad_(False)
