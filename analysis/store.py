@@ -41,7 +41,9 @@ def code_hash(module: str) -> str:
 def _source(module: str) -> Path:
     """The file of one of our modules."""
     path = ROOT.joinpath(*module.split("."))
-    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    # A folder of the same name beside a module is not the module, as data/facts is not data/facts.py.
+    package = path / "__init__.py"
+    return package if package.is_file() else path.with_suffix(".py")
 
 
 @cache
@@ -55,7 +57,13 @@ def _imports(module: str) -> frozenset[str]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         found |= {name for name in names if name.split(".")[0] in PACKAGES and _source(name).is_file()}
-    return frozenset(found)
+    return frozenset(found | {package for name in found for package in _packages(name)})
+
+
+def _packages(module: str) -> list[str]:
+    """The packages that a module lies in: their `__init__` runs before it does."""
+    parts = module.split(".")
+    return [".".join(parts[:count]) for count in range(1, len(parts))]
 
 
 def _closure(module: str) -> set[str]:
