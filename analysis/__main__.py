@@ -78,8 +78,9 @@ def run_command(
     described = load_study(study, changes or [])
     shipped = study in shipped_studies() and not changes
     if dry_run:
-        plan, facts = run.prepare(described)
-        console.print(estimate(plan, facts, missing(plan, Store(out))), markup=False)
+        here = run.is_here(described)
+        plan, facts = run.prepare(described, absent=not here)
+        console.print(estimate(plan, facts, missing(plan, Store(out)), here=here), markup=False)
         return
     budget = None if memory is None else parse_bytes(memory)
     bar = _Bar()
