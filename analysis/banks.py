@@ -81,6 +81,12 @@ class Fitting:
         count = len(self.prompts)
         return tuning_clusters(self.opened, self.facts, self.groups, self.repair.bank, count, self.seed)[1].centres
 
+    def own(self, relation: str) -> int | None:
+        """The prompt that was tuned on a relation; None where the bank is not divided by relation."""
+        if self.repair.bank not in ("relations", "planted"):
+            return None
+        return sorted({fact.relation for fact in self.facts.select(self.groups, "tune")}).index(relation)
+
     def known(self, people: Sequence[Fact]) -> dict[tuple[int, ...], list[float]]:
         """The oracle's knowledge of these facts' measuring questions: their outcomes in a tuning phrasing."""
         elsewhere = [_answer_alone(item) for item in self.facts.items(people, "tune")]
