@@ -140,10 +140,15 @@ def test_a_mistake_is_one_line_exit_two_and_nothing_written(mistake, tmp_path, m
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_stops_with_one_line(tmp_path, monkeypatch, capsys):
     """Nothing of the cell is left, and no table is written; cells that were finished stay."""
     told = ["repairs=[{kind: prompt, length: 2, learning_rate: 1.0e+38}]", "reported=[prompt-2]", "controls=[]"]
-    told += ["seeds=[0]", "tuning.steps=4", "compressions=[{method: magnitude, sparsity: 0.5, samples: 2}]"]
+    told += [
+        "seeds=[0]",
+        "tuning.steps=4",
+        "compressions=[{method: magnitude, sparsity: 0.5, samples: 2, block_length: 32}]",
+    ]
     changes = [item for change in told for item in ("--set", change)]
     code, error = call(monkeypatch, capsys, "run", "atlas", *changes, "--out", str(tmp_path))
     lines = [line for line in error.splitlines() if line.startswith("error: ")]
