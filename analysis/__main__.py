@@ -16,6 +16,7 @@ from analysis.engine import missing
 from analysis.estimate import estimate
 from analysis.export import export
 from analysis.memory import parse_bytes
+from analysis.repair_report import show_repairs
 from analysis.store import Store
 from analysis.study import load_study, shipped_studies
 from data.errors import InputError
@@ -77,8 +78,9 @@ def run_command(
     described = load_study(study, changes or [])
     shipped = study in shipped_studies() and not changes
     if dry_run:
-        plan, facts = run.prepare(described)
-        console.print(estimate(plan, facts, missing(plan, Store(out))), markup=False)
+        here = run.is_here(described)
+        plan, facts = run.prepare(described, absent=not here)
+        console.print(estimate(plan, facts, missing(plan, Store(out)), here=here), markup=False)
         return
     budget = None if memory is None else parse_bytes(memory)
     bar = _Bar()
@@ -105,6 +107,18 @@ def verdict_command(
         typer.echo((folder / "verdict.json").read_text(), nl=False)
     else:
         report.show_verdict(console, json.loads((folder / "verdict.json").read_text()))
+
+
+@app.command("repairs")
+def repairs_command(
+    name: Annotated[str, typer.Argument(metavar="RUN", help="a run's name or folder")],
+    out: OutFolder = Path("runs"),
+    latency: Annotated[Path | None, typer.Option(help="CSV of `python -m benchmarks --only latency --out`")] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="as Markdown, for the docs")] = False,
+) -> None:
+    """Print every repair of a finished run, and what every choice among prompts was worth."""
+    wide = Console(width=240) if not sys.stdout.isatty() else console
+    show_repairs(wide, run.open_run(name, out), latency=latency, markdown=markdown)
 
 
 @app.command("export")

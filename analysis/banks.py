@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from data.facts import Fact, FactSet, Item
-from probes.banks import BankKind, Clusters, cluster_rows, least_alike, relation_rows, text_prompts
+from probes.banks import DIVIDING, BankKind, Clusters, cluster_rows, least_alike, relation_rows, text_prompts
 from probes.idp import AttentionSelector, PromptBank, PromptSelector, Selector
 from probes.models import OpenedModel
 from probes.outcomes import Outcomes, outcomes
@@ -36,10 +36,19 @@ def tuning_clusters(
     """All tuning rows of these groups, and which prompt of a bank of relations or clusters reads which."""
     people = facts.select(groups, "tune")
     rows = statement_rows(opened.tokenizer, facts.statements(people))
-    if bank == "relations":
+    if bank != "clusters":
         told = [fact.relation for fact in people for _ in facts.relations[fact.relation].tune]
         return rows, relation_rows(opened.model, rows, told)
     return rows, cluster_rows(opened.model, rows, count, seed)
+
+
+def planted_rows(opened: OpenedModel, facts: FactSet, groups: Sequence[str], place: int) -> list[TuningRow]:
+    """What one prompt of a planted bank reads: the truth about its relation, one same answer to all of each other."""
+    people = facts.select(groups, "tune")
+    own = sorted({fact.relation for fact in people})[place]
+    same = {fact.relation: fact.answer for fact in reversed(people)}
+    told = [fact if fact.relation == own else replace(fact, answer=same[fact.relation]) for fact in people]
+    return statement_rows(opened.tokenizer, facts.statements(told))
 
 
 @dataclass
@@ -67,10 +76,16 @@ class Fitting:
     @cached_property
     def centres(self) -> Float[Tensor, "prompt width"] | None:
         """Centres of what each prompt was tuned on; None where all read the same."""
-        if self.repair.bank not in ("relations", "clusters"):
+        if self.repair.bank not in DIVIDING:
             return None
         count = len(self.prompts)
         return tuning_clusters(self.opened, self.facts, self.groups, self.repair.bank, count, self.seed)[1].centres
+
+    def own(self, relation: str) -> int | None:
+        """The prompt that was tuned on a relation; None where the bank is not divided by relation."""
+        if self.repair.bank not in ("relations", "planted"):
+            return None
+        return sorted({fact.relation for fact in self.facts.select(self.groups, "tune")}).index(relation)
 
     def known(self, people: Sequence[Fact]) -> dict[tuple[int, ...], list[float]]:
         """The oracle's knowledge of these facts' measuring questions: their outcomes in a tuning phrasing."""
@@ -131,7 +146,7 @@ def fitting(
     if repair.bank == "texts":
         prompts = text_prompts(opened.model, opened.tokenizer, repair.texts)
     else:
-        prompts = [load_prompts(file)[0].to(opened.model.device) for file in files]
+        prompts = [prompt.to(opened.model.device) for file in files for prompt in load_prompts(file)]
     found = Fitting(opened, facts, groups, repair, seed, prompts)
     if repair.candidates is None:
         return found

@@ -18,8 +18,9 @@ from data.errors import InputError
 from data.facts import FactSet
 from data.text import stated
 from probes.adapter_folders import folder_sha
+from probes.banks import DIVIDING
 from probes.models import TWIN, locate
-from probes.prompts import PLACEBO_KINDS
+from probes.prompts import PLACEBO_KINDS, brought_prompts
 from probes.selectors import ROWLESS
 from probes.specs import (
     AnyCompression,
@@ -34,10 +35,14 @@ from probes.specs import (
     PrefixSpec,
     PromptSpec,
     PTuningSpec,
+    QuantisedSpec,
     RecalibrationSpec,
     ReinjectionSpec,
+    SmallSpec,
+    SparseSpec,
     Spec,
     TextSpec,
+    TransferredSpec,
     TwinSpec,
     VariantSpec,
 )
@@ -60,13 +65,13 @@ def compressions_of(study: Study, scope: str) -> tuple[AnyCompression | None, ..
 class _Expansion:
     """Builds the cells of one study, each once."""
 
-    def __init__(self, study: Study, facts: FactSet) -> None:
+    def __init__(self, study: Study, facts: FactSet, model_sha: str | None = None) -> None:
         self.study = study
         self.facts = facts
         self.by_key: dict[str, Cell] = {}
         self.base = {
             "model": study.model,
-            "model_sha": locate(study.model).sha,
+            "model_sha": locate(study.model).sha if model_sha is None else model_sha,
             "dtype": study.dtype,
             "device": study.device,
             "threads": study.threads,
@@ -101,18 +106,36 @@ class _Expansion:
         seed: int,
         share: dict[str, Any] | None = None,
         adapter: Cell | None = None,
+        parts: int = 1,
+        read: str | tuple[str, ...] = "all",
     ) -> Cell:
+        """One tuned thing: a whole repair or one of its `parts`, which then share what the study's budget makes equal.
+
+        `read` is "all" (what the study's repairs read), "text", or the relations whose facts alone are read.
+        """
         name = "dense" if compression is None else compression.name
         fields = self.base | {
             "groups": groups_of(self.study)[scope],
             "repair": spec.model_dump(mode="json"),
             "seed": seed,
-            "tuning": self.study.tuning.model_dump(mode="json"),
+            "tuning": self.study.tuning.model_dump(mode="json") | steps_of_part(self.study, parts),
         }
         label = f"{name} + {spec.name} seed {seed} ({scope})"  # type: ignore[attr-defined]
+        if parts > 1 and self.study.budget is not None and "tokens" in self.study.budget.equal:
+            fields["tokens_of"] = {"seed": replicate, "parts": parts}
+        if read != "all":
+            fields["read"] = read
+            label += f", read {read if isinstance(read, str) else ', '.join(read)}"
+        if read == "text":
+            assert self.study.transfer is not None
+            assert self.study.transfer.text is not None
+            windows = self.study.transfer.text
+            fields["tuning"] |= {"text_batch": windows.batch, "text_length": windows.length}
         if share is not None:
             fields["share"] = share
             label += f", {share['bank']} {share['place'] + 1} of {share['count']}"
+        elif parts > 1:
+            label += f", one of {parts}"
         needs = self.parent(compression, replicate)
         if adapter is not None:
             needs["adapter"] = adapter
@@ -128,11 +151,19 @@ class _Expansion:
         label = f"{compression.name} seed {replicate} + {repair.name}"
         return self.add(Cell("tuned", label, fields, self.parent(compression, replicate)))
 
-    def brought(self, compression: AnyCompression | None, replicate: int, repair: FolderSpec) -> Cell:
-        """Made elsewhere: the folder's bytes are all that shapes it."""
+    def small(self, whole: Cell, repair: SmallSpec) -> Cell:
+        """Made from a tuned prompt or prefix, which is the same cell as where it stands by itself."""
         fields = self.base | {
             "repair": repair.model_dump(mode="json"),
-            "folder_sha": folder_sha(Path(repair.path).expanduser()),
+            "tuning": self.study.tuning.model_dump(mode="json"),
+        }
+        return self.add(Cell("tuned", f"{whole.label}, as {repair.name}", fields, {"whole": whole}))
+
+    def brought(self, compression: AnyCompression | None, replicate: int, repair: FolderSpec | BankSpec) -> Cell:
+        """Made elsewhere: the bytes of its files are all that shapes it."""
+        fields = self.base | {
+            "repair": repair.model_dump(mode="json"),
+            "folder_sha": _brought_sha(repair),
             "tuning": self.study.tuning.model_dump(mode="json"),
         }
         name = "dense" if compression is None else f"{compression.name} seed {replicate}"
@@ -147,6 +178,13 @@ class _Expansion:
         if isinstance(repair, PromptSpec | PrefixSpec | PTuningSpec | LoraSpec):
             assert seed is not None
             needs["tuned0"] = self.tuned(variant.scope, variant.compression, replicate, repair, seed)
+        if isinstance(repair, QuantisedSpec | SparseSpec):
+            assert seed is not None
+            whole = self.tuned(variant.scope, variant.compression, replicate, repair.of, seed)
+            needs["tuned0"] = self.small(whole, repair)
+        if isinstance(repair, TransferredSpec):
+            assert seed is not None
+            needs["tuned0"] = self.tuned(variant.scope, repair.source, replicate, repair.of, seed, read=repair.read)
         if isinstance(repair, ReinjectionSpec):
             assert variant.compression is not None
             needs["tuned0"] = self.reinjected(variant.compression, replicate, repair)
@@ -176,10 +214,14 @@ class _Expansion:
         needs = {}
         adapter = None
         if repair.adapter is not None:
-            adapter = self.tuned(variant.scope, variant.compression, replicate, repair.adapter, seed)
+            adapter = self.tuned(
+                variant.scope, variant.compression, replicate, repair.adapter, seed, parts=repair.parts
+            )
             needs["adapter"] = adapter
         relations = len({fact.relation for fact in self.facts.select(groups_of(self.study)[variant.scope], "tune")})
-        if repair.bank == "relations" and len(repair.lengths) != relations:
+        if repair.bank == "files":
+            return needs | {"tuned0": self.brought(variant.compression, replicate, repair)}
+        if repair.bank in ("relations", "planted") and len(repair.lengths) != relations:
             raise InputError(
                 f"{variant.name}: scope {variant.scope} has {relations} relations and the bank {len(repair.lengths)} "
                 "lengths: give one length per relation"
@@ -194,8 +236,9 @@ class _Expansion:
                 replicate,
                 member,
                 seed + BANK_SEEDS * place,
-                share if repair.bank in ("relations", "clusters") else None,
+                share if repair.bank in DIVIDING else None,
                 adapter,
+                parts=repair.parts,
             )
         return needs
 
@@ -219,7 +262,7 @@ class _Expansion:
         variants = [
             variant
             for variant in self.variants(scope, compression, replicate)
-            if not isinstance(variant.repair, RecalibrationSpec | KeySpec | TwinSpec)
+            if not isinstance(variant.repair, RecalibrationSpec | KeySpec | TwinSpec | TransferredSpec)
             and not isinstance(variant.repair, EnsembleSpec)
             and not (isinstance(variant.repair, IdpSpec) and variant.repair.selector in ROWLESS)
             and not (isinstance(variant.repair, PlaceboSpec) and variant.repair_seed != replicate * 100)
@@ -274,7 +317,40 @@ class _Expansion:
         # Dense lost nothing that could be put back.
         lost = compression is not None
         arms += [repaired(one, replicate) for one in self.study.repairs if lost or not isinstance(one, ReinjectionSpec)]
+        if scope == MAIN and self.study.transfer is not None:
+            moved = self.study.transfer.specs(self.study.repairs, compression, self.study.compressions)
+            arms += [repaired(one, replicate) for one in moved]
         return arms
+
+
+def steps_of_part(study: Study, parts: int) -> dict[str, int]:
+    """How many steps one of several parts of a repair is tuned for, where that is not `tuning.steps`.
+
+    Raises:
+        InputError: equal steps that cannot be divided.
+    """
+    if parts == 1 or study.budget is None or "steps" not in study.budget.equal:
+        return {}
+    if study.tuning.steps % parts:
+        raise InputError(
+            f"budget: {study.tuning.steps} steps cannot be divided among {parts} parts of a repair: set tuning.steps "
+            f"to a multiple of {parts}, or match tokens"
+        )
+    return {"steps": study.tuning.steps // parts}
+
+
+def _brought_sha(repair: FolderSpec | BankSpec) -> str:
+    """Hash of what was made elsewhere.
+
+    Raises:
+        InputError: it is not there, or no bank of prompts.
+    """
+    if isinstance(repair, FolderSpec):
+        return folder_sha(Path(repair.path).expanduser())
+    files = [Path(file).expanduser() for file in repair.files]
+    if len(brought_prompts(files)) < 2:
+        raise InputError(f"bank of {repair.files[0]}: it holds one prompt, and a choice needs two or more")
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def _text_sha(source: str) -> str:
@@ -285,9 +361,14 @@ def _text_sha(source: str) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 
 
-def expand(study: Study, facts: FactSet) -> Plan:
-    """All cells of a study; equal work between settings and replicates appears once."""
-    expansion = _Expansion(study, facts)
+def expand(study: Study, facts: FactSet, model_sha: str | None = None) -> Plan:
+    """All cells of a study; equal work between settings and replicates appears once.
+
+    `model_sha` stands for the hash of the model's files where they are not on this machine and nothing will be run.
+    """
+    if study.transfer is not None:
+        facts.only(study.transfer.relations or list(facts.relations))  # refuses relations that are not asked
+    expansion = _Expansion(study, facts, model_sha)
     for scope in (MAIN, *study.controls):
         for compression in compressions_of(study, scope):
             for replicate in study.seeds:

@@ -29,7 +29,8 @@ def selections_of(found: Fitting, items: Sequence[Item]) -> pd.DataFrame:
 
     Columns: item, entity, relation, group, selector, cost, chosen (missing for the mixture, which keeps all), scores,
     log_prob (of the right answer over the vocabulary, nats), correct (best of the candidates), log_prob_by_prompt,
-    correct_by_prompt, oracle (the prompt that was best for this very item, in hindsight).
+    correct_by_prompt, oracle (the prompt that was best for this very item, in hindsight), own (the prompt that was
+    tuned on the item's relation; missing where the bank has none for it).
     """
     asked = found.asked(items)
     log_probs, correct = asked.log_probs, asked.correct
@@ -41,6 +42,7 @@ def selections_of(found: Fitting, items: Sequence[Item]) -> pd.DataFrame:
         "log_prob_by_prompt": log_probs.tolist(),
         "correct_by_prompt": correct.tolist(),
         "oracle": log_probs.argmax(axis=1),
+        "own": pd.array([found.own(item.fact.relation) for item in items], dtype="Int64"),
     }
     tables = []
     place = np.arange(len(items))

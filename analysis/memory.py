@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 
 from analysis.cells import Cell
 from data.errors import InputError
+from probes.models import DTYPES
 
 PROCESS = 900_000_000
 """Bytes of a worker with its libraries and no model, as measured."""
@@ -39,8 +40,8 @@ class Shape:
     """Bytes of one number."""
 
     @classmethod
-    def of(cls, model: PreTrainedModel) -> Self:
-        """Read the shape off a model."""
+    def of(cls, model: PreTrainedModel, dtype: str | None = None) -> Self:
+        """Read the shape off a model, which may have no weights; its numbers are of its own dtype unless told."""
         config = model.config
         inner = getattr(config, "intermediate_size", None) or getattr(config, "ffn_dim", None) or 4 * config.hidden_size
         return cls(
@@ -50,7 +51,7 @@ class Shape:
             inner=inner,
             heads=config.num_attention_heads,
             vocabulary=config.vocab_size,
-            number=torch.finfo(model.dtype).bits // 8,
+            number=torch.finfo(model.dtype if dtype is None else DTYPES[dtype]).bits // 8,
         )
 
     @property

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from analysis.banks import Fitting, fitting, open_bank
 from analysis.study import read_facts
-from analysis.tuners import ADAPTER, PREFIX, PROMPT
+from analysis.tuners import ADAPTER, PREFIX, PROMPT, SMALL_PREFIX, SMALL_PROMPT
 from data.errors import InputError
 from data.facts import Fact, FactSet
 from data.text import Part, load_text, stated
@@ -22,6 +22,7 @@ from probes.lora import adapted, load_lora
 from probes.models import TWIN, OpenedModel, open_model
 from probes.prefix_tuning import TunedPrefix
 from probes.prompts import draw_prompt, load_prompts
+from probes.small_prompts import load_small
 from probes.specs import EnsembleSpec, IdpSpec, PlaceboSpec, TextSpec, TwinSpec, VariantSpec
 from probes.tuning import encode_blocks
 from probes.variants import Variant
@@ -93,6 +94,11 @@ def _carrying(name: str, opened: OpenedModel, folder: Path) -> Variant:
     if (folder / PREFIX).is_file():
         flat = load_prompts(folder / PREFIX)[0].to(model.device)
         return Variant(name, model, tokenizer, prefix=TunedPrefix(flat, model))
+    if (folder / SMALL_PROMPT).is_file():
+        return Variant(name, model, tokenizer, prompt=load_small(folder / SMALL_PROMPT, model.dtype).to(model.device))
+    if (folder / SMALL_PREFIX).is_file():
+        flat = load_small(folder / SMALL_PREFIX, model.dtype).to(model.device)
+        return Variant(name, model, tokenizer, prefix=TunedPrefix(flat, model))
     return Variant(name, adapted(load_lora(model, folder / ADAPTER)), tokenizer)
 
 
@@ -102,7 +108,8 @@ def bank_fitting(fields: dict[str, Any], spec: VariantSpec, needs: dict[str, Pat
     repair = repair.idp if isinstance(repair, EnsembleSpec) else repair
     assert isinstance(repair, IdpSpec)
     assert seed is not None
-    files = [needs[f"tuned{place}"] / PROMPT for place in range(len(repair.made))]
+    made = range(len(repair.made)) if repair.tuned else range(repair.bank == "files")
+    files = [needs[f"tuned{place}"] / PROMPT for place in made]
     return fitting(tuned_over(fields, needs), repair, seed, files, facts_of(fields), fields["groups"])
 
 

@@ -41,7 +41,7 @@ def estimate(answers: pd.DataFrame, column: str) -> Estimate:
 
 def join(answers: pd.DataFrame, variants: pd.DataFrame) -> pd.DataFrame:
     """Answers in the measuring phrasing with what their variant is; `replicate` numbers seeds and draws."""
-    known = variants[["variant_id", "variant", *SETTING, "replicate", "parameters_added"]]
+    known = variants[["variant_id", "variant", *SETTING, "replicate", "parameters_added", "bytes_added"]]
     return answers[answers["phrasing"] == "measure"].merge(known, on="variant_id", validate="many_to_one")
 
 
@@ -49,7 +49,7 @@ def recovery_table(answers: pd.DataFrame, variants: pd.DataFrame) -> pd.DataFram
     """One row per setting, repair, group, reading and split: accuracy and bits with intervals.
 
     Columns: scope, compression, repair, variant, group, reading, split, measure, value, lower, upper, items,
-    entities, replicates, parameters_added.
+    entities, replicates, parameters_added, bytes_added.
     """
     joined = join(answers, variants)
     rows = []
@@ -68,6 +68,7 @@ def recovery_table(answers: pd.DataFrame, variants: pd.DataFrame) -> pd.DataFram
                     "entities": part["entity"].nunique(),
                     "replicates": part["replicate"].nunique(),
                     "parameters_added": int(part["parameters_added"].iloc[0]),
+                    "bytes_added": int(part["bytes_added"].iloc[0]),
                 }
             )
     return pd.DataFrame(rows)

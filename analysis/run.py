@@ -15,6 +15,7 @@ from analysis.hypothesis import Controls, Setting, assess, decide, powers_of
 from analysis.memory import Shape, workers_within
 from analysis.opening import calibration_blocks, clean_blocks, dense
 from analysis.reinjected import reinjections
+from analysis.sizes import check_budget, check_fits
 from analysis.store import SCHEMA, Store, content_key, open_root, versions, write_atomically
 from analysis.study import Study, load_facts
 from analysis.tables import gather
@@ -26,19 +27,33 @@ from probes.models import locate
 from probes.tuning import encode_blocks
 
 MANIFEST = "manifest.json"
+ABSENT = "not on this machine"
 EXPERIMENT = ("study", "model_sha", "facts_sha")
 """What of a manifest says which experiment it is; the rest says with what code and libraries it was computed."""
 OnCell = Callable[[Cell, float], None]
 
 
-def prepare(study: Study) -> tuple[Plan, FactSet]:
+def prepare(study: Study, *, absent: bool = False) -> tuple[Plan, FactSet]:
     """Find the facts, the model's files and the cells; nothing is written and no model is opened.
+
+    With `absent` the model need not be on this machine, nor is it downloaded: the plan can be looked at and not run.
 
     Raises:
         InputError: whatever of these is missing or does not fit.
     """
     facts = load_facts(study)
-    return expand(study, facts), facts
+    return expand(study, facts, ABSENT if absent else None), facts
+
+
+def is_here(study: Study) -> bool:
+    """Whether the model's files are on this machine, or the study says nothing of its shape that could stand in."""
+    if study.shape is None:
+        return True
+    try:
+        locate(study.model, here=True)
+    except InputError:
+        return False
+    return True
 
 
 def check_text(plan: Plan) -> None:
@@ -166,6 +181,9 @@ def run(
         refuse_other(manifest_of(plan, facts, locate(study.model).note), folder)
     todo = list(plan.cells) if fresh else missing(plan, store)
     if todo:
+        model = dense(plan.cells[0].fields).model
+        check_fits(study, model)
+        check_budget(study, model)
         check_text(plan)
     workers = workers_for(study.threads, study.device)
     if memory is not None:

@@ -116,7 +116,9 @@ def selector_table(selections: pd.DataFrame, bank: pd.DataFrame, *, seed: int = 
     items, expected_within_relation and p_within_relation when only inside a relation (NaN for the mixture); minus_X
     with its bounds for X the best single prompt, a drawn one, the mixture, the oracle; regret, what the best prompt in
     hindsight would add (an upper bound, as luck counts for it); usage by prompt, choice_bits; rank_correlation with
-    bounds; choice_and_key_norm, choice_and_position, choice_and_length; items, entities. No p is corrected.
+    bounds; own_prompt, the share of items for which the prompt tuned on their relation was kept, with its bounds (NaN
+    where the bank has none for a relation); choice_and_key_norm, choice_and_position, choice_and_length; items,
+    entities. No p is corrected.
     """
     rows = []
     for group, part in selections.groupby("group", sort=False):
@@ -133,16 +135,26 @@ def _about(arm: pd.DataFrame, bank: pd.DataFrame, seed: int) -> dict[str, object
     values = np.array(arm["log_prob_by_prompt"].tolist())
     if arm["chosen"].isna().any():
         nothing = {f"choice_and_{name}": np.nan for name in COVARIATES}
-        return told | {"usage": [], "choice_bits": np.nan} | _named("rank_correlation", None) | nothing
+        unnamed = _named("rank_correlation", None) | _named("own_prompt", None)
+        return told | {"usage": [], "choice_bits": np.nan} | unnamed | nothing
     shares, bits = usage(arm["chosen"].to_numpy(dtype=int), values.shape[1])
     ranks = rank_correlations(np.array(arm["scores"].tolist()), values)
     real = ~np.isnan(ranks)
     mean = clustered_mean(ranks[real], arm["entity"][real], seed=seed) if real.any() else None
     told |= {"usage": shares.tolist(), "choice_bits": bits} | _named("rank_correlation", mean)
+    told |= _named("own_prompt", _own(arm, seed))
     return told | {
         f"choice_and_{name}": covariate_correlation(shares, bank[column].to_numpy(dtype=float))
         for name, column in COVARIATES.items()
     }
+
+
+def _own(arm: pd.DataFrame, seed: int) -> Estimate | None:
+    """How often the prompt tuned on the item's relation was kept; None where there is no such prompt."""
+    if "own" not in arm or arm["own"].isna().any():  # tables of before it was said have none
+        return None
+    right = (arm["own"] == arm["chosen"]).to_numpy(dtype=float)
+    return clustered_mean(right, arm["entity"], seed=seed)
 
 
 def _measured(arm: pd.DataFrame, arms: Mapping[str, pd.DataFrame], measure: str, seed: int) -> dict[str, object]:

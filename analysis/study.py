@@ -7,10 +7,20 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from analysis.study_blocks import MOVABLE, Budget, Transfer
 from data.errors import InputError
 from data.facts import FactSet
 from probes.selectors import UNREPORTED
-from probes.specs import AnyCompression, FolderSpec, IdpSpec, NamedSpec, PromptSpec, ReinjectionSpec, Spec
+from probes.specs import (
+    AnyCompression,
+    BankSpec,
+    FolderSpec,
+    IdpSpec,
+    NamedSpec,
+    PromptSpec,
+    ReinjectionSpec,
+    Spec,
+)
 
 SHIPPED = Path(__file__).parent.parent / "data" / "studies"
 
@@ -73,6 +83,11 @@ class Study(Spec):
     """Names of the repairs whose verdicts count, named before the run."""
     tuning: Tuning
     placebos: int = Field(default=8, ge=8, description="untrained prompts per setting, shared out over its replicates")
+    transfer: Transfer | None = None
+    budget: Budget | None = None
+    shape: dict[str, str | int | bool] | None = None
+    """The model's shape in the words of its Hugging Face configuration; read by `--dry-run` alone, and only where the
+    model is not on this machine."""
     drift: Drift = Drift()
     score_batch: int = Field(default=64, ge=1)
 
@@ -84,6 +99,9 @@ class Study(Spec):
         if len(set(names)) != len(names):
             raise ValueError(f"repairs: two are called the same ({', '.join(names)})")
         self._check_reported(names)
+        self._check_moved()
+        if self.budget is not None and self.budget.to not in (None, *names):
+            raise ValueError(f"budget.to: no repair is called {self.budget.to} (there are {names})")
         if not any(isinstance(repair, PromptSpec) for repair in self.repairs):
             raise ValueError("repairs: one must be a prompt, since the placebo arms take its shape")
         if factless := [one.name for one in self.repairs if isinstance(one, PromptSpec) and one.answers != "true"]:
@@ -107,9 +125,22 @@ class Study(Spec):
                 f"reported: {', '.join(controls)} is computed from the dense weights: a control, no evidence; "
                 "leave it out"
             )
-        if foreign := [one.name for one in self.repairs if isinstance(one, FolderSpec) and one.name in self.reported]:
+        if foreign := [one.name for one in self.repairs if _brought(one) and one.name in self.reported]:
             raise ValueError(
                 f"reported: {', '.join(foreign)} was made elsewhere and may have read what is asked; leave it out"
+            )
+        if planted := [one.name for one in self.repairs if _planted(one) and one.name in self.reported]:
+            raise ValueError(f"reported: {', '.join(planted)} is made to be wrong: a control, no repair; leave it out")
+
+    def _check_moved(self) -> None:
+        """Refuse to move what is not there or is no single tuned thing."""
+        if self.transfer is None:
+            return
+        movable = [one.name for one in self.repairs if isinstance(one, MOVABLE)]
+        if unknown := set(self.transfer.repairs) - set(movable):
+            raise ValueError(
+                f"transfer.repairs: {', '.join(sorted(unknown))} is no prompt, prefix, p-tuning or LoRA of this study "
+                f"(there are {movable})"
             )
 
     @property
@@ -131,6 +162,16 @@ class Study(Spec):
 def _bound(repair: Spec) -> bool:
     """Whether a repair is told the answers."""
     return isinstance(repair, IdpSpec) and repair.selector in UNREPORTED
+
+
+def _brought(repair: Spec) -> bool:
+    """Whether nobody here knows what a repair has read."""
+    return isinstance(repair, FolderSpec) or (isinstance(repair, BankSpec) and repair.bank == "files")
+
+
+def _planted(repair: Spec) -> bool:
+    """Whether a repair's prompts are each wrong on purpose outside their relation."""
+    return isinstance(repair, BankSpec) and repair.bank == "planted"
 
 
 def load_facts(study: Study) -> FactSet:

@@ -6,16 +6,18 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.budgets import with_budget
 from analysis.cells import Cell, Plan
 from analysis.engine import COST
 from analysis.opening import spec_of
 from analysis.recovery import recovery_table
 from analysis.selection import selector_table
 from analysis.store import Store
-from probes.specs import BankSpec, IdpSpec, PlaceboSpec, Spec, VariantSpec
+from analysis.transfer import transfer_table
+from probes.specs import BankSpec, IdpSpec, PlaceboSpec, Spec, TransferredSpec, VariantSpec
 
 TABLES = (
-    *("variants", "answers", "recovery", "drift", "attention", "floors"),
+    *("variants", "answers", "recovery", "transfer", "drift", "attention", "floors"),
     *("selections", "banks", "selectors", "training", "timings"),
 )
 
@@ -31,6 +33,7 @@ def gather(plan: Plan, store: Store) -> dict[str, pd.DataFrame]:
     scored = [(cell, spec_of(cell.fields["variant"])) for cell in plan.of("scored")]
     parity = _parity(plan, store)
     variants = pd.DataFrame([_variant_row(cell, spec, store, parity, plan) for cell, spec in scored])
+    variants = with_budget(variants, plan.study)
     answers = _concatenate(
         (pd.read_parquet(store.folder(cell.key) / "answers.parquet"), spec.identity) for cell, spec in scored
     )
@@ -38,6 +41,7 @@ def gather(plan: Plan, store: Store) -> dict[str, pd.DataFrame]:
         "variants": variants,
         "answers": answers,
         "recovery": recovery_table(answers, variants),
+        "transfer": transfer_table(plan.study, {spec.identity: spec for _, spec in scored}, answers, variants),
         "drift": _joined(plan.of("drift"), store, "drift.parquet"),
         "attention": _joined(plan.of("drift"), store, "attention.parquet"),
         "floors": _joined(plan.of("drift"), store, "floors.parquet"),
@@ -117,9 +121,9 @@ def _variant_row(cell: Cell, spec: VariantSpec, store: Store, parity: dict[str, 
         "compression_seed": spec.compression_seed,
         "repair_seed": spec.repair_seed,
         "replicate": replicate_of(spec),
-        "tuned_on": ", ".join(cell.fields["groups"]) if tuned else None,
+        "tuned_on": _tuned_on(cell.fields["groups"], repair) if tuned else None,
         "text": plan.study.text,
-        "budget": plan.study.tuning.model_dump_json() if tuned else None,
+        "tuning": plan.study.tuning.model_dump_json() if tuned else None,
         "parameters_added": _added(repair, summaries, "parameters_added"),
         "bytes_added": _added(repair, summaries, "bytes_added"),
         "parameters_tuned": sum(one["parameters_tuned"] for one in summaries.values()),
@@ -132,6 +136,14 @@ def _variant_row(cell: Cell, spec: VariantSpec, store: Store, parity: dict[str, 
         "parity_max_abs": parity.get(spec.identity),
         "logit_difference": checks.get("logit_difference"),
     }
+
+
+def _tuned_on(groups: list[str], repair: Spec | None) -> str:
+    """Whose facts were read, or what else was."""
+    read = repair.read if isinstance(repair, TransferredSpec) else "all"
+    if read == "text":
+        return "text alone"
+    return ", ".join(groups) + ("" if read == "all" else f": {', '.join(read)}")
 
 
 def _summary(store: Store, cell: Cell) -> dict[str, Any]:

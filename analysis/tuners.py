@@ -4,7 +4,7 @@ What is kept of a repair is what its variant carries; an encoder that is dropped
 kept, so both are counted.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,24 @@ from probes.adapter_folders import read_adapter
 from probes.lora import adapted, add_lora
 from probes.p_tuning import EncodedPrompt
 from probes.prefix_tuning import EncodedPrefix, TunedPrefix, draw_prefix
-from probes.prompts import draw_prompt, save_prompts
+from probes.prompts import brought_prompts, draw_prompt, load_prompts, save_prompts
 from probes.reinjection import reinject
-from probes.specs import FolderSpec, LoraSpec, PrefixSpec, PromptSpec, PTuningSpec, ReinjectionSpec, Spec
+from probes.small_prompts import keep_largest, quantise, save_small
+from probes.specs import (
+    FolderSpec,
+    LoraSpec,
+    PrefixSpec,
+    PromptSpec,
+    PTuningSpec,
+    QuantisedSpec,
+    ReinjectionSpec,
+    SmallSpec,
+    Spec,
+)
 from probes.tuning import Step, TuningRow, tune
 
 PROMPT, PREFIX, ADAPTER = "prompt.safetensors", "prefix.safetensors", "adapter"
+SMALL_PROMPT, SMALL_PREFIX = "small-prompt.safetensors", "small-prefix.safetensors"
 
 
 @dataclass(frozen=True)
@@ -123,6 +135,34 @@ def tune_repair(model: PreTrainedModel, spec: Spec, data: TuningData, folder: Pa
         InputError: a size that the model has no place for, nothing to read, or a loss that is no longer finite.
     """
     return _TUNERS[type(spec)](model, spec, data, folder)
+
+
+def make_small(spec: SmallSpec, whole: Path, folder: Path) -> Size:
+    """Make a tuned prompt or prefix smaller; its size is that of what is stored, scales and places included.
+
+    Raises:
+        InputError: numbers that cannot be quantised, or none that would be kept.
+    """
+    prefix = isinstance(spec.of, PrefixSpec)
+    (vectors,) = load_prompts(whole / (PREFIX if prefix else PROMPT))
+    shape = tuple(vectors.shape)
+    path = folder / (SMALL_PREFIX if prefix else SMALL_PROMPT)
+    if isinstance(spec, QuantisedSpec):
+        packed = quantise(vectors, spec.bits)
+        save_small(packed, path, shape=shape, bits=spec.bits)
+        count = vectors.numel()
+    else:
+        packed = keep_largest(vectors, spec.sparsity)
+        save_small(packed, path, shape=shape)
+        count = packed["values"].numel()
+    return Size(count, sum(one.numel() * one.element_size() for one in packed.values()), 0)
+
+
+def bring_bank(files: Sequence[str], folder: Path) -> Size:
+    """Keep the prompts of several files as one bank."""
+    prompts = brought_prompts([Path(file).expanduser() for file in files])
+    save_prompts(prompts, folder / PROMPT)
+    return Size.of(prompts, ())
 
 
 def put_back(dense: PreTrainedModel, compressed: PreTrainedModel, spec: ReinjectionSpec, folder: Path) -> Size:

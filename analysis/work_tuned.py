@@ -4,57 +4,138 @@ The one that is computed from the dense weights reads nothing, and nor does one 
 """
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from pydantic import TypeAdapter
+from transformers import PreTrainedModel
 
-from analysis.banks import tuning_clusters
+from analysis.banks import planted_rows, tuning_clusters
 from analysis.opening import clean_blocks, dense, facts_of, tuned_over
 from analysis.study import Tuning
-from analysis.tuners import Size, TuningData, bring, put_back, tune_repair
+from analysis.tuners import Size, TuningData, bring, bring_bank, make_small, put_back, tune_repair
+from data.errors import InputError
 from data.facts import FactSet
 from probes.models import OpenedModel
-from probes.specs import FolderSpec, NamedSpec, PromptSpec, ReinjectionSpec
-from probes.tuning import Step, TuningRow, statement_rows, text_rows
+from probes.specs import (
+    BankSpec,
+    FolderSpec,
+    NamedSpec,
+    PromptSpec,
+    QuantisedSpec,
+    ReinjectionSpec,
+    SparseSpec,
+    Spec,
+)
+from probes.tuning import Step, TuningRow, statement_rows, text_rows, tokens_by_step
+
+UNTUNED = (ReinjectionSpec, FolderSpec, QuantisedSpec, SparseSpec, BankSpec)
 
 
 def work(fields: dict[str, Any], needs: dict[str, Path], folder: Path) -> None:
     """Write the tuned parameters, the training table and a count of what was read."""
     opened = tuned_over(fields, needs)
     spec = TypeAdapter(NamedSpec).validate_json(json.dumps(fields["repair"]))
-    if isinstance(spec, ReinjectionSpec | FolderSpec):
-        size = (
-            put_back(dense(fields).model, opened.model, spec, folder)
-            if isinstance(spec, ReinjectionSpec)
-            else bring(opened.model, fields["model"], spec, folder)
-        )
-        _write_log(folder, [], size, rows=0, windows=0, dropped=0)
+    if isinstance(spec, UNTUNED):
+        _keep(opened.model, spec, fields, needs, folder)
         return
     budget = Tuning(**fields["tuning"])
-    facts = facts_of(fields)
-    people = facts.select(fields["groups"], "tune")
-    answers = spec.answers if isinstance(spec, PromptSpec) else "true"
-    shuffled = answers == "shuffled"
-    statements = facts.shuffled_statements(people, fields["seed"]) if shuffled else facts.statements(people)
-    rows = statement_rows(opened.tokenizer, statements, masked=answers == "masked")
-    if "share" in fields:
-        rows = _share_of(opened, facts, fields)
+    rows = _rows(opened, spec, fields)
     windows: list[list[int]] = []
     dropped = 0
     if budget.text_batch:
         most = budget.text_batch * budget.steps
         windows, dropped = clean_blocks(fields, "tuning", budget.text_length, fields["seed"], most)
-    data = TuningData(rows, text_rows(windows), fields["seed"], budget.model_dump(exclude={"text_length"}))
+    settings = budget.model_dump(exclude={"text_length"})
+    if "tokens_of" in fields:
+        everything = statement_rows(opened.tokenizer, _statements(facts_of(fields), spec, fields))
+        settings["steps"] = _steps_for(fields["tokens_of"], everything, rows, text_rows(windows), settings, fields)
+    data = TuningData(rows, text_rows(windows), fields["seed"], settings)
     log, size = tune_repair(opened.model, spec, data, folder)
     _write_log(folder, log, size, len(rows), len(windows), dropped)
 
 
+def _keep(model: PreTrainedModel, spec: Spec, fields: dict[str, Any], needs: dict[str, Path], folder: Path) -> None:
+    """What is not tuned here: computed from weights, made elsewhere, or made from what was tuned.
+
+    The last counts the steps and tokens of what it was made from, since it costs them too.
+    """
+    if isinstance(spec, QuantisedSpec | SparseSpec):
+        told = json.loads((needs["whole"] / "summary.json").read_text())
+        size = replace(make_small(spec, needs["whole"], folder), parameters_tuned=told["parameters_tuned"])
+        _write_log(folder, [], size, told["fact_rows"], told["text_windows"], told["windows_stating_facts_dropped"])
+        summary = json.loads((folder / "summary.json").read_text())
+        spent = {name: told[name] for name in ("steps", "tokens_seen")}
+        (folder / "summary.json").write_text(json.dumps(summary | spent, indent=1) + "\n")
+        return
+    if isinstance(spec, ReinjectionSpec):
+        size = put_back(dense(fields).model, model, spec, folder)
+    elif isinstance(spec, FolderSpec):
+        size = bring(model, fields["model"], spec, folder)
+    else:
+        assert isinstance(spec, BankSpec)
+        size = bring_bank(spec.files, folder)
+    _write_log(folder, [], size, rows=0, windows=0, dropped=0)
+
+
+def _statements(facts: FactSet, spec: Spec, fields: dict[str, Any]) -> list[tuple[str, str]]:
+    """The facts that a repair reads, as statements."""
+    read = fields.get("read", "all")
+    if read == "text":
+        return []
+    people = facts.select(fields["groups"], "tune")
+    if read != "all":
+        people = tuple(fact for fact in people if fact.relation in read)
+    if isinstance(spec, PromptSpec) and spec.answers == "shuffled":
+        return list(facts.shuffled_statements(people, fields["seed"]))
+    return list(facts.statements(people))
+
+
+def _rows(opened: OpenedModel, spec: Spec, fields: dict[str, Any]) -> list[TuningRow]:
+    """The facts that a repair reads, as rows: all of them, or a prompt's share of its bank's."""
+    facts = facts_of(fields)
+    if "share" in fields:
+        return _share_of(opened, facts, fields)
+    masked = isinstance(spec, PromptSpec) and spec.answers == "masked"
+    return statement_rows(opened.tokenizer, _statements(facts, spec, fields), masked=masked)
+
+
+def _steps_for(
+    wanted: dict[str, int],
+    everything: list[TuningRow],
+    rows: list[TuningRow],
+    windows: list[TuningRow],
+    settings: dict[str, Any],
+    fields: dict[str, Any],
+) -> int:
+    """For how many steps one part reads no more than its part of what a single prompt of the replicate reads.
+
+    Raises:
+        InputError: it would not read one batch.
+    """
+    drawn = {"batch": settings["batch"], "text_batch": settings["text_batch"]}
+    whole = sum(islice(tokens_by_step(everything, windows, seed=wanted["seed"], **drawn), settings["steps"]))
+    spent, steps = 0, 0
+    for tokens in tokens_by_step(rows, windows, seed=fields["seed"], **drawn):
+        if spent + tokens > whole / wanted["parts"]:
+            break
+        spent, steps = spent + tokens, steps + 1
+    if not steps:
+        raise InputError(
+            f"budget: {whole} tokens divided among {wanted['parts']} parts of a repair are less than one batch: "
+            "raise tuning.steps"
+        )
+    return steps
+
+
 def _share_of(opened: OpenedModel, facts: FactSet, fields: dict[str, Any]) -> list[TuningRow]:
-    """The rows of one prompt of a bank that divides the tuning text."""
+    """The rows of one prompt of a bank that divides the tuning text, or is told otherwise by relation."""
     share = fields["share"]
+    if share["bank"] == "planted":
+        return planted_rows(opened, facts, fields["groups"], share["place"])
     rows, clusters = tuning_clusters(opened, facts, fields["groups"], share["bank"], share["count"], share["seed"])
     return [row for row, label in zip(rows, clusters.label, strict=True) if label == share["place"]]
 

@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from probes.banks import BankKind
+from probes.banks import DIVIDING, BankKind
 from probes.repair_specs import LoraSpec, Spec
 from probes.router import RouterStates
 from probes.selectors import SelectorKind
@@ -23,14 +23,18 @@ class BankSpec(Spec):
     bank: BankKind = "seeds"
     candidates: int | None = Field(default=None, description="diverse: prompts tuned before the alike are dropped")
     texts: tuple[str, ...] = Field(default=(), description="texts: what the prompts say, word for word")
+    files: tuple[str, ...] = Field(default=(), description="files: safetensors with one prompt or several, in order")
     adapter: LoraSpec | None = Field(default=None, description="low-rank additions under the bank, tuned before it")
 
     @model_validator(mode="after")
     def _check_bank(self) -> Self:
+        for kind, held in (("texts", self.texts), ("files", self.files)):
+            if held and self.bank != kind:
+                raise ValueError(f"{kind}: only a bank of {kind} has them; set bank: {kind} or leave them out")
         if self.bank == "texts":
             self._check_texts()
-        elif self.texts:
-            raise ValueError("texts: only a bank of texts has them; set bank: texts or leave them out")
+        elif self.bank == "files":
+            self._check_files()
         elif len(self.lengths) < 2 or self.learning_rate is None:
             raise ValueError(f"a bank of {self.bank} is tuned: give two lengths or more and a learning_rate")
         elif min(self.lengths) < 1:
@@ -48,6 +52,23 @@ class BankSpec(Spec):
         if self.lengths or self.learning_rate is not None:
             raise ValueError("a bank of texts is not tuned: leave lengths and learning_rate out")
 
+    def _check_files(self) -> None:
+        """A bank of files was made elsewhere."""
+        if not self.files:
+            raise ValueError("a bank of files needs files: paths of safetensors with prompts")
+        if self.lengths or self.learning_rate is not None:
+            raise ValueError("a bank of files is not tuned here: leave lengths and learning_rate out")
+
+    @property
+    def tuned(self) -> bool:
+        """Whether its prompts are tuned here."""
+        return self.bank not in ("texts", "files")
+
+    @property
+    def parts(self) -> int:
+        """How many things are tuned for it, its adapter among them."""
+        return len(self.made) + (self.adapter is not None)
+
     @property
     def made(self) -> tuple[int, ...]:
         """Length of every prompt that is tuned for this bank, kept or not."""
@@ -59,7 +80,9 @@ class BankSpec(Spec):
         shape = f"{len(self.lengths)}x{self.lengths[0]}" if same else ",".join(map(str, self.lengths))
         source = [] if self.bank == "seeds" else [self.bank]
         under = [] if self.adapter is None else ["on", self.adapter.name]
-        return "-".join([first, str(len(self.texts)) if self.texts else shape, *source, *last, *under])
+        if not self.tuned:
+            shape = str(len(self.texts) or len(self.files))
+        return "-".join([first, shape, *source, *last, *under])
 
 
 class IdpSpec(BankSpec):
@@ -76,7 +99,7 @@ class IdpSpec(BankSpec):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.selector == "cluster" and self.bank not in ("relations", "clusters"):
+        if self.selector == "cluster" and self.bank not in DIVIDING:
             raise ValueError("selector cluster: needs prompts tuned on different texts: bank relations or clusters")
         return self
 

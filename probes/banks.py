@@ -5,6 +5,9 @@
     clusters    every prompt on one cluster of tuning questions: k-means of their mean input embeddings
     diverse     more prompts than wanted are tuned; the alike are dropped, by agreement of answers on tune facts
     texts       the embeddings of given texts, untuned
+    files       prompts made elsewhere
+    planted     every prompt told the truth about one relation and one same answer to all of another: the right choice
+                is known, hence a control
 
 What would count against a way of making banks: the oracle's choice among its prompts gaining no more than among
 prompts of several seeds.
@@ -27,7 +30,9 @@ from probes.prompts import SoftPrompt
 from probes.selectors import mean_embeddings
 from probes.tuning import TuningRow
 
-BankKind = Literal["seeds", "relations", "clusters", "diverse", "texts"]
+BankKind = Literal["seeds", "relations", "clusters", "diverse", "texts", "files", "planted"]
+DIVIDING: tuple[BankKind, ...] = ("relations", "clusters", "planted")
+"""Banks whose prompts are each tuned on other things, so that a question can be near to one of them."""
 
 
 @dataclass(frozen=True)

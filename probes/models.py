@@ -6,6 +6,7 @@ other kernels return no pattern and one kernel for everything keeps numbers comp
 
 import hashlib
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,8 +63,8 @@ class ModelSource:
         return f'"dense" here is the file {self.gguf}, dequantised: not the weights it was made from'
 
 
-def locate(name: str) -> ModelSource:
-    """Find a model's files, downloading a hub id's, without opening them.
+def locate(name: str, *, here: bool = False) -> ModelSource:
+    """Find a model's files, downloading a hub id's unless they have to be `here` already, without opening them.
 
     Raises:
         InputError: no such model, no weights, a pickle, or a file of the wrong type.
@@ -77,7 +78,7 @@ def locate(name: str) -> ModelSource:
         return _local_folder(path)
     if path.is_absolute() or name.startswith(".") or name.count("/") > 1:
         raise InputError(f"model '{name}': there is no such folder or file")
-    return _local_folder(_download(name))
+    return _local_folder(_download(name, here))
 
 
 def _gguf_file(path: Path) -> ModelSource:
@@ -107,12 +108,14 @@ def _local_folder(folder: Path) -> ModelSource:
     return ModelSource(folder, None, _sha(described))
 
 
-def _download(name: str) -> Path:
+def _download(name: str, here: bool) -> Path:
     """The snapshot of a hub id (`owner/name` or `owner/name@revision`), from the cache where it is there."""
     repository, _, revision = name.partition("@")
     patterns = ["*.safetensors", "*.json", "*.model", "*.txt"]
     try:
-        return Path(snapshot_download(repository, revision=revision or None, allow_patterns=patterns))
+        return Path(
+            snapshot_download(repository, revision=revision or None, allow_patterns=patterns, local_files_only=here)
+        )
     except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError, OSError) as error:
         raise InputError(
             f"model '{name}': neither a local folder or file nor a hub model that can be reached "
@@ -128,6 +131,31 @@ def _sha(paths: list[Path]) -> str:
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
+
+
+def outline(name: str, shape: Mapping[str, Any] | None = None) -> PreTrainedModel:
+    """A model without its weights (on torch's meta device), from its files' configuration or from a shape.
+
+    A shape is written in the words of a Hugging Face configuration, `model_type` among them.
+
+    Raises:
+        InputError: no such model, or a shape that makes none.
+    """
+    if shape is None:
+        source = locate(name)
+        gguf = {"gguf_file": source.gguf} if source.gguf else {}
+        config = AutoConfig.from_pretrained(source.folder, trust_remote_code=False, **gguf)
+    else:
+        try:
+            config = AutoConfig.for_model(**shape)
+        except (ValueError, TypeError) as error:
+            raise InputError(
+                f"shape of '{name}' makes no configuration: {' '.join(str(error).split())[:200]}"
+            ) from None
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
+    family_of(model)
+    return model
 
 
 def open_model(name: str, *, dtype: str, device: str) -> OpenedModel:

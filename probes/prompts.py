@@ -14,7 +14,7 @@ from typing import Literal, cast
 
 import torch
 from jaxtyping import Float
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -84,6 +84,24 @@ def load_prompts(path: Path) -> list[SoftPrompt]:
     if set(names) != set(stored):
         raise InputError(f"{path}: not a file of soft prompts (it holds {', '.join(sorted(stored)[:3])})")
     prompts = [stored[name] for name in names]
+    check_widths(prompts)
+    return prompts
+
+
+def brought_prompts(files: Sequence[Path]) -> list[SoftPrompt]:
+    """The prompts of several files as one bank, in order.
+
+    Raises:
+        InputError: a file that is missing or holds something else, or prompts of several widths.
+    """
+    prompts: list[SoftPrompt] = []
+    for file in files:
+        try:
+            prompts += load_prompts(file)
+        except (OSError, SafetensorError) as error:
+            raise InputError(
+                f"bank file '{file}' cannot be read as safetensors ({type(error).__name__}): give a file of prompts"
+            ) from None
     check_widths(prompts)
     return prompts
 

@@ -1,7 +1,7 @@
 """Repairs as frozen values, and the arms that stand beside them: what each is, how large, and how it is spoken."""
 
 import re
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -85,6 +85,39 @@ class LoraSpec(Spec):
     def name(self) -> str:
         """As spoken."""
         return f"lora-r{self.rank}"
+
+
+VectorSpec = Annotated[PromptSpec | PrefixSpec | PTuningSpec, Field(discriminator="kind")]
+"""What is kept as a few vectors: rows of numbers, a soft token or a slot each."""
+
+
+class QuantisedSpec(Spec):
+    """A tuned prompt or prefix kept in few bits: one scale and one minimum a vector (`probes/small_prompts.py`).
+
+    It is made from the repair it names, which is tuned once, whether that stands in the study or not.
+    """
+
+    kind: Literal["quantised"] = "quantised"
+    of: VectorSpec
+    bits: Literal[2, 4, 8]
+
+    @property
+    def name(self) -> str:
+        """As spoken: `prompt-8-4bit`."""
+        return f"{self.of.name}-{self.bits}bit"
+
+
+class SparseSpec(Spec):
+    """A tuned prompt or prefix of which the largest numbers are kept and the others are zero."""
+
+    kind: Literal["sparse"] = "sparse"
+    of: VectorSpec
+    sparsity: float = Field(gt=0, lt=1, description="share of its numbers that are zero")
+
+    @property
+    def name(self) -> str:
+        """As spoken: `prompt-8-sparse-50%`."""
+        return f"{self.of.name}-sparse-{self.sparsity * 100:g}%"
 
 
 class TextSpec(Spec):

@@ -16,8 +16,10 @@ from probes.repair_specs import (
     PrefixSpec,
     PromptSpec,
     PTuningSpec,
+    QuantisedSpec,
     RecalibrationSpec,
     ReinjectionSpec,
+    SparseSpec,
     Spec,
     TextSpec,
     TwinSpec,
@@ -36,10 +38,13 @@ __all__ = [
     "PlaceboSpec",
     "PrefixSpec",
     "PromptSpec",
+    "QuantisedSpec",
     "RecalibrationSpec",
     "ReinjectionSpec",
+    "SparseSpec",
     "Spec",
     "TextSpec",
+    "TransferredSpec",
     "TwinSpec",
     "VariantSpec",
 ]
@@ -59,11 +64,42 @@ class CheckpointSpec(Spec):
 
 TunedSpec = Annotated[PromptSpec | PrefixSpec | PTuningSpec | IdpSpec | LoraSpec, Field(discriminator="kind")]
 """What is tuned, cell by cell."""
-NamedSpec = Annotated[TunedSpec | EnsembleSpec | TextSpec | ReinjectionSpec | FolderSpec, Field(discriminator="kind")]
+SmallSpec = QuantisedSpec | SparseSpec
+"""What is made from a tuned prompt or prefix."""
+NamedSpec = Annotated[
+    TunedSpec | EnsembleSpec | TextSpec | ReinjectionSpec | FolderSpec | SmallSpec, Field(discriminator="kind")
+]
 """What a study can name as a repair."""
-RepairSpec = Annotated[NamedSpec | PlaceboSpec | RecalibrationSpec | KeySpec | TwinSpec, Field(discriminator="kind")]
-"""Every repair and every arm beside them."""
 AnyCompression = CompressionSpec | CheckpointSpec
+MovableSpec = Annotated[PromptSpec | PrefixSpec | PTuningSpec | LoraSpec, Field(discriminator="kind")]
+"""What is one tuned thing, so that it can be put on another copy than the one it was tuned on."""
+
+
+class TransferredSpec(Spec):
+    """A repair that was tuned elsewhere: on another compression, or on other things than the study's repairs read.
+
+    Xu et al. (arXiv 2305.11186) claim that prompts carry over between compressions, data and tasks.
+    """
+
+    kind: Literal["transferred"] = "transferred"
+    of: MovableSpec
+    source: AnyCompression | None
+    """The compression it was tuned on; None for the dense model."""
+    read: Literal["all", "text"] | tuple[str, ...] = "all"
+    """What it was tuned on: what the study's repairs read, running text alone, or facts of these relations alone."""
+
+    @property
+    def name(self) -> str:
+        """As spoken: `prompt-8-from-gptq-3bit`, `prompt-8-from-dense-read-text`."""
+        source = "dense" if self.source is None else self.source.name
+        read = self.read if isinstance(self.read, str) else ",".join(self.read)
+        return f"{self.of.name}-from-{source}" + ("" if read == "all" else f"-read-{read}")
+
+
+RepairSpec = Annotated[
+    NamedSpec | PlaceboSpec | RecalibrationSpec | KeySpec | TwinSpec | TransferredSpec, Field(discriminator="kind")
+]
+"""Every repair and every arm beside them."""
 
 
 class VariantSpec(Spec):

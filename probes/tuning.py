@@ -115,6 +115,23 @@ def _draws(rows: Sequence[TuningRow], size: int, seed: int) -> Iterator[list[Tun
         held = held[size:]
 
 
+def _sources(
+    facts: Sequence[TuningRow], text: Sequence[TuningRow], batch: int, text_batch: int, seed: int
+) -> list[Iterator[list[TuningRow]]]:
+    """What every step reads from: facts, text or both."""
+    found = [_draws(facts, batch, seed)] if facts and batch else []
+    return found + ([_draws(text, text_batch, seed)] if text and text_batch else [])
+
+
+def tokens_by_step(
+    facts: Sequence[TuningRow], text: Sequence[TuningRow], *, batch: int, text_batch: int, seed: int
+) -> Iterator[int]:
+    """How many tokens each step of `tune` will read, for ever."""
+    sources = _sources(facts, text, batch, text_batch, seed)
+    while True:
+        yield sum(len(row.tokens) for source in sources for row in next(source))
+
+
 def tune(
     model: PreTrainedModel,
     parameters: Sequence[nn.Parameter],
@@ -140,8 +157,7 @@ def tune(
         raise InputError("there is no tuning text: give facts, text or both")
     optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps))
-    sources = [_draws(facts, batch, seed)] if facts and batch else []
-    sources += [_draws(text, text_batch, seed)] if text and text_batch else []
+    sources = _sources(facts, text, batch, text_batch, seed)
     log = []
     for number in range(steps):
         optimizer.zero_grad()

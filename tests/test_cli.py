@@ -4,10 +4,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from analysis.__main__ import main
 from analysis.study import SHIPPED, load_study, shipped_studies
+from probes.adapter_folders import write_prompt
+from probes.prompts import draw_prompt, save_prompts
+from tests.tiny_models import tiny
 
 ATLAS = yaml.safe_load((SHIPPED / "atlas.yaml").read_text())
 
@@ -46,7 +50,45 @@ def bad_studies(folder: Path) -> dict[str, tuple[list[str], str]]:
         ]
 
     prompt = "repairs=[{kind: prompt, length: 0, learning_rate: 0.1}]"
+    for width in (128, 64):
+        save_prompts([torch.zeros(2, width)], folder / f"{width}.safetensors")
+    other = tiny("llama")
+    write_prompt(folder / "other", draw_prompt(other, 2, 0), other, "other", "PROMPT_TUNING")
+    files = f"[{folder / '128.safetensors'}, {folder / '64.safetensors'}]"
+
+    def repair(text: str, *changes: str) -> list[str]:
+        first = "{kind: prompt, length: 2, learning_rate: 0.1}"
+        told = [f"repairs=[{first}, {text}]", "reported=[prompt-2]", "seeds=[0]", "controls=[]", *changes]
+        return ["atlas", *(item for change in told for item in ("--set", change))]
+
     return {
+        "mixed widths": (repair(f"{{kind: idp, bank: files, files: {files}}}"), "widths 64, 128"),
+        "no bank file": (repair("{kind: idp, bank: files, files: [nowhere.safetensors]}"), "nowhere.safetensors"),
+        "selector without data": (
+            repair("{kind: idp, lengths: [2, 2], learning_rate: 0.1, selector: cluster}"),
+            "selector cluster: needs prompts tuned on different texts",
+        ),
+        "prompt past the context": (
+            repair("{kind: prompt, length: 300, learning_rate: 0.1}"),
+            "prompt-300: a prompt of 300 leaves no place for content in the model's 256 positions",
+        ),
+        "peft folder of another base": (repair(f"{{kind: adapter, path: {folder / 'other'}}}"), "other"),
+        "budget that cannot be met": (
+            repair("{kind: lora, rank: 4, learning_rate: 0.1}", "budget={equal: [parameters]}"),
+            "lora-r4 adds 39,040 parameters and prompt-2 256.*nearest rank, 1, adds 9,760",
+        ),
+        "steps that do not divide": (
+            repair("{kind: idp, lengths: [2, 2, 2, 2, 2, 2, 2], learning_rate: 0.1}", "budget={equal: [steps]}"),
+            "60 steps cannot be divided among 7 parts",
+        ),
+        "transfer of a bank": (
+            repair("{kind: idp, lengths: [2, 2], learning_rate: 0.1}", "transfer={repairs: [idp-2x2-attention]}"),
+            "idp-2x2-attention is no prompt, prefix, p-tuning or LoRA",
+        ),
+        "transfer from unknown relations": (
+            repair("{kind: lora, rank: 1, learning_rate: 0.1}", "transfer={repairs: [lora-r1], relations: [height]}"),
+            "relation height",
+        ),
         "unknown key": (["atlas", "--set", "tuning.stepz=3"], "tuning.stepz"),
         "unknown study": (["atlass"], "atlass"),
         "missing model": (["atlas", *model("no-such-owner/no-such-model")], "no-such-model"),
@@ -73,7 +115,9 @@ def bad_studies(folder: Path) -> dict[str, tuple[list[str], str]]:
 MISTAKES = [
     "unknown key", "unknown study", "missing model", "missing folder", "missing GGUF", "wrong file type",
     "folder without config", "folder without weights", "pickle", "short text", "missing text", "zero-length prompt",
-    "bits out of range", "bare pattern", "unwritable folder", "unknown run", "bad change",
+    "bits out of range", "bare pattern", "unwritable folder", "unknown run", "bad change", "mixed widths",
+    "no bank file", "selector without data", "prompt past the context", "peft folder of another base",
+    "budget that cannot be met", "steps that do not divide", "transfer of a bank", "transfer from unknown relations",
 ]  # fmt: skip
 
 
@@ -96,8 +140,26 @@ def test_a_mistake_is_one_line_exit_two_and_nothing_written(mistake, tmp_path, m
     assert not out.exists()
 
 
+@pytest.mark.slow
+def test_a_loss_that_is_no_number_stops_with_one_line(tmp_path, monkeypatch, capsys):
+    """Nothing of the cell is left, and no table is written; cells that were finished stay."""
+    told = ["repairs=[{kind: prompt, length: 2, learning_rate: 1.0e+38}]", "reported=[prompt-2]", "controls=[]"]
+    told += [
+        "seeds=[0]",
+        "tuning.steps=4",
+        "compressions=[{method: magnitude, sparsity: 0.5, samples: 2, block_length: 32}]",
+    ]
+    changes = [item for change in told for item in ("--set", change)]
+    code, error = call(monkeypatch, capsys, "run", "atlas", *changes, "--out", str(tmp_path))
+    lines = [line for line in error.splitlines() if line.startswith("error: ")]
+    assert code == 2
+    assert len(lines) == 1, error
+    assert "tuning diverged at step" in lines[0]
+    assert not list(tmp_path.glob("atlas-*"))
+
+
 def test_every_shipped_study_reads():
-    assert {"atlas", "smollm2", "smollm2-full"} <= set(shipped_studies())
+    assert {"atlas", "smollm2", "smollm2-full", "repairs-atlas", "repairs-smollm2"} <= set(shipped_studies())
     for name in shipped_studies():
         assert load_study(name).name == name
 

@@ -41,7 +41,7 @@ def evidence(
     known = pd.DataFrame(variants, columns=["variant_id", "scope", "compression", "repair", "replicate"])
     return Evidence(
         table.assign(reading="candidates", group="people", relation="city", correct=True),
-        known.assign(variant=known["repair"], parameters_added=0),
+        known.assign(variant=known["repair"], parameters_added=0, bytes_added=0),
         {scope: ["people"]},
         "planted",
     )

@@ -1,0 +1,124 @@
+"""Smaller prompts, repairs used where they were not tuned, and budgets: from a study to its tables and its report."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from analysis import run
+from analysis.__main__ import main
+from analysis.reading import read_table
+from analysis.study import Study
+from analysis.transfer_figure import transfer_figure
+from tests.test_run import STUDY
+
+PROMPT = {"kind": "prompt", "length": 2, "learning_rate": 0.03}
+WIDTH = 128
+MOVED = Study.model_validate(
+    STUDY.model_dump()
+    | {
+        "relations": ["instrument", "employer"],
+        "controls": [],
+        "repairs": [
+            PROMPT,
+            {"kind": "lora", "rank": 1, "learning_rate": 0.01},
+            {"kind": "quantised", "of": PROMPT, "bits": 4},
+            {"kind": "sparse", "of": PROMPT, "sparsity": 0.5},
+            {"kind": "idp", "lengths": [2, 2], "learning_rate": 0.03, "bank": "planted"},
+        ],
+        "reported": ["prompt-2", "prompt-2-4bit"],
+        "tuning": {"steps": 6, "batch": 4},
+        "transfer": {"repairs": ["prompt-2"], "relations": ["instrument"], "text": {"batch": 2, "length": 16}},
+        "budget": {"equal": ["tokens"], "tolerance": 0.25},
+        "drift": {"questions": 2, "windows": 2, "length": 16, "batch": 2},
+    }
+)
+
+
+def test_every_tuned_thing_is_made_once():
+    plan, _ = run.prepare(MOVED)
+    tuned = plan.of("tuned")
+    whole = [cell for cell in tuned if cell.fields["repair"] == MOVED.prompt.model_dump(mode="json")]
+    own = [cell for cell in whole if not {"read", "share"} & set(cell.fields)]
+    assert len(own) == 2  # dense and the compressed copy, however often they are used
+    small = [cell for cell in tuned if "whole" in cell.needs]
+    assert len(small) == 4
+    assert all(cell.needs["whole"] in own for cell in small)
+    moved = [cell for cell in plan.of("scored") if "-from-" in cell.label]
+    assert len([cell for cell in moved if cell.needs["tuned0"] in own]) == 2
+    assert sorted(str(cell.needs["tuned0"].fields.get("read", "all")) for cell in moved) == [
+        *("('instrument',)", "('instrument',)", "all", "all", "text", "text"),
+    ]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    return run.run(MOVED, out=tmp_path_factory.mktemp("runs"))
+
+
+@pytest.mark.slow
+def test_bytes_are_those_that_are_stored(finished):
+    variants = read_table(finished, "variants").query("compression == 'dense'").set_index("repair")
+    bytes_added = variants["bytes_added"]
+    assert bytes_added["prompt-2"] == 4 * 2 * WIDTH
+    assert bytes_added["prompt-2-4bit"] == 2 * (WIDTH // 2 + 4)
+    assert bytes_added["prompt-2-sparse-50%"] == 4 * WIDTH + 2 * WIDTH // 8
+    recovery = read_table(finished, "recovery").query("repair == 'prompt-2-4bit'")
+    assert set(recovery["bytes_added"]) == {2 * (WIDTH // 2 + 4)}
+
+
+@pytest.mark.slow
+def test_a_bank_reads_in_all_what_one_prompt_reads(finished):
+    variants = read_table(finished, "variants").query("compression == 'dense'").set_index("repair")
+    tokens = variants["tokens_seen"]
+    one, bank = tokens["prompt-2"], tokens["idp-2x2-planted-attention"]
+    assert tokens["lora-r1"] == tokens["prompt-2-4bit"] == one
+    assert 0.75 * one <= bank <= one
+    assert "tokens" in variants.loc["idp-2x2-planted-attention", "budget"]
+    assert variants.loc["lora-r1", "budget"] == "tokens, steps"
+
+
+@pytest.mark.slow
+def test_the_matrix_has_every_cell_and_its_diagonal_is_the_repair_itself(finished):
+    transfer = read_table(finished, "transfer")
+    whole = transfer.query("read == 'all' and measure == 'accuracy' and reading == 'candidates' and split == 'test'")
+    assert set(zip(whole["source"], whole["target"], strict=True)) == {
+        (source, target) for source in ("dense", "magnitude-60%") for target in ("dense", "magnitude-60%")
+    }
+    recovery = read_table(finished, "recovery").query(
+        "measure == 'accuracy' and reading == 'candidates' and split == 'test'"
+    )
+    values = recovery.set_index(["compression", "repair"])["value"]
+    for row in whole.itertuples():
+        repair = "prompt-2" if row.source == row.target else f"prompt-2-from-{row.source}"
+        assert row.value == pytest.approx(values[row.target, repair])
+        assert row.gain == pytest.approx(row.value - values[row.target, ""])
+        assert row.gain_lower <= row.gain <= row.gain_upper
+    read = transfer.query("read == 'instrument' and measure == 'accuracy' and split == 'test'")
+    assert set(read["asked"]) == {"all", "read relations", "other relations"}
+    assert set(transfer["read"]) == {"all", "instrument", "text"}
+    figure = transfer_figure(transfer, "open", "candidates")
+    assert np.array(figure.figure.data[0].z).shape == (2, 2)
+    assert len(figure.data) == 4
+
+
+@pytest.mark.slow
+def test_the_report_has_every_repair_and_every_choice(finished, monkeypatch, capsys, tmp_path):
+    latency = tmp_path / "latency.csv"
+    rows = ["prefill_prompt_batch_8,1.23,,,,", "prefill_idp_attention_batch_8,1.31,,,,", "decode_lora_batch_1,1.07,,,,"]
+    latency.write_text("\n".join(["benchmark,ratio,target,met,unit,against", *rows]))
+    arguments = ["analysis", "repairs", finished.name, "--out", str(finished.parent), "--markdown"]
+    monkeypatch.setattr(sys, "argv", [*arguments, "--latency", str(latency)])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert not stopped.value.code
+    lines = capsys.readouterr().out.splitlines()
+    for name in read_table(finished, "variants")["variant"].unique():
+        assert any(line.startswith(f"| {name} |") for line in lines), name
+    (small,) = (line for line in lines if line.startswith("| dense + prompt-2-4bit |"))
+    assert f"| {2 * (WIDTH // 2 + 4)} |" in small
+    assert "1.23" in small
+    chosen = [line for line in lines if line.startswith("| dense + idp-2x2-planted-attention | ")]
+    assert any("| oracle |" in line for line in chosen)
+    assert any("| attention |" in line for line in chosen)
+    assert any("1.31" in line for line in chosen)
