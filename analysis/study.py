@@ -7,11 +7,14 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from analysis.inside import Inside
 from data.errors import InputError
 from data.facts import FactSet
 from probes.selectors import UNREPORTED
 from probes.specs import AnyCompression, FolderSpec, IdpSpec, NamedSpec, PromptSpec, ReinjectionSpec, Spec
 
+MAIN = "main"
+"""The scope of the study's own groups, beside its controls."""
 SHIPPED = Path(__file__).parent.parent / "data" / "studies"
 
 
@@ -74,6 +77,8 @@ class Study(Spec):
     tuning: Tuning
     placebos: int = Field(default=8, ge=8, description="untrained prompts per setting, shared out over its replicates")
     drift: Drift = Drift()
+    inside: Inside | None = None
+    """What is read inside the variants beyond drift; nothing unless told."""
     score_batch: int = Field(default=64, ge=1)
 
     @model_validator(mode="after")
@@ -92,6 +97,8 @@ class Study(Spec):
             raise ValueError("compress_controls: there are no controls; name them or leave it out")
         if self.controls and self.facts != "atlas":
             raise ValueError("controls: locked and never people live in the atlas alone; leave controls out")
+        if self.inside is not None and (unknown := set(self.inside.named) - set(self.arms)):
+            raise ValueError(f"inside: no arm is called {', '.join(sorted(unknown))}; there are {', '.join(self.arms)}")
         if (self.model == "atlas") != (self.facts == "atlas"):
             raise ValueError("the atlas's facts and its model go together: name atlas for both or neither")
         return self
@@ -118,6 +125,12 @@ class Study(Spec):
         return next(repair for repair in self.repairs if isinstance(repair, PromptSpec))
 
     @property
+    def arms(self) -> tuple[str, ...]:
+        """Names of the repairs, and of the placebos beside them, that can be read inside."""
+        placebos = (f"placebo-{self.prompt.length}", *(prompt.name for prompt in self.factless_prompts))
+        return (*placebos, *(repair.name for repair in self.repairs))
+
+    @property
     def reinjections(self) -> tuple[ReinjectionSpec, ...]:
         """The repairs that put back what the dense weights have: controls."""
         return tuple(repair for repair in self.repairs if isinstance(repair, ReinjectionSpec))
@@ -131,6 +144,11 @@ class Study(Spec):
 def _bound(repair: Spec) -> bool:
     """Whether a repair is told the answers."""
     return isinstance(repair, IdpSpec) and repair.selector in UNREPORTED
+
+
+def groups_of(study: Study) -> dict[str, list[str]]:
+    """Groups asked in each scope."""
+    return {MAIN: list(study.groups), **{control: [control] for control in study.controls}}
 
 
 def load_facts(study: Study) -> FactSet:
