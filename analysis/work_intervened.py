@@ -6,8 +6,9 @@
 3. Knockout: the prompt's keys away from the content, window by window and in all layers, beside as many keys of the
    content, of which at most half goes (probes/knockout.py).
 
-A family of tests is what one figure shows: all places of one kind under one placebo. Its p-values are of the patch (or
-knockout) doing more than the placebo, adjusted by max-T over the family, by sign flips of whole entities.
+A family of tests is what one figure shows: one arm, or its difference from a placebo, at all places of one kind. Its
+p-values are of that being above zero, adjusted by max-T over the family, by sign flips of whole entities. Content keys
+are what the question is made of: a placebo knockout that hurts as much says that, too, and the difference tells.
 """
 
 from pathlib import Path
@@ -176,7 +177,7 @@ class _Cell:
         differences = {f"{first} - {placebo}": values[first] - values[placebo] for placebo in placebos}
         rows = []
         for arm, table in (values | differences).items():
-            p = _adjusted(table.T, entities) if arm in differences else np.full(len(where), np.nan)
+            p = _adjusted(table.T, entities)
             found = clustered_columns(table.T, entities, seed=0)
             for place, value, lower, upper, one in zip(where, *found, p, strict=True):
                 row = shared | place | {"arm": arm, "value": value, "lower": lower, "upper": upper, "p": one}

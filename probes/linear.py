@@ -29,7 +29,7 @@ from data.facts import Fact
 
 Way = Literal["frozen", "refitted", "aligned"]
 WAYS: tuple[Way, ...] = ("frozen", "refitted", "aligned")
-GRADIENT = 1e-4
+GRADIENT = 1e-3
 """The fit stops where no entry of the gradient, a sum over items in nats per unit of `_regress`, is larger."""
 ITERATIONS = 2000
 
@@ -110,10 +110,10 @@ def _regress(
         return value, gradient.ravel()
 
     start = np.zeros(len(unit) * target[0].size)
-    options = {"maxiter": ITERATIONS, "gtol": GRADIENT, "ftol": 0.0}
+    options = {"maxiter": ITERATIONS, "gtol": GRADIENT, "ftol": 0.0, "maxcor": 20}
     found = minimize(loss, start, jac=True, method="L-BFGS-B", options=options)
     gradient = np.abs(found.jac.reshape(len(unit), -1) / unit[:, None]).max()
-    if gradient > 100 * GRADIENT:
+    if gradient > 20 * GRADIENT:
         raise RuntimeError(f"a probe did not converge (gradient {gradient:.1e}): {found.message}")
     weights = found.x.reshape(len(unit), *target.shape[1:]) * unit[:, None, None]
     return weights[:-1], weights[-1]
