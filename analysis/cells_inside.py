@@ -13,7 +13,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, Protocol
 
 from analysis.cell import Cell, Kind
-from analysis.study import MAIN, Study, groups_of
+from analysis.study import MAIN, groups_of
 from data.errors import InputError
 from probes.models import TWIN, locate
 from probes.specs import (
@@ -46,7 +46,7 @@ def add_inside(expansion: "_Expansion", scope: str, compression: AnyCompression 
     around = _Around(expansion, scope, compression, replicate, inside.batch)
     if inside.lens is not None:
         around.add("lens", inside.lens, around.arms(inside.lens.repairs))
-    if inside.probes is not None and (groups := _probed_groups(study, scope, inside.probes.groups)):
+    if inside.probes is not None and (groups := _probed_groups(expansion, scope, inside.probes.groups)):
         around.add("probed", inside.probes, around.arms(inside.probes.repairs or study.reported), groups=groups)
     if scope == MAIN and compression is None:
         return
@@ -61,12 +61,14 @@ def add_inside(expansion: "_Expansion", scope: str, compression: AnyCompression 
         around.add("examples", inside.examples, variants, scored=variants)
 
 
-def _probed_groups(study: Study, scope: str, asked: tuple[str, ...] | None) -> list[str]:
-    """Groups of a scope that are probed."""
-    every = groups_of(study)
-    if unknown := set(asked or ()) - {group for groups in every.values() for group in groups}:
-        raise InputError(f"inside.probes.groups: the study asks no group {', '.join(sorted(unknown))}: leave it out")
-    return [group for group in every[scope] if asked is None or group in asked]
+def _probed_groups(expansion: "_Expansion", scope: str, asked: tuple[str, ...] | None) -> list[str]:
+    """Groups of a scope that are probed; one that another scope asks, or the study leaves out, is not looked for."""
+    known = expansion.facts.groups
+    if unknown := set(asked or ()) - set(known):
+        raise InputError(
+            f"inside.probes.groups: no facts of group {', '.join(sorted(unknown))}; there are {', '.join(known)}"
+        )
+    return [group for group in groups_of(expansion.study)[scope] if asked is None or group in asked]
 
 
 def _may_have_prompt(repair: Spec | None) -> bool:

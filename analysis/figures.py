@@ -202,7 +202,8 @@ def _floor_words(data: pd.DataFrame) -> str:
     """How high the floor is and how many points of a figure lie in it; no metric of direction has one."""
     if data["floor"].isna().all():
         return "no floor"
-    return f"floor at most {data['floor'].max():.1g}, {int(data['below_floor'].sum())} of {len(data)} points below the floor"
+    below = int(data["below_floor"].sum())
+    return f"floor at most {data['floor'].max():.1g}, {below} of {len(data)} points below the floor"
 
 
 def attention_figure(
