@@ -228,7 +228,7 @@ class _Expansion:
             "floors": floors,
             "variants": [variant.model_dump(mode="json") for variant in variants],
             "groups": groups_of(self.study)[scope],
-            "drift": self.study.drift.model_dump(mode="json"),
+            "drift": self.study.drift.in_replicate(self.study.seeds.index(replicate)).model_dump(mode="json"),
         }
         name = "dense" if compression is None else compression.name
         return self.add(Cell("drift", f"drift around {name} seed {replicate} ({scope})", fields, needs))

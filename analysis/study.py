@@ -40,7 +40,18 @@ class Drift(Spec):
     batch: int = Field(default=8, ge=1)
     backend: Literal["transformer_lens", "hooks"] = "transformer_lens"
     metrics: tuple[MetricGroup, ...] = Field(default=("basic",), description="groups of metrics: see analysis/drift.py")
+    detailed: int | None = Field(
+        default=None,
+        ge=1,
+        description="replicates, from the first, in which more than basic is measured; all unless told",
+    )
     floors: tuple[Floor, ...] = Field(default=("batch_plan",), description="sources of noise: see analysis/floors.py")
+
+    def in_replicate(self, place: int) -> "Drift":
+        """The same in one replicate of a study, counted from 0: its metrics may be the basic ones alone."""
+        return (
+            self if self.detailed is None or place < self.detailed else self.model_copy(update={"metrics": ("basic",)})
+        )
 
     @model_validator(mode="after")
     def _check(self) -> "Drift":
