@@ -147,8 +147,8 @@ def interventions_figure(interventions: pd.DataFrame, variants: pd.DataFrame, va
     dress(
         figure,
         title=f"{words[0].upper()}{words[1:]}: {_name(variants, variant)}, {setting}",
-        subtitle=f"{_count(data)}; 95 % intervals over subjects; filled: beyond every placebo, p < .05 (max-T)"
-        + (f"; all layers at once: {everywhere}" if everywhere else ""),
+        subtitle=f"{_count(data)}; filled: beyond every placebo, p < .05 (max-T)"
+        + (f"; all layers: {everywhere}" if everywhere else ""),
         height=170 + 300 * rows_of(panels),
     )
     return Figure(figure, pd.concat([data, whole]) if layers > 1 else data)

@@ -128,7 +128,7 @@ def test_every_figure_draws_the_rows_of_its_table(finished):
     assert {trace.name for trace in interventions_figure(interventions, variants, compressed, "all").figure.data} == {
         *("patched", "other fact", "noise")
     }
-    assert "all layers at once" in str(
+    assert "all layers: prompt keys" in str(
         interventions_figure(interventions, variants, prompted, "zeroed").figure.layout.title.subtitle.text
     )
     assert len(heads_figure(interventions, variants, prompted, "zeroed").data) == 16
