@@ -6,13 +6,13 @@ versions of the libraries, so that nothing that shapes a number can change witho
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from analysis.store import code_hash, content_key, versions
 from analysis.study import Study
 
-Kind = Literal["compressed", "tuned", "scored", "drift"]
-KINDS: tuple[Kind, ...] = ("compressed", "tuned", "scored", "drift")
+Kind = Literal["compressed", "tuned", "scored", "drift", "lens", "probed", "intervened", "examples"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 @dataclass(frozen=True)

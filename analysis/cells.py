@@ -4,6 +4,7 @@
     tuned        one tuned thing: a soft prompt (single, of a bank, or one that read no fact), a prefix or an adapter
     scored       one variant's answers to the facts of its scope
     drift        all variants of one parent compared with it and with the dense model, in one reference pass
+    lens, probed, intervened, examples           what a study reads inside: see `analysis/cells_inside.py`
 
 What decides the key of a cell stands in `analysis/cell.py`.
 """
@@ -13,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from analysis.cell import KINDS, Cell, Plan
-from analysis.study import Study
+from analysis.cells_inside import add_inside
+from analysis.study import MAIN, Study, groups_of
 from data.errors import InputError
 from data.facts import FactSet
 from data.text import stated
@@ -47,14 +49,8 @@ from probes.specs import (
     VariantSpec,
 )
 
-MAIN = "main"
 BANK_SEEDS = 1000
 """Prompt j of the bank of seed s is the prompt of seed s + 1000 j: the first one is the single prompt's twin."""
-
-
-def groups_of(study: Study) -> dict[str, list[str]]:
-    """Groups asked in each scope."""
-    return {MAIN: list(study.groups), **{control: [control] for control in study.controls}}
 
 
 def compressions_of(study: Study, scope: str) -> tuple[AnyCompression | None, ...]:
@@ -261,11 +257,8 @@ class _Expansion:
         """Every unplaceboed variant of one parent, and one placebo, against the parent and dense."""
         variants = [
             variant
-            for variant in self.variants(scope, compression, replicate)
-            if not isinstance(variant.repair, RecalibrationSpec | KeySpec | TwinSpec | TransferredSpec)
-            and not isinstance(variant.repair, EnsembleSpec)
-            and not (isinstance(variant.repair, IdpSpec) and variant.repair.selector in ROWLESS)
-            and not (isinstance(variant.repair, PlaceboSpec) and variant.repair_seed != replicate * 100)
+            for variant in self.readable(scope, compression, replicate)
+            if not isinstance(variant.repair, KeySpec | TwinSpec)
         ]
         needs: dict[str, Cell] = {}
         for place, variant in enumerate(variants):
@@ -278,10 +271,20 @@ class _Expansion:
             "floors": floors,
             "variants": [variant.model_dump(mode="json") for variant in variants],
             "groups": groups_of(self.study)[scope],
-            "drift": self.study.drift.model_dump(mode="json"),
+            "drift": self.study.drift.in_replicate(self.study.seeds.index(replicate)).model_dump(mode="json"),
         }
         name = "dense" if compression is None else compression.name
         return self.add(Cell("drift", f"drift around {name} seed {replicate} ({scope})", fields, needs))
+
+    def readable(self, scope: str, compression: AnyCompression | None, replicate: int) -> list[VariantSpec]:
+        """Variants that one model reads row by row, so that their inside can be read, and of the placebos one."""
+        return [
+            variant
+            for variant in self.variants(scope, compression, replicate)
+            if not isinstance(variant.repair, RecalibrationSpec | EnsembleSpec | TransferredSpec)
+            and not (isinstance(variant.repair, IdpSpec) and variant.repair.selector in ROWLESS)
+            and not (isinstance(variant.repair, PlaceboSpec) and variant.repair_seed != replicate * 100)
+        ]
 
     def floors(self, compression: AnyCompression | None, replicate: int) -> list[str]:
         """Sources of noise one drift cell tables: dense's own in one cell of a scope, a draw's where one follows."""
@@ -375,6 +378,7 @@ def expand(study: Study, facts: FactSet, model_sha: str | None = None) -> Plan:
                 for variant in expansion.variants(scope, compression, replicate):
                     expansion.scored(variant, replicate)
                 expansion.drift(scope, compression, replicate)
+                add_inside(expansion, scope, compression, replicate)
     ordered = sorted(expansion.by_key.values(), key=lambda cell: KINDS.index(cell.kind))
     return Plan(study, tuple(_parents_first(ordered)))
 

@@ -2,11 +2,12 @@
 
 import numpy as np
 
-from analysis.cells import KINDS, Cell, Plan, groups_of
+from analysis.cells import KINDS, Cell, Plan
 from analysis.engine import workers_for
 from analysis.memory import Shape, bytes_for
 from analysis.sizes import check_budget, check_fits
 from analysis.statistics import smallest_detectable
+from analysis.study import groups_of
 from data.facts import FactSet
 from probes.models import outline
 
@@ -17,8 +18,9 @@ PAIRED_DEVIATION = 0.5
 """Standard deviation of a person's paired accuracy difference: the most that a share of right answers allows."""
 
 
-def seconds_for(cell: Cell, parameters: int, facts: FactSet) -> float:
+def seconds_for(cell: Cell, shape: Shape, facts: FactSet) -> float:
     """A rough cost of one cell from the tokens it reads; good to a factor of two or three."""
+    parameters = shape.parameters
     one = SECONDS_PER_FLOP[cell.fields["device"].split(":")[0]]
     if cell.kind == "compressed":
         settings = cell.fields["compression"]
@@ -32,9 +34,27 @@ def seconds_for(cell: Cell, parameters: int, facts: FactSet) -> float:
     if cell.kind == "scored":
         items = len(facts.select(cell.fields["groups"]))
         return 2 * parameters * items * 24 * one
+    if "inside" in cell.fields:
+        return 2 * parameters * _questions_inside(cell, shape, facts) * 24 * one
     drift = cell.fields["drift"]
     tokens = drift["questions"] * 12 + drift["windows"] * drift["length"]
     return 2 * parameters * tokens * (len(cell.fields["variants"]) + 3) * one
+
+
+def _questions_inside(cell: Cell, shape: Shape, facts: FactSet) -> int:
+    """How often a question is read by a cell that looks inside, all passes together."""
+    settings, variants, groups = cell.fields["inside"], len(cell.fields["variants"]), cell.fields["groups"]
+    if cell.kind == "lens":
+        return settings["items"] * len(groups) * (variants + 1)
+    if cell.kind == "probed":
+        return len(facts.select(groups)) * (variants + 1)
+    if cell.kind == "examples":
+        return settings["items"] * variants
+    # Three arms at every place that is patched; two forms of every knockout and of its placebo, for every prompt.
+    layers, prompts = -(-shape.layers // settings["step"]), variants - 1
+    patches = 3 * layers * len(settings["sites"]) * len(settings["positions"])
+    heads = layers * shape.heads * (3 + 4 * prompts) if settings["heads"] else 0
+    return settings["items"] * (patches + heads + 4 * (layers + 1) * prompts)
 
 
 def estimate(plan: Plan, facts: FactSet, todo: list[Cell], *, here: bool = True) -> str:
@@ -56,7 +76,7 @@ def estimate(plan: Plan, facts: FactSet, todo: list[Cell], *, here: bool = True)
     lines.append(f"{study.model}: {shape.parameters:,} parameters in {study.dtype}, by {where}")
     total = 0.0
     for kind in KINDS:
-        seconds = sum(seconds_for(cell, shape.parameters, facts) for cell in todo if cell.kind == kind)
+        seconds = sum(seconds_for(cell, shape, facts) for cell in todo if cell.kind == kind)
         total += seconds
         most = max((bytes_for(cell, shape) for cell in plan.of(kind)), default=0)
         lines.append(

@@ -3,11 +3,11 @@
 import json
 from pathlib import Path
 
-from analysis.cells import MAIN, Cell
+from analysis.cells import Cell
 from analysis.opening import open_variant, parent_model, spec_of
 from analysis.run import MANIFEST, prepare
 from analysis.store import Store
-from analysis.study import Study
+from analysis.study import MAIN, Study
 from analysis.tables import replicate_of
 from analysis.tuners import ADAPTER
 from data.errors import InputError

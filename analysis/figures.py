@@ -150,6 +150,7 @@ def layerwise_drift_figure(
     dashes = dashes_of(variants["compression"])
     figure, panels = panels_of(data["compression"])
     floor = data.groupby("layer", as_index=False)["floor"].max()
+    data["below_floor"] = data["value"].abs() <= data["floor"].abs()
     for place, panel in enumerate(panels.values()):
         figure.add_scatter(
             x=floor["layer"],
@@ -176,9 +177,11 @@ def layerwise_drift_figure(
             name=repair or NO_REPAIR,
             legendgroup=repair or NO_REPAIR,
             showlegend=repair not in shown,
-            customdata=rows[["lower", "upper"]],
+            customdata=rows[["lower", "upper"]].assign(
+                note=rows["below_floor"].map({True: ", below the floor", False: ""})
+            ),
             hovertemplate=f"{variant}, layer %{{x}}<br>%{{y:.3g}} [%{{customdata[0]:.3g}}, %{{customdata[1]:.3g}}]"
-            "<extra></extra>",
+            "%{customdata[2]}<extra></extra>",
             **panels[compression],
         )
         shown.add(repair)
@@ -189,11 +192,18 @@ def layerwise_drift_figure(
     dress(
         figure,
         title=f"Drift from {reference_words(reference)}: {SITES.get(site, site)}",
-        subtitle=f"{counts_of(data)} of {group}; bands: 95 % intervals over sequences; "
-        f"floor at most {data['floor'].max():.1g}",
+        subtitle=f"{counts_of(data)} of {group}; bands: 95 % intervals over sequences; " + _floor_words(data),
         height=170 + 300 * rows_of(panels),
     )
     return Figure(figure, data)
+
+
+def _floor_words(data: pd.DataFrame) -> str:
+    """How high the floor is and how many points of a figure lie in it; no metric of direction has one."""
+    if data["floor"].isna().all():
+        return "no floor"
+    below = int(data["below_floor"].sum())
+    return f"floor at most {data['floor'].max():.1g}, {below} of {len(data)} points below the floor"
 
 
 def attention_figure(

@@ -6,6 +6,8 @@ In numbers of the model's dtype unless said, T tokens a row, L layers:
     tuned          what the backward pass keeps of every layer: about 16 widths and 4 inner widths a token, 3 patterns
     scored         keys and values, the tensors of one layer, logits of one batch three times (fp32)
     drift          two references: four states and a pattern per layer; a variant's layer beside them
+    lens, probed   the tensors of one layer, logits of one batch three times (fp32); examples: of one question
+    intervened     states of both models at every site and layer, the tensors of one layer, logits of one batch (fp32)
 Good to a factor of two.
 """
 
@@ -105,7 +107,30 @@ def _drift(fields: dict[str, Any], shape: Shape) -> int:
     return 2 * reference + 2 * shape.layer(rows, length)
 
 
-_WORK = {"compressed": _compressed, "tuned": _tuned, "scored": _scored, "drift": _drift}
+def _read(fields: dict[str, Any], shape: Shape) -> int:
+    return _states_read(fields["inside"]["batch"], shape)
+
+
+def _states_read(rows: int, shape: Shape) -> int:
+    return shape.layer(rows, QUESTION) + 3 * 4 * rows * shape.vocabulary
+
+
+def _intervened(fields: dict[str, Any], shape: Shape) -> int:
+    settings = fields["inside"]
+    rows, sites = settings["items"], len(settings["sites"])
+    held = 2 * shape.number * rows * QUESTION * shape.width * shape.layers * sites
+    return held + shape.layer(rows, QUESTION) + 3 * 4 * rows * shape.vocabulary
+
+
+def _examples(fields: dict[str, Any], shape: Shape) -> int:
+    patterns = shape.number * shape.layers * shape.heads * QUESTION**2
+    return patterns + _states_read(1, shape) + 3 * 4 * QUESTION * shape.vocabulary
+
+
+_WORK = {
+    **{"compressed": _compressed, "tuned": _tuned, "scored": _scored, "drift": _drift},
+    **{"lens": _read, "probed": _read, "intervened": _intervened, "examples": _examples},
+}
 
 
 def parse_bytes(text: str) -> int:
@@ -141,6 +166,10 @@ def workers_within(budget: int, cells: list[Cell], shape: Shape, most: int) -> i
             "tuned": "tuning: batch, text_batch or text_length",
             "scored": "score_batch",
             "drift": "drift: batch or length",
+            "lens": "inside.batch",
+            "probed": "inside.batch",
+            "intervened": "inside.interventions: items or sites",
+            "examples": "inside.examples, by leaving them out (null)",
         }[largest.kind]
         raise InputError(
             f"'{largest.label}' needs about {needed / 1e9:.1f} GB and the budget is {budget / 1e9:.1f} GB: "

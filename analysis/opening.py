@@ -66,6 +66,12 @@ def tuned_over(fields: dict[str, Any], needs: dict[str, Path]) -> OpenedModel:
     return replace(opened, model=adapted(load_lora(opened.model, needs["adapter"] / ADAPTER)))
 
 
+def parts_of(needs: dict[str, Path], place: str) -> dict[str, Path]:
+    """What one of a cell's several variants needs: the roles that begin with its place, without it."""
+    prefix = f"{place}."
+    return {role.removeprefix(prefix): path for role, path in needs.items() if role.startswith(prefix)}
+
+
 def open_variant(fields: dict[str, Any], spec: VariantSpec, needs: dict[str, Path]) -> Variant:
     """A variant from the folders of the cells that made its parts."""
     opened = parent_model(fields, needs)

@@ -5,11 +5,14 @@ A run is a folder directly below the runs root that holds a `manifest.json`; not
 
 import hashlib
 import json
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float, Int, Shaped
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
@@ -17,6 +20,8 @@ from analysis.store import SCHEMA
 from data.errors import InputError
 
 MANIFEST = "manifest.json"
+EXAMPLES = "examples"
+"""Folder of a run that holds one file per example."""
 GROUP_NOTE = {
     "open": "known by construction",
     "graded": "stated 1 to 64 times in training",
@@ -100,6 +105,63 @@ def read_table(run: Path, name: str, columns: list[str] | None = None) -> pd.Dat
         raise InputError(
             f"run '{run.name}': table '{path.name}' cannot be read ({type(error).__name__}): run the study again"
         ) from None
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One question under one variant, token by token: the prompt's (P1 to Pn), then the content's."""
+
+    tokens: tuple[str, ...]
+    prompt: int
+    """How many of the tokens are the prompt's."""
+    attention: Float[np.ndarray, "layer head query key"]
+    lens_top: Shaped[np.ndarray, "layer token"]
+    """The token that each layer's lens puts first."""
+    lens_top_log_prob: Float[np.ndarray, "layer token"]
+    lens_log_prob: Float[np.ndarray, "layer token"]
+    """Of the right answer's first token, in nats."""
+    lens_rank: Int[np.ndarray, "layer token"]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One question under every variant that shows it, by identity."""
+
+    item: str
+    group: str
+    question: str
+    answer: str
+    why: str
+    variants: dict[str, Shown]
+
+
+def read_example(run: Path, file: str) -> Example:
+    """One example of a finished run, by its file's name in the table `examples`.
+
+    Raises:
+        InputError: the name leads out of the run's folder of examples, or the file is missing or damaged.
+    """
+    home = (run / EXAMPLES).resolve()
+    path = (home / file).resolve()
+    if file != Path(file).name or path.parent != home or home.parent != run.resolve() or not path.is_file():
+        raise InputError(f"run '{run.name}': there is no example '{file}'; the table examples names them")
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            names = [one.name for one in fields(Shown) if one.name not in ("tokens", "prompt")]
+            variants = {
+                str(identity): Shown(
+                    tokens=tuple(stored[f"{place}.tokens"].tolist()),
+                    prompt=int(stored[f"{place}.prompt"]),
+                    **{name: stored[f"{place}.{name}"] for name in names},
+                )
+                for place, identity in enumerate(stored["variant_ids"])
+            }
+            about = {name: str(stored[name]) for name in ("item", "group", "question", "answer", "why")}
+    except (OSError, ValueError, KeyError, BadZipFile) as error:
+        raise InputError(
+            f"run '{run.name}': example '{file}' cannot be read ({type(error).__name__}): run the study again"
+        ) from None
+    return Example(**about, variants=variants)
 
 
 def compact(value: float, lower: float, upper: float) -> str:

@@ -8,16 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from analysis.cells import MAIN, Cell, Plan, compressions_of, expand, groups_of
+from analysis.cells import Cell, Plan, compressions_of, expand
 from analysis.engine import missing, run_cells, workers_for
 from analysis.evidence import Evidence
 from analysis.hypothesis import Controls, Setting, assess, decide, powers_of
+from analysis.inside_tables import copy_examples
 from analysis.memory import Shape, workers_within
 from analysis.opening import calibration_blocks, clean_blocks, dense
 from analysis.reinjected import reinjections
 from analysis.sizes import check_budget, check_fits
 from analysis.store import SCHEMA, Store, content_key, open_root, versions, write_atomically
-from analysis.study import Study, load_facts
+from analysis.study import MAIN, Study, groups_of, load_facts
 from analysis.tables import gather
 from data.errors import InputError
 from data.facts import FactSet
@@ -102,6 +103,7 @@ def finish(plan: Plan, facts: FactSet, store: Store, folder: Path, note: str) ->
         draft = folder / f".{name}.parquet"
         table.to_parquet(draft, index=False)
         draft.replace(folder / f"{name}.parquet")
+    copy_examples(plan, store, folder)
     verdict = verdict_of(
         plan.study,
         facts,

@@ -61,6 +61,34 @@ def clustered_mean(
     return crossed_mean(means[None], weights=counts, level=level, resamples=resamples, seed=seed)
 
 
+def clustered_columns(
+    values: Float[np.ndarray, "item column"],
+    clusters: Shaped[np.ndarray, "item"] | Sequence[str],
+    *,
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int,
+) -> tuple[Float[np.ndarray, "column"], Float[np.ndarray, "column"], Float[np.ndarray, "column"]]:
+    """Give what `clustered_mean` gives of each column, mean and interval, many columns at a time."""
+    values = np.asarray(values, dtype=float)
+    if values.ndim != 2 or len(values) != len(clusters) or not values.size or np.isnan(values).any():
+        raise ValueError("clustered columns need one cluster per item, a column or more and no NaN")
+    _, index = np.unique(np.asarray(clusters), return_inverse=True)
+    counts, sums = np.bincount(index).astype(float), np.zeros((index.max() + 1, values.shape[1]))
+    np.add.at(sums, index, values)
+    whole = values.mean(axis=0)
+    _, drawn = _resampled((1, len(counts)), resamples, seed)
+    draws = (drawn @ sums) / (drawn @ counts)[:, None]
+    spread, size = draws.std(axis=0), len(counts)
+    if size > 1:
+        left_out = (values.sum(axis=0) - sums) / (counts.sum() - counts)[:, None]
+        error = np.sqrt((size - 1) * left_out.var(axis=0))
+        stretch = stats.t.ppf(0.975, size - 1) / stats.norm.ppf(0.975)
+        wider = np.divide(error * stretch, spread, out=np.ones_like(spread), where=spread > 0)
+        draws = whole + (draws - draws.mean(axis=0)) * wider
+    return whole, *interval_of(draws, level=level)
+
+
 def crossed_mean(
     values: Float[np.ndarray, "seed entity"],
     *,

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from analysis.inside import Inside
 from analysis.study_blocks import MOVABLE, Budget, Transfer
 from data.errors import InputError
 from data.facts import FactSet
@@ -22,6 +23,8 @@ from probes.specs import (
     Spec,
 )
 
+MAIN = "main"
+"""The scope of the study's own groups, beside its controls."""
 SHIPPED = Path(__file__).parent.parent / "data" / "studies"
 
 
@@ -47,7 +50,18 @@ class Drift(Spec):
     batch: int = Field(default=8, ge=1)
     backend: Literal["transformer_lens", "hooks"] = "transformer_lens"
     metrics: tuple[MetricGroup, ...] = Field(default=("basic",), description="groups of metrics: see analysis/drift.py")
+    detailed: int | None = Field(
+        default=None,
+        ge=1,
+        description="replicates, from the first, in which more than basic is measured; all unless told",
+    )
     floors: tuple[Floor, ...] = Field(default=("batch_plan",), description="sources of noise: see analysis/floors.py")
+
+    def in_replicate(self, place: int) -> "Drift":
+        """The same in one replicate of a study, counted from 0: its metrics may be the basic ones alone."""
+        return (
+            self if self.detailed is None or place < self.detailed else self.model_copy(update={"metrics": ("basic",)})
+        )
 
     @model_validator(mode="after")
     def _check(self) -> "Drift":
@@ -89,6 +103,8 @@ class Study(Spec):
     """The model's shape in the words of its Hugging Face configuration; read by `--dry-run` alone, and only where the
     model is not on this machine."""
     drift: Drift = Drift()
+    inside: Inside | None = None
+    """What is read inside the variants beyond drift; nothing unless told."""
     score_batch: int = Field(default=64, ge=1)
 
     @model_validator(mode="after")
@@ -110,6 +126,8 @@ class Study(Spec):
             raise ValueError("compress_controls: there are no controls; name them or leave it out")
         if self.controls and self.facts != "atlas":
             raise ValueError("controls: locked and never people live in the atlas alone; leave controls out")
+        if self.inside is not None and (unknown := set(self.inside.named) - set(self.arms)):
+            raise ValueError(f"inside: no arm is called {', '.join(sorted(unknown))}; there are {', '.join(self.arms)}")
         if (self.model == "atlas") != (self.facts == "atlas"):
             raise ValueError("the atlas's facts and its model go together: name atlas for both or neither")
         return self
@@ -149,6 +167,12 @@ class Study(Spec):
         return next(repair for repair in self.repairs if isinstance(repair, PromptSpec))
 
     @property
+    def arms(self) -> tuple[str, ...]:
+        """Names of the repairs, and of the placebos beside them, that can be read inside."""
+        placebos = (f"placebo-{self.prompt.length}", *(prompt.name for prompt in self.factless_prompts))
+        return (*placebos, *(repair.name for repair in self.repairs))
+
+    @property
     def reinjections(self) -> tuple[ReinjectionSpec, ...]:
         """The repairs that put back what the dense weights have: controls."""
         return tuple(repair for repair in self.repairs if isinstance(repair, ReinjectionSpec))
@@ -172,6 +196,11 @@ def _brought(repair: Spec) -> bool:
 def _planted(repair: Spec) -> bool:
     """Whether a repair's prompts are each wrong on purpose outside their relation."""
     return isinstance(repair, BankSpec) and repair.bank == "planted"
+
+
+def groups_of(study: Study) -> dict[str, list[str]]:
+    """Groups asked in each scope."""
+    return {MAIN: list(study.groups), **{control: [control] for control in study.controls}}
 
 
 def load_facts(study: Study) -> FactSet:

@@ -9,6 +9,7 @@ import pandas as pd
 from analysis.budgets import with_budget
 from analysis.cells import Cell, Plan
 from analysis.engine import COST
+from analysis.inside_tables import inside_tables
 from analysis.opening import spec_of
 from analysis.recovery import recovery_table
 from analysis.selection import selector_table
@@ -18,6 +19,7 @@ from probes.specs import BankSpec, IdpSpec, PlaceboSpec, Spec, TransferredSpec, 
 
 TABLES = (
     *("variants", "answers", "recovery", "transfer", "drift", "attention", "floors"),
+    *("lens", "lens_items", "probes", "interventions", "examples"),
     *("selections", "banks", "selectors", "training", "timings"),
 )
 
@@ -45,6 +47,7 @@ def gather(plan: Plan, store: Store) -> dict[str, pd.DataFrame]:
         "drift": _joined(plan.of("drift"), store, "drift.parquet"),
         "attention": _joined(plan.of("drift"), store, "attention.parquet"),
         "floors": _joined(plan.of("drift"), store, "floors.parquet"),
+        **inside_tables(plan, store),
         "selections": _concatenate(_of_banks(scored, store, "selections")),
         "banks": _concatenate(_of_banks(scored, store, "banks")),
         "selectors": _concatenate(

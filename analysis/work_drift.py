@@ -18,7 +18,7 @@ from analysis.attention import positions_are_relative
 from analysis.drift import DRIFT_KINDS, Comparison, Reference
 from analysis.drift_tables import BATCH_PLAN, Gathered
 from analysis.floors import OPENED, doubles_of
-from analysis.opening import dense, facts_of, open_variant, parent_model, spec_of
+from analysis.opening import dense, facts_of, open_variant, parent_model, parts_of, spec_of
 from analysis.spans import Spans, spans_of
 from analysis.study import Drift
 from data.text import load_text
@@ -85,14 +85,14 @@ class _Cell:
         self.settings = settings
         self.reference = Variant("dense", opened.model, opened.tokenizer)
         self.variants = {
-            spec.identity: open_variant(fields, spec, _of(needs, str(place))) for place, spec in enumerate(specs)
+            spec.identity: open_variant(fields, spec, parts_of(needs, str(place))) for place, spec in enumerate(specs)
         }
         self.parent = _parent(fields, specs, needs)
         self.sites = sites_of(opened.model, DRIFT_KINDS)
         rows = _batches(fields, settings)["questions"][0][:PARITY_ROWS]
         self.recorders = _Recorders(settings.backend, self.sites, rows)
         named = [name for name in OPENED if name in fields["floors"]]
-        self.doubles = doubles_of(named, fields, _of(needs, "draw"), self.sites, rows)
+        self.doubles = doubles_of(named, fields, parts_of(needs, "draw"), self.sites, rows)
         self.spans: dict[str, Spans] = {}
         if "direction" in settings.metrics and self.parent is not None:
             made = {identity: spans_of(variant, seed=0) for identity, variant in self.variants.items()}
@@ -148,17 +148,11 @@ def _require_first_layer(variant: Variant, comparison: Comparison) -> None:
         )
 
 
-def _of(needs: dict[str, Path], place: str) -> dict[str, Path]:
-    """The parts of one of the cell's variants, or of the second calibration draw."""
-    prefix = f"{place}."
-    return {role.removeprefix(prefix): path for role, path in needs.items() if role.startswith(prefix)}
-
-
 def _parent(fields: dict[str, Any], specs: list[VariantSpec], needs: dict[str, Path]) -> Variant | None:
     """The compressed copy that the cell is about, or None where that is dense itself."""
     if specs[0].compression is None:
         return None
-    opened = parent_model(fields, _of(needs, "0"))
+    opened = parent_model(fields, parts_of(needs, "0"))
     return Variant(specs[0].name, opened.model, opened.tokenizer)
 
 

@@ -175,11 +175,20 @@ def patched_logits(
     return run_changed(variant, inputs, {place: partial(put, states) for place, states in patches.items()})
 
 
-def content_positions(rows: Sequence[Sequence[int]], last: int | None = None) -> Bool[Tensor, "batch content"]:
-    """Mark the last so many tokens of each row, or all of them."""
+def content_positions(
+    rows: Sequence[Sequence[int]], last: int | Sequence[int] | None = None
+) -> Bool[Tensor, "batch content"]:
+    """Mark the last so many tokens of each row (one number for all, or one each), or all of them."""
     columns = max(len(row) for row in rows)
-    reach = torch.tensor([len(row) if last is None else min(last, len(row)) for row in rows])
+    most = [len(row) for row in rows] if last is None else [last] * len(rows) if isinstance(last, int) else last
+    reach = torch.tensor([min(wanted, len(row)) for wanted, row in zip(most, rows, strict=True)])
     return torch.arange(columns, 0, -1)[None] <= reach[:, None]
+
+
+def common_end(row: Sequence[int], other: Sequence[int]) -> int:
+    """How many last tokens two rows share: what stands before (a key) may differ."""
+    pairs = zip(reversed(row), reversed(other), strict=False)
+    return next((place for place, (one, two) in enumerate(pairs) if one != two), min(len(row), len(other)))
 
 
 def log_odds(logits: Float[Tensor, "item vocabulary"], questions: Sequence[Question]) -> Float[Tensor, " item"]:
@@ -189,24 +198,31 @@ def log_odds(logits: Float[Tensor, "item vocabulary"], questions: Sequence[Quest
     return torch.stack([row[one.right] - row[list(one.others)].logsumexp(0) for row, one in pairs])
 
 
-def donors(questions: Sequence[Question], reach: Int[Tensor, " item"], seed: int) -> list[int]:
-    """For each question draw another of the same relation, of another person with another answer.
+def fitting_donors(questions: Sequence[Question], reach: Sequence[int]) -> list[list[int]]:
+    """For each question, those of the same relation, of other people with other answers, long enough for its reach.
 
-    `reach` is how many content positions, from the right, the donor must have. Raises InputError where there is
-    none.
+    `reach` is how many content positions, from the right, the donor must have.
     """
-    draw = random.Random(f"donors {seed}")
-    drawn = []
-    for question, needed in zip(questions, reach.tolist(), strict=True):
-        own = question.item.fact
-        fitting = [
+    return [
+        [
             place
             for place, other in enumerate(questions)
-            if other.item.fact.relation == own.relation
-            and other.item.fact.subject != own.subject
+            if other.item.fact.relation == question.item.fact.relation
+            and other.item.fact.subject != question.item.fact.subject
             and other.right != question.right
             and len(other.tokens) >= needed
         ]
+        for question, needed in zip(questions, reach, strict=True)
+    ]
+
+
+def donors(questions: Sequence[Question], reach: Int[Tensor, " item"], seed: int) -> list[int]:
+    """For each question draw one of its `fitting_donors`; raise InputError where there is none."""
+    draw = random.Random(f"donors {seed}")
+    drawn = []
+    for question, needed, fitting in zip(
+        questions, reach.tolist(), fitting_donors(questions, reach.tolist()), strict=True
+    ):
         if not fitting:
             raise InputError(
                 f"item '{question.item.name}' has no other fact of its relation, answered otherwise and at least "
@@ -233,6 +249,11 @@ class Restoration:
         return {arm: odds - self.target for arm, odds in self.arms.items()}
 
 
+def _fitted(states: Float[Tensor, "batch other width"], columns: int) -> Float[Tensor, "batch content width"]:
+    """The last columns of states; what a source with shorter rows lacks on the left is never patched."""
+    return nn.functional.pad(states, (0, 0, max(columns - states.shape[1], 0), 0))[:, -columns:]
+
+
 def restore(
     source: Variant,
     target: Variant,
@@ -241,15 +262,22 @@ def restore(
     *,
     last: int | None = None,
     seed: int,
+    source_rows: Sequence[Sequence[int]] | None = None,
 ) -> Restoration:
     """Patch the source's states into the target, place by place, with both placebos; all questions in one batch.
 
-    `last` is how many of a question's last tokens are patched, all by default. Three passes a place; what both
-    models hold at every place is kept meanwhile: give few questions, or few places, at a time.
+    `last` is how many of a question's last tokens are patched, all by default. `source_rows` are the questions as
+    the source reads them where it reads something before them: only tokens that both read, counted from the end,
+    are patched. Three passes a place; what both models hold at every place is kept meanwhile: give few questions,
+    or few places, at a time.
     """
     rows = [question.tokens for question in questions]
-    positions = content_positions(rows, last)
-    given, source_logits = states_at(source, rows, places)
+    read = rows if source_rows is None else source_rows
+    shared = [common_end(row, other) for row, other in zip(rows, read, strict=True)]
+    positions = content_positions(rows, shared if last is None else [min(last, most) for most in shared])
+    columns = positions.shape[1]
+    found, source_logits = states_at(source, read, places)
+    given = {place: _fitted(states, columns) for place, states in found.items()}
     own, target_logits = states_at(target, rows, places)
     others = donors(questions, positions.sum(1), seed)
     generator = torch.Generator().manual_seed(seed)

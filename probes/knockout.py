@@ -7,8 +7,9 @@ Geva et al., arXiv 2304.14767, section 5.1, with the soft prompt's keys in place
    *Zeroed*: the weights stay and what the prompt's values bring is left out, so nothing else is read more.
 2. Read the answer. What would count against "the prompt redirects": an answer that stays without its keys.
 
-Placebo: as many keys of the content, drawn per row, never the query's own. What the prompt's positions hold is
-untouched in either form: only edges from content to the cut keys go.
+Placebo: as many keys of the content, drawn per row, never the query's own; where a question is too short for that,
+`most` bounds the share of it that goes, since a question without its words is no placebo but another damage. What the
+prompt's positions hold is untouched in either form: only edges from content to the cut keys go.
 """
 
 from collections import Counter
@@ -59,15 +60,18 @@ def prompt_keys(inputs: Inputs) -> Bool[Tensor, "batch key"]:
     return keys
 
 
-def placebo_keys(inputs: Inputs, seed: int) -> Bool[Tensor, "batch key"]:
+def placebo_keys(inputs: Inputs, seed: int, *, most: float | None = None) -> Bool[Tensor, "batch key"]:
     """Draw as many content keys as the row's prompt has, the last token (whose answer is read) spared.
 
-    Raises InputError where a row has too few.
+    `most` is the largest share of the other content keys that may go, of which at least one does. Raises InputError
+    where a row has too few.
     """
     generator = torch.Generator().manual_seed(seed)
     keys = torch.zeros_like(inputs.content)
     for row, needed in enumerate(prompt_keys(inputs).sum(dim=1).tolist()):
         content = inputs.content[row].nonzero()[:-1, 0]
+        if most is not None:
+            needed = min(needed, max(1, int(most * len(content))))
         if needed > len(content):
             raise InputError(
                 f"a question of {len(content) + 1} tokens has no {needed} keys beside its last token for the placebo "
@@ -87,6 +91,14 @@ def knocked_logits(
     """
     inputs = variant.inputs(rows)
     keys = prompt_keys(inputs) if placebo_seed is None else placebo_keys(inputs, placebo_seed)
+    return logits_without(variant, inputs, keys, knockout)
+
+
+@torch.no_grad()
+def logits_without(
+    variant: Variant, inputs: Inputs, keys: Bool[Tensor, "batch key"], knockout: Knockout
+) -> Float[Tensor, "batch vocabulary"]:
+    """Logits after the last token of each row with these keys knocked out; raises as `knocked_out` does."""
     with knocked_out(variant.model, inputs, keys, knockout):
         output = variant.model(**inputs.forward_arguments(), use_cache=False, logits_to_keep=1)
     return output.logits[:, -1]
