@@ -35,7 +35,7 @@ every_model = pytest.mark.parametrize(
     ("model_type", "overrides"), VARIANTS, ids=[" ".join([name, *settings]) for name, settings in VARIANTS]
 )
 every_type = pytest.mark.parametrize("model_type", TINY_TYPES)
-every_backend = pytest.mark.parametrize("backend", ["hooks", "transformer_lens"])
+every_backend = pytest.mark.parametrize("backend", list(BACKENDS))
 # Sums in another order: what equals but for fp32 rounding.
 assert_equal = partial(torch.testing.assert_close, rtol=1e-5, atol=1e-5)
 
