@@ -73,7 +73,9 @@ class TunedPrefix(Prefixes):
         by_layer = parts.permute(1, 2, 3, 0, 4)[:, :, None]
         self.keys = [layer[0] for layer in by_layer]
         self.values = [layer[1] for layer in by_layer]
-        self.placeholder: SoftPrompt = flat.new_zeros(self.longest, model.config.hidden_size).detach()
+        self.placeholder: SoftPrompt = flat.new_zeros(
+            self.longest, model.get_input_embeddings().weight.shape[1]
+        ).detach()
         """What stands at the prefix's places where inputs are embeddings: nothing."""
 
 
