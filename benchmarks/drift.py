@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from nnsight import save
 from torch import Tensor
 
 from analysis.drift import DRIFT_KINDS, Comparison, Reference
@@ -192,7 +193,7 @@ def _saved(setting: _Setting, variant: Variant, inputs: Inputs) -> Held:
     held: dict[Site, Tensor] = {}
     with backend.traced.trace(inputs_embeds=inputs.embeds, **arguments(inputs)):
         for site in setting.sites:
-            held[site] = backend.value(site).save()
+            held[site] = save(backend.value(site))
     return held
 
 

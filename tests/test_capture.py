@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from data.errors import InputError
 from probes.backends import BACKENDS, BridgeBackend, HookBackend
@@ -353,7 +354,9 @@ def test_sites_sort_as_they_appear_in_a_pass(data):
     sites = data.draw(st.lists(st.sampled_from(sites_of(model, Kind)), unique=True))
     seen: dict[str, list[Site]] = {backend: [] for backend in BACKENDS}
     for backend, found in seen.items():
-        stream(model, sequences(model), sites, lambda site, _, found=found: found.append(site), backend=backend)
+        shown: dict[Site, Tensor] = {}
+        stream(model, sequences(model), sites, shown.__setitem__, backend=backend)
+        found.extend(shown)
     assert seen["transformer_lens"] == sorted(sites)
     # Hugging Face's attention hands its pattern over when it ends, after the heads' results.
     assert seen["nnsight"] == seen["hooks"]

@@ -7,8 +7,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from probes.families import Family, Heads
-from probes.sites import Kind, Site
+from probes.families import ROLES, Family, Heads
+from probes.sites import Site
 
 Reducer = Callable[[Site, Tensor], None]
 """Takes a site and its tensor as it appears; what it wants to keep it must reduce or copy."""
@@ -65,9 +65,8 @@ def taken(site: Site, family: Family, heads: Heads, handled: Any) -> Tensor:
     if isinstance(handled, tuple):
         # Some modules answer with a tensor, others with a tuple, and versions of transformers differ on which.
         handled = handled[1 if site.kind.reads == "second output" else 0]
-    if site.kind in (Kind.QUERY, Kind.KEY, Kind.VALUE):
-        return family.heads_of(site.kind.value, handled, heads.width)
-    return handled
+    role = next((role for role in ROLES if role == site.kind), None)
+    return handled if role is None else family.heads_of(role, handled, heads.width)
 
 
 def first_given(positional: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
