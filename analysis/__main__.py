@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from analysis import report, run
 from analysis.cells import Cell, Plan
+from analysis.doctor import show_model
 from analysis.engine import missing
 from analysis.estimate import estimate
 from analysis.export import export
@@ -139,9 +140,13 @@ def doctor_command(
     model: Annotated[str, typer.Argument(help="a hub id, a folder, a .gguf file, or atlas")],
     dtype: Annotated[str, typer.Option()] = "float32",
     device: Annotated[str, typer.Option()] = "cpu",
+    length: Annotated[int, typer.Option(min=1, help="tokens of a row, for shapes and costs")] = 64,
+    batch: Annotated[int, typer.Option(min=1, help="rows of a batch, for shapes and costs")] = 8,
+    memory: Annotated[str | None, typer.Option(help="refuse what would take more, such as 8GB")] = None,
 ) -> None:
-    """Open a model and print its sites, their shapes and modules, and the parity floor of capture."""
-    report.show_model(console, model, dtype, device)
+    """Open a model and print its sites, shapes and modules, the parity floor of capture and what it costs."""
+    budget = None if memory is None else parse_bytes(memory)
+    show_model(console, model, dtype, device, length=length, batch=batch, memory=budget)
 
 
 def main() -> None:

@@ -35,6 +35,7 @@ from analysis.representations import (
 )
 from analysis.spans import Spans
 from analysis.study import MetricGroup
+from data.errors import InputError
 from probes.capture import Recorder
 from probes.inputs import Inputs
 from probes.sites import Kind, Site
@@ -56,7 +57,9 @@ class Reference:
 
     @classmethod
     def record(cls, recorder: Recorder, inputs: Inputs, sites: Sequence[Site]) -> "Reference":
-        """Run the reference once on a batch."""
+        """Run the reference once on a batch; raise InputError for a kind of site that drift is not measured at."""
+        if odd := [site for site in sites if site.kind not in DRIFT_KINDS]:
+            raise InputError(f"drift is not measured at {odd[0]}: its kinds are {', '.join(DRIFT_KINDS)}")
         width = content_width(inputs)
         reference = cls(inputs.content[:, -width:])
 

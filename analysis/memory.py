@@ -102,7 +102,11 @@ def _scored(fields: dict[str, Any], shape: Shape) -> int:
 
 def _drift(fields: dict[str, Any], shape: Shape) -> int:
     drift = fields["drift"]
-    rows, length = drift["batch"], max(drift["length"], QUESTION)
+    return comparison_bytes(shape, drift["batch"], max(drift["length"], QUESTION))
+
+
+def comparison_bytes(shape: Shape, rows: int, length: int) -> int:
+    """What comparing one batch takes beyond the weights: two references, and a variant's layer beside them."""
     reference = shape.number * shape.layers * rows * length * (4 * shape.width + shape.heads * length)
     return 2 * reference + 2 * shape.layer(rows, length)
 

@@ -1,20 +1,14 @@
-"""What the command line prints: the recovery table, the verdict, a model's sites."""
+"""What the command line prints: the recovery table and the verdict."""
 
 import json
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from analysis.reading import GROUP_NOTE, compact, place_of, read_table, recovery_rows
-from probes.capture import parity
-from probes.families import family_of
-from probes.inputs import build_inputs, encode
-from probes.models import open_model
-from probes.sites import Kind, sites_of
 
 LOOK: dict[str, Any] = {"title_justify": "left", "box": box.SIMPLE_HEAD, "padding": (0, 1, 0, 0)}
 WIDEST = 140
@@ -70,31 +64,3 @@ def show_verdict(console: Console, verdict: dict[str, Any]) -> None:
             markup=False,
             highlight=False,
         )
-
-
-def show_model(console: Console, name: str, dtype: str, device: str) -> None:
-    """Print a model's sites with the modules they come from, and how far capture is from Hugging Face."""
-    opened = open_model(name, dtype=dtype, device=device)
-    family = family_of(opened.model)
-    row = encode(opened.tokenizer, "the quick brown fox")
-    inputs = build_inputs(opened.model, [row, row[:2]])
-    sites = sites_of(opened.model, [kind.value for kind in Kind])
-    found = parity(opened.model, inputs, sites)
-    table = Table(title=f"{name}: {family.model_type}, {len(family.blocks_of(opened.model))} layers")
-    for column in ("site", "module in each block", "axes", "largest difference from plain hooks"):
-        table.add_column(column)
-    for kind in Kind:
-        worst = max(found.sites[site].max_abs for site in sites if site.kind == kind)
-        module = getattr(family, kind.part) if kind.part else "(the block)"
-        table.add_row(kind.value, f"{family.blocks}.N.{module}", kind.axes, f"{worst:.1e}")
-    console.print(table)
-    parameters = sum(parameter.numel() for parameter in opened.model.parameters())
-    size = parameters * torch.finfo(opened.model.dtype).bits // 8
-    verdict = "passed" if found.passed else f"FAILED at {found.worst[0]}"
-    console.print(
-        f"parity {verdict}: logits differ from Hugging Face by at most {found.max_abs_logits:.1e}; "
-        f"{parameters:,} parameters, {size / 1e6:,.0f} MB",
-        markup=False,
-    )
-    if opened.note:
-        console.print(opened.note, markup=False)

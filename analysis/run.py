@@ -9,23 +9,20 @@ from typing import Any
 import numpy as np
 
 from analysis.cells import Cell, Plan, compressions_of, expand
+from analysis.checks import check_inputs
 from analysis.engine import missing, run_cells, workers_for
 from analysis.evidence import Evidence
 from analysis.hypothesis import Controls, Setting, assess, decide, powers_of
 from analysis.inside_tables import copy_examples
 from analysis.memory import Shape, workers_within
-from analysis.opening import calibration_blocks, clean_blocks, dense
+from analysis.opening import dense
 from analysis.reinjected import reinjections
-from analysis.sizes import check_budget, check_fits
 from analysis.store import SCHEMA, Store, content_key, open_root, versions, write_atomically
 from analysis.study import MAIN, Study, groups_of, load_facts
 from analysis.tables import gather
 from data.errors import InputError
 from data.facts import FactSet
-from data.text import load_text
-from probes.compress import CompressionSpec
 from probes.models import locate
-from probes.tuning import encode_blocks
 
 MANIFEST = "manifest.json"
 ABSENT = "not on this machine"
@@ -55,22 +52,6 @@ def is_here(study: Study) -> bool:
     except InputError:
         return False
     return True
-
-
-def check_text(plan: Plan) -> None:
-    """Read every text that some cell will read, so that one too short is found before anything is written.
-
-    Raises:
-        InputError: naming the text and what it lacks.
-    """
-    study, fields = plan.study, plan.cells[0].fields
-    for cell in plan.of("compressed"):
-        settings = cell.fields["compression"]
-        if settings["method"] != "checkpoint":
-            calibration_blocks(cell.fields, CompressionSpec(**settings))
-    if study.tuning.text_batch:
-        clean_blocks(fields, "tuning", study.tuning.text_length, study.seeds[0], 1)
-    encode_blocks(dense(fields).tokenizer, load_text(study.text, "heldout").paragraphs, study.drift.length)
 
 
 def run_folder(study: Study, shipped: bool, out: Path) -> Path:
@@ -183,10 +164,7 @@ def run(
         refuse_other(manifest_of(plan, facts, locate(study.model).note), folder)
     todo = list(plan.cells) if fresh else missing(plan, store)
     if todo:
-        model = dense(plan.cells[0].fields).model
-        check_fits(study, model)
-        check_budget(study, model)
-        check_text(plan)
+        check_inputs(plan, facts)
     workers = workers_for(study.threads, study.device)
     if memory is not None:
         workers = workers_within(memory, todo, Shape.of(dense(plan.cells[0].fields).model), workers)

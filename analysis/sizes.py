@@ -91,7 +91,7 @@ def check_fits(study: Study, model: PreTrainedModel) -> None:
         InputError: a prompt longer than the context, or a folder of another base.
     """
     positions = longest_content(model)
-    for name, length in _lengths(study):
+    for name, length in prompt_lengths(study):
         if length >= positions:
             raise InputError(
                 f"{name}: a prompt of {length} leaves no place for content in the model's {positions} positions: "
@@ -102,8 +102,8 @@ def check_fits(study: Study, model: PreTrainedModel) -> None:
             read_adapter(Path(spec.path).expanduser(), model, study.model)
 
 
-def _lengths(study: Study) -> Iterator[tuple[str, int]]:
-    """Every length of a prompt that the study names."""
+def prompt_lengths(study: Study) -> Iterator[tuple[str, int]]:
+    """Every length of a prompt that the study names, with the name of its repair; texts count in tokens elsewhere."""
     for spec in study.repairs:
         whole = spec.of if isinstance(spec, QuantisedSpec | SparseSpec) else spec
         if isinstance(whole, PromptSpec | PTuningSpec | PrefixSpec):

@@ -59,8 +59,7 @@ def spans_of(variant: Variant, *, seed: int) -> Spans | None:
 def _output_projection(model: PreTrainedModel, layer: int) -> Float[Tensor, "width joined"]:
     """Weight of the layer that maps the heads' outputs, side by side, into the residual stream."""
     family = family_of(model)
-    last = [name for name in family.linears if name.startswith(f"{family.attention}.")][-1]
-    return oriented_weight(model, f"{family.blocks}.{layer}.{last}").float()
+    return oriented_weight(model, f"{family.blocks}.{layer}.{family.output_projection}").float()
 
 
 def _basis(values: Float[Tensor, "group slot head_width"], projection: Float[Tensor, "width joined"]) -> Basis:

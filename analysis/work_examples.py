@@ -109,7 +109,7 @@ def read_example(variant: Variant, question: Question) -> dict[str, np.ndarray]:
 
     with Recorder(variant.model, backend="hooks") as recorder:
         logits = recorder.stream(inputs, sites_of(variant.model, [Kind.PATTERN, Kind.RESID_POST]), keep)[0]
-    layers = recorder.layers
+    layers = variant.model.config.num_hidden_layers
     read: dict[str, list[np.ndarray]] = {name: [] for name in ("top", "top_log_prob", "log_prob", "rank")}
     for layer in range(layers):
         own = logits if layer == layers - 1 else decode(variant.model, held[Site(layer, Kind.RESID_POST)])

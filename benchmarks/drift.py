@@ -15,15 +15,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from nnsight import NNsight
+from nnsight import save
 from torch import Tensor
 
 from analysis.drift import DRIFT_KINDS, Comparison, Reference
 from benchmarks.measure import Ratio, Work, peak_bytes, time_ratio, times
 from benchmarks.models import Bench, rows_of
-from probes.backends import BridgeBackend, arguments
+from probes.backends import BridgeBackend, NnsightBackend, arguments
 from probes.capture import Recorder
-from probes.families import family_of
 from probes.inputs import Inputs
 from probes.sites import Site, sites_of
 from probes.variants import Variant
@@ -47,7 +46,6 @@ class _Setting:
     variants: list[Variant]
     sites: tuple[Site, ...]
     _recorders: dict[tuple[str, int], Recorder] = field(default_factory=dict)
-    _nnsights: dict[int, NNsight] = field(default_factory=dict)
 
     @classmethod
     def open(cls) -> "_Setting":
@@ -57,7 +55,7 @@ class _Setting:
         for variant in (dense, *setting.variants):
             setting.recorder(variant, "transformer_lens")
             setting.recorder(variant, "hooks")
-            setting.nnsight(variant)
+            setting.recorder(variant, "nnsight")
         return setting
 
     def recorder(self, variant: Variant, backend: str) -> Recorder:
@@ -65,9 +63,6 @@ class _Setting:
         if key not in self._recorders:
             self._recorders[key] = Recorder(variant.model, backend=backend)
         return self._recorders[key]
-
-    def nnsight(self, variant: Variant) -> NNsight:
-        return self._nnsights.setdefault(id(variant.model), NNsight(variant.model))
 
 
 def drift_ratios(rounds: int) -> dict[str, Ratio]:
@@ -84,6 +79,7 @@ def _against_plain(setting: _Setting, rows: Rows, rounds: int) -> dict[str, Rati
         "plain": lambda: _plain(setting, rows),
         "streamed": lambda: _streamed(setting, rows, setting.variants, "transformer_lens"),
         "streamed_hooks": lambda: _streamed(setting, rows, setting.variants, "hooks"),
+        "streamed_nnsight": lambda: _streamed(setting, rows, setting.variants, "nnsight"),
         "run_with_cache": lambda: _compared(setting, rows, _cached),
         "nnsight_saved": lambda: _compared(setting, rows, _saved),
     }
@@ -192,20 +188,12 @@ def _cached(setting: _Setting, variant: Variant, inputs: Inputs) -> Held:
 
 @torch.no_grad()
 def _saved(setting: _Setting, variant: Variant, inputs: Inputs) -> Held:
-    model = setting.nnsight(variant)
-    family = family_of(variant.model)
+    backend = setting.recorder(variant, "nnsight")._backend
+    assert isinstance(backend, NnsightBackend)
     held: dict[Site, Tensor] = {}
-    with model.trace(inputs_embeds=inputs.embeds, **arguments(inputs)):
-        blocks = model.get(family.blocks)
+    with backend.traced.trace(inputs_embeds=inputs.embeds, **arguments(inputs)):
         for site in setting.sites:
-            block = blocks[site.layer]
-            module = block.get(getattr(family, site.kind.part)) if site.kind.part else block
-            if site.kind.reads == "input":
-                held[site] = module.input.save()
-            else:
-                place = 1 if site.kind.reads == "second output" else 0
-                output = module.output
-                held[site] = (output[place] if isinstance(output, tuple) else output).save()
+            held[site] = save(backend.value(site))
     return held
 
 
@@ -229,6 +217,7 @@ def _require_same(setting: _Setting, rows: Rows) -> None:
 
 
 def _peers(setting: _Setting, rows: Rows) -> Iterator[tuple[str, Numbers]]:
-    yield "hooks", _streamed(setting, rows, setting.variants, "hooks")
+    for backend in ("hooks", "nnsight"):
+        yield backend, _streamed(setting, rows, setting.variants, backend)
     yield "run_with_cache", _compared(setting, rows, _cached)
-    yield "nnsight", _compared(setting, rows, _saved)
+    yield "nnsight saved", _compared(setting, rows, _saved)

@@ -15,9 +15,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from data.errors import InputError
-from probes.backends import BACKENDS, Batch, Reducer, as_reported, reported
-from probes.families import family_of
-from probes.sites import Kind, Site
+from probes.backends import BACKENDS, Batch, CaptureError, Reducer, as_reported, reported
+from probes.sites import Kind, Site, module_at, require_site, sites_of, sizes_of
 
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 5e-3}
 """Largest accepted gap in units of max(1, the row's largest value), by dtype.
@@ -28,23 +27,20 @@ peaked its attention, and 2e-2 in bf16. A wrong tensor is off by tenths.
 """
 
 
-class CaptureError(RuntimeError):
-    """A backend did not deliver what was asked: a site silent, doubled or of a wrong shape."""
-
-
 class Recorder:
     """One model made ready to be read by one backend, for any number of batches.
 
     Making the bridge of TransformerLens takes many times a small pass, hence once. The model stays as it is.
-    Raises InputError for an unknown backend, or a model of a family that cannot be hooked.
+    Raises InputError for an unknown backend, or a model of a family that cannot be hooked, or that lacks a part.
     """
 
     def __init__(self, model: PreTrainedModel, *, backend: str = "transformer_lens") -> None:
         if backend not in BACKENDS:
             raise InputError(f"No capture backend {backend!r}; there are {', '.join(BACKENDS)}.")
+        for site in sites_of(model, Kind):
+            module_at(model, site)
         self.model = model
         self.name = backend
-        self.layers = len(family_of(model).blocks_of(model))
         self._backend = BACKENDS[backend](model)
 
     def __enter__(self) -> Self:
@@ -64,9 +60,9 @@ class Recorder:
     ) -> Float[Tensor, "batch kept vocabulary"]:
         """Run one forward pass and hand each site's tensor to the reducer as it appears.
 
-        Residual-like tensors come as batch x position x width, patterns as batch x head x query x key, with
-        rows that sum to one for real queries. `logits_at` gives the positions whose logits are wanted: all by
-        default; an empty tensor of integers skips the language-model head. No gradients.
+        A tensor has the axes that its kind names; rows of a pattern sum to one for real queries. Within a layer
+        backends may differ in the order. `logits_at` gives the positions whose logits are wanted, from here and at
+        the site of logits: all by default; an empty tensor of integers skips the language-model head. No gradients.
 
         Raises InputError for a site the model lacks, for patterns without eager attention, and for a model in
         training mode; CaptureError where a site fired other than once, or with other axes.
@@ -78,7 +74,7 @@ class Recorder:
         def once(site: Site, tensor: Tensor) -> None:
             fired[site] += 1
             if fired[site] == 1:
-                reducer(site, self._shaped(site, tensor, inputs))
+                reducer(site, self._shaped(site, tensor, inputs, logits_at))
 
         logits = self._backend.run(inputs, wanted, once, logits_at)
         for site in wanted:
@@ -88,8 +84,7 @@ class Recorder:
 
     def _check_ready(self, sites: list[Site]) -> None:
         for site in sites:
-            if site.layer >= self.layers:
-                raise InputError(f"Site {site} is not in this model: its layers are 0 to {self.layers - 1}.")
+            require_site(self.model, site)
         attention = self.model.config._attn_implementation
         if attention != "eager" and any(site.kind == Kind.PATTERN for site in sites):
             raise InputError(
@@ -100,16 +95,17 @@ class Recorder:
         if any(module.training for module in self.model.modules()):
             raise InputError("The model, or an adapter in it, is in training mode; call model.eval() first.")
 
-    def _shaped(self, site: Site, tensor: Tensor | None, inputs: Batch) -> Tensor:
-        """Check the axes, and undo the flattening of batch and position that OPT does around its MLP."""
+    def _shaped(self, site: Site, tensor: Tensor | None, inputs: Batch, logits_at: Tensor | None) -> Tensor:
+        """Check the axes, and undo two flattenings: of batch and position, as OPT does, and of a layer's heads."""
         batch, position = inputs.attention_mask.shape
-        config = self.model.config
-        if site.kind.axes == "batch head query key":
-            expected: tuple[int, ...] = (batch, config.num_attention_heads, position, position)
-        else:
-            expected = (batch, position, config.hidden_size)
-            if tensor is not None and tensor.shape == (batch * position, config.hidden_size):
-                tensor = tensor.view(expected)
+        kept = position if logits_at is None or site.kind.in_block else len(logits_at)
+        sizes = sizes_of(self.model, batch, kept)
+        expected = tuple(sizes[axis] for axis in site.kind.axes.split())
+        flat = [(batch * position, *expected[2:])]
+        if len(expected) == 4 and "position" in site.kind.axes:
+            flat.append((batch, position, expected[2] * expected[3]))
+        if tensor is not None and tensor.shape in flat:
+            tensor = tensor.view(expected)
         if tensor is None or tensor.shape != expected:
             found = None if tensor is None else tuple(tensor.shape)
             raise CaptureError(f"{site} of {self.name} has shape {found}, expected {expected}.")
@@ -230,4 +226,4 @@ def parity(
 
 def _rows(site: Site, tensor: Tensor, real: Bool[Tensor, "batch position"]) -> Float[Tensor, "real *rest"]:
     """Keep what belongs to real positions: a pad's own values mean nothing and kernels differ on them."""
-    return (tensor.transpose(1, 2) if site.kind.axes == "batch head query key" else tensor)[real]
+    return (tensor.transpose(1, 2) if site.kind is Kind.PATTERN else tensor)[real]

@@ -1,16 +1,21 @@
 """The one table of supported architectures: where the parts we hook and compress stand in each of them.
 
-Every path is dotted: `blocks` and `final_norm` from the model, the rest from one block. A model that is not
+Every path is dotted: `blocks`, `final_norm` and `head` from the model, the rest from one block. A model that is not
 in the table is refused by name rather than guessed at, since a wrong path yields plausible numbers.
 """
 
 from dataclasses import dataclass, replace
+from typing import Literal, Self
 
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from data.errors import InputError
+
+Role = Literal["query", "key", "value"]
+ROLES: tuple[Role, ...] = ("query", "key", "value")
 
 
 @dataclass(frozen=True)
@@ -29,17 +34,87 @@ class Family:
     """From the model: the norm before the head (absent from an OPT that norms after each block)."""
     linears: tuple[str, ...]
     """From a block: every linear layer, in the order in which they run."""
+    between: str | None
+    """From a block: the module that the residual stream enters once attention was added; `family_of` corrects it by
+    the model's configuration, to None where attention and MLP read the same stream."""
+    head: str = "lm_head"
+    """From the model: the language-model head, whose output are the logits."""
+    fused: Literal["by role", "by head"] | None = None
+    """One layer makes queries, keys and values: all queries first, then all keys, or each head's three together."""
     conv1d: bool = False
     """Linear layers are GPT-2's Conv1D, which stores its weight as [in, out]."""
-    parallel: bool = False
-    """Attention and MLP read the same residual stream; `family_of` sets it from the model's configuration."""
+    post_norm: bool = False
+    """A block norms each sum instead of what its parts read; `family_of` sets it from the model's configuration."""
+
+    @property
+    def parallel(self) -> bool:
+        """Attention and MLP read the same residual stream."""
+        return self.between is None
+
+    @property
+    def projections(self) -> tuple[str, ...]:
+        """From a block: the linear layers of its attention, in the order in which they run."""
+        return tuple(name for name in self.linears if name.startswith(f"{self.attention}."))
+
+    @property
+    def query(self) -> str:
+        """From a block: the linear layer that makes the queries."""
+        return self.projections[0]
+
+    @property
+    def key(self) -> str:
+        """From a block: the linear layer that makes the keys."""
+        return self.projections[0 if self.fused else 1]
+
+    @property
+    def value(self) -> str:
+        """From a block: the linear layer that makes the values."""
+        return self.projections[0 if self.fused else 2]
+
+    @property
+    def output_projection(self) -> str:
+        """From a block: the linear layer that attention ends in; the heads' results enter it side by side."""
+        return self.projections[-1]
+
+    def heads_of(
+        self, role: Role, made: Float[Tensor, "batch position made"], head_width: int
+    ) -> Float[Tensor, "batch position head head_width"]:
+        """Split what the layer of this role made into heads, a fused layer's into the three roles first."""
+        place = ROLES.index(role)
+        if self.fused == "by head":
+            return made.unflatten(-1, (-1, 3 * head_width))[..., place * head_width : (place + 1) * head_width]
+        if self.fused == "by role":
+            made = made.chunk(3, dim=-1)[place]
+        return made.unflatten(-1, (-1, head_width))
 
     def blocks_of(self, model: PreTrainedModel) -> nn.ModuleList:
         """Return the model's list of blocks, the first block first."""
-        blocks = model.get_submodule(self.blocks)
+        try:
+            blocks: nn.Module | None = model.get_submodule(self.blocks)
+        except AttributeError:
+            blocks = None
         if not isinstance(blocks, nn.ModuleList):
             raise InputError(f"{self.blocks} of this {self.model_type} model is not a list of blocks.")
         return blocks
+
+    def module_of(self, model: PreTrainedModel, layer: int, part: str) -> nn.Module:
+        """Return one part of a block ("" is the block itself).
+
+        Raises InputError where the block lacks what the table names.
+        """
+        return self._part(self.blocks_of(model)[layer], part, f"Block {layer} of this {self.model_type} model")
+
+    def head_of(self, model: PreTrainedModel) -> nn.Module:
+        """Return the language-model head; raise InputError where there is none."""
+        return self._part(model, self.head, f"This {self.model_type} model")
+
+    def _part(self, whole: nn.Module, part: str, spoken: str) -> nn.Module:
+        try:
+            return whole.get_submodule(part)
+        except AttributeError:
+            raise InputError(
+                f"{spoken} has no {part!r}, which the supported layout names; open a model with unmodified blocks."
+            ) from None
 
     def linears_of(self, model: PreTrainedModel) -> dict[str, nn.Linear | Conv1D]:
         """Return every linear layer inside the blocks by full name: what compression may touch, and no more.
@@ -66,6 +141,7 @@ _LLAMA = Family(
     mlp="mlp",
     final_norm="model.norm",
     linears=(*_ATTENTION_LLAMA, "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"),
+    between="post_attention_layernorm",
 )
 _TABLE = {
     family.model_type: family
@@ -79,6 +155,7 @@ _TABLE = {
             mlp="fc2",
             final_norm="model.decoder.final_layer_norm",
             linears=(*_ATTENTION_LLAMA[:3], "self_attn.out_proj", "fc1", "fc2"),
+            between="final_layer_norm",
         ),
         Family(
             model_type="gpt2",
@@ -87,6 +164,8 @@ _TABLE = {
             mlp="mlp",
             final_norm="transformer.ln_f",
             linears=("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"),
+            between="ln_2",
+            fused="by role",
             conv1d=True,
         ),
         Family(
@@ -101,6 +180,8 @@ _TABLE = {
                 "mlp.dense_h_to_4h",
                 "mlp.dense_4h_to_h",
             ),
+            between="post_attention_layernorm",
+            fused="by head",
         ),
     )
 }
@@ -113,5 +194,28 @@ def family_of(model: PreTrainedModel) -> Family:
     model_type = getattr(model.config, "model_type", None)
     if model_type not in _TABLE:
         raise InputError(f"Models of type {model_type!r} are not supported; open one of type {', '.join(SUPPORTED)}.")
-    parallel = bool(getattr(model.config, "use_parallel_residual", False))
-    return replace(_TABLE[model_type], parallel=parallel)
+    family = _TABLE[model_type]
+    if getattr(model.config, "use_parallel_residual", False):
+        return replace(family, between=None)
+    if not getattr(model.config, "do_layer_norm_before", True):
+        # The stream is normed as a whole after attention; what the MLP reads then is the stream itself.
+        return replace(family, between="fc1", post_norm=True)
+    return family
+
+
+@dataclass(frozen=True)
+class Heads:
+    """How many heads an attention has and how wide they are."""
+
+    query: int
+    key: int
+    """Heads that have keys of their own: fewer than query heads where those share them."""
+    width: int
+
+    @classmethod
+    def of(cls, model: PreTrainedModel) -> Self:
+        """Read them off a model's configuration."""
+        config = model.config
+        key = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        return cls(int(config.num_attention_heads), int(key), int(width))

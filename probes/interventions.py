@@ -30,12 +30,14 @@ from data.errors import InputError
 from probes.capture import CaptureError
 from probes.families import family_of
 from probes.inputs import Inputs
-from probes.sites import Kind, Site
+from probes.sites import Kind, Site, module_at
 from probes.states import Question
 from probes.variants import Variant
 
 Arm = Literal["patched", "other fact", "noise"]
 ARMS: tuple[Arm, ...] = ("patched", "other fact", "noise")
+PATCHABLE = (Kind.RESID_PRE, Kind.ATTN_OUT, Kind.MLP_OUT, Kind.RESID_POST)
+"""Not resid_mid: no module hands it on, so that a change would reach what the MLP reads and not what it adds to."""
 Change = Callable[[Tensor], Tensor | None]
 """Takes a place's tensor, batch x position x width, and returns what is to stand there (None: as it was)."""
 
@@ -48,8 +50,8 @@ class Place:
     head: int | None = None
 
     def __post_init__(self) -> None:
-        if self.site.kind == Kind.PATTERN or (self.head is not None and self.site.kind != Kind.ATTN_OUT):
-            raise InputError(f"{self} cannot be patched: residual-like sites can, and heads of attn_out.")
+        if self.site.kind not in PATCHABLE or (self.head is not None and self.site.kind != Kind.ATTN_OUT):
+            raise InputError(f"{self} cannot be patched: {', '.join(PATCHABLE)} can, and heads of attn_out.")
 
     def __str__(self) -> str:
         return str(self.site) if self.head is None else f"{self.site}.{self.head}"
@@ -58,8 +60,7 @@ class Place:
 def output_projection(model: PreTrainedModel, layer: int) -> nn.Module:
     """Return the linear layer that an attention ends in: what enters it is the heads' results side by side."""
     family = family_of(model)
-    inside = [name for name in family.linears if name.startswith(f"{family.attention}.")]
-    return family.blocks_of(model)[layer].get_submodule(inside[-1])
+    return family.module_of(model, layer, family.output_projection)
 
 
 @contextmanager
@@ -93,8 +94,7 @@ def _module_of(model: PreTrainedModel, place: Place) -> nn.Module:
         raise InputError(f"{place} is not in this model: it has {len(blocks)} layers of {heads} heads, from 0.")
     if place.head is not None:
         return output_projection(model, layer)
-    part = place.site.kind.part
-    return blocks[layer].get_submodule(getattr(family, part)) if part else blocks[layer]
+    return module_at(model, place.site)
 
 
 def _change(model: PreTrainedModel, place: Place, change: Change, fired: Counter[Place], whole: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ from transformers import PreTrainedModel
 
 from data.errors import InputError
 from probes.capture import CaptureError
-from probes.families import family_of
+from probes.families import Heads, family_of
 from probes.inputs import Inputs
 from probes.interventions import output_projection
 from probes.variants import Variant
@@ -147,7 +147,7 @@ def _check(model: PreTrainedModel, knockout: Knockout) -> None:
 
 def _attention(model: PreTrainedModel, layer: int) -> nn.Module:
     family = family_of(model)
-    return family.blocks_of(model)[layer].get_submodule(family.attention)
+    return family.module_of(model, layer, family.attention)
 
 
 def _mask_scores(
@@ -171,11 +171,12 @@ def _drop_values(
     model: PreTrainedModel, layer: int, edges: Tensor, heads: Tensor, fired: Counter[int]
 ) -> list[RemovableHandle]:
     """Take from what the layer's attention gives what the cut keys' values brought: weights times values, projected."""
+    family, width = family_of(model), Heads.of(model).width
     attention, projection = _attention(model, layer), output_projection(model, layer)
     held: dict[str, Tensor] = {}
 
     def keep(module: nn.Module, received: Any, made: Tensor) -> None:
-        held["values"] = _split_values(model, made)
+        held["values"] = family.heads_of("value", made, width)
 
     def subtract(module: nn.Module, received: Any, output: tuple[Tensor, Tensor]) -> Any:
         fired[layer] += 1
@@ -187,22 +188,5 @@ def _drop_values(
         # The projection may have a bias, which is not the keys' doing.
         return given - (projection.forward(brought) - projection.forward(torch.zeros_like(brought))), pattern
 
-    maker = attention.get_submodule(_MAKES_VALUES.get(model.config.model_type, "v_proj"))
+    maker = family.module_of(model, layer, family.value)
     return [maker.register_forward_hook(keep), attention.register_forward_hook(subtract)]
-
-
-_MAKES_VALUES = {"gpt2": "c_attn", "gpt_neox": "query_key_value"}
-"""The fused layers, below an attention; every other family has a `v_proj`."""
-
-
-def _split_values(
-    model: PreTrainedModel, made: Float[Tensor, "batch key made"]
-) -> Float[Tensor, "batch key head width"]:
-    """Take the values out of what the layer made: GPT-2 puts them last, GPT-NeoX last within each head."""
-    config = model.config
-    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    if config.model_type == "gpt2":
-        made = made.chunk(3, dim=-1)[2]
-    if config.model_type == "gpt_neox":
-        return made.unflatten(-1, (-1, 3 * width))[..., 2 * width :]
-    return made.unflatten(-1, (-1, width))

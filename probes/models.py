@@ -20,6 +20,7 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -182,6 +183,20 @@ def open_model(name: str, *, dtype: str, device: str) -> OpenedModel:
     model.requires_grad_(False)
     model.to(torch.device(device))  # type: ignore[arg-type]  # a decorator hides the signature
     return OpenedModel(model.eval(), tokenizer, source.note)
+
+
+def config_of(name: str) -> PretrainedConfig:
+    """A model's configuration, its weights unread.
+
+    Raises:
+        InputError: there is no such model, or its configuration does not open.
+    """
+    source = locate(name)
+    try:
+        given = {"gguf_file": source.gguf} if source.gguf else {}
+        return AutoConfig.from_pretrained(source.folder, trust_remote_code=False, **given)
+    except UNREADABLE as error:
+        raise InputError(f"model '{name}' does not open: {str(error).strip().splitlines()[0]}") from error
 
 
 def _check_place(dtype: str, device: str) -> None:

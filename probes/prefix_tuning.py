@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
 from data.errors import InputError
-from probes.families import family_of
+from probes.families import Heads, family_of
 from probes.inputs import longest_content
 from probes.prefix import Prefixes
 from probes.prompts import SoftPrompt, draw_prompt
@@ -41,10 +41,8 @@ class PrefixShape:
     @classmethod
     def of(cls, model: PreTrainedModel) -> "PrefixShape":
         """Read the shape off a model's configuration."""
-        config = model.config
-        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        return cls(len(family_of(model).blocks_of(model)), int(heads), int(width))
+        heads = Heads.of(model)
+        return cls(len(family_of(model).blocks_of(model)), heads.key, heads.width)
 
     @property
     def per_slot(self) -> int:
@@ -75,7 +73,9 @@ class TunedPrefix(Prefixes):
         by_layer = parts.permute(1, 2, 3, 0, 4)[:, :, None]
         self.keys = [layer[0] for layer in by_layer]
         self.values = [layer[1] for layer in by_layer]
-        self.placeholder: SoftPrompt = flat.new_zeros(self.longest, model.config.hidden_size).detach()
+        self.placeholder: SoftPrompt = flat.new_zeros(
+            self.longest, model.get_input_embeddings().weight.shape[1]
+        ).detach()
         """What stands at the prefix's places where inputs are embeddings: nothing."""
 
 
@@ -174,7 +174,7 @@ class _ReadPrefix:
 def with_prefix(model: PreTrainedModel, prefix: TunedPrefix) -> PreTrainedModel:
     """A copy that shares the weights and reads the prefix wherever its inputs have the prefix's placeholder.
 
-    So that whatever reads a model from embeddings (both capture backends, Hugging Face's own report) sees a prefix as
+    So that whatever reads a model from embeddings (every capture backend, Hugging Face's own report) sees a prefix as
     it sees a prompt: as the first positions. A pass that brings a cache is left as it is: the prefix is in it.
     """
     own = share_weights(model)

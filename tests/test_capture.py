@@ -2,17 +2,15 @@
 
 import copy
 import weakref
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any
+from dataclasses import replace
+from types import MethodType
 
 import peft
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from data.errors import InputError
 from probes.backends import BACKENDS, BridgeBackend, HookBackend
@@ -20,67 +18,17 @@ from probes.capture import CaptureError, Gap, Recorder, parity, stream
 from probes.families import family_of
 from probes.sharing import share_weights
 from probes.sites import Kind, Site, sites_of
-from tests.tiny_models import TINY_TYPES, tiny
-
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-VARIANTS: list[tuple[str, dict[str, Any]]] = [
-    *[(model_type, dict[str, Any]()) for model_type in TINY_TYPES],
-    ("gpt_neox", {"use_parallel_residual": False}),
-    ("gpt2", {"scale_attn_by_inverse_layer_idx": True, "reorder_and_upcast_attn": True}),
-    # OPT-350m: norms after each block, and embeddings narrower than the stream.
-    ("opt", {"do_layer_norm_before": False, "word_embed_proj_dim": 16}),
-]
-every_model = pytest.mark.parametrize(
-    ("model_type", "overrides"), VARIANTS, ids=[" ".join([name, *settings]) for name, settings in VARIANTS]
+from tests.sequences import (
+    Sequences,
+    assert_equal,
+    captured,
+    every_backend,
+    every_model,
+    every_type,
+    sequences,
+    with_lora,
 )
-every_type = pytest.mark.parametrize("model_type", TINY_TYPES)
-every_backend = pytest.mark.parametrize("backend", ["hooks", "transformer_lens"])
-# Sums in another order: what equals but for fp32 rounding.
-assert_equal = partial(torch.testing.assert_close, rtol=1e-5, atol=1e-5)
-
-
-@pytest.fixture(scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@dataclass(frozen=True)
-class Sequences:
-    """Stands for probes.inputs.Inputs: the four fields that capture reads."""
-
-    embeds: Tensor
-    attention_mask: Tensor
-    position_ids: Tensor
-    content: Tensor
-
-
-def sequences(model: PreTrainedModel, pads=(0, 3, 5), length=9, seed=1) -> Sequences:
-    """Random embeddings (as a soft prompt's are: no token has them), each row padded on the left."""
-    width = getattr(model.config, "word_embed_proj_dim", model.config.hidden_size)
-    embeds = torch.randn(len(pads), length, width, generator=torch.Generator().manual_seed(seed))
-    mask = (torch.arange(length) >= torch.tensor(pads)[:, None]).long()
-    return Sequences(embeds.to(model.dtype), mask, (mask.cumsum(-1) - 1).clamp(min=0), mask.bool())
-
-
-def captured(model, inputs, kinds=tuple(Kind), backend="hooks") -> dict[Site, Tensor]:
-    kept: dict[Site, Tensor] = {}
-    stream(model, inputs, sites_of(model, kinds), kept.__setitem__, backend=backend)
-    return kept
-
-
-def with_lora(model: PreTrainedModel) -> PreTrainedModel:
-    """Inject LoRA with weights far from zero into every linear layer of every block, in place."""
-    names = sorted({name.rpartition(".")[2] for name in family_of(model).linears})
-    config = peft.LoraConfig(r=2, target_modules=names, init_lora_weights=False, fan_in_fan_out=family_of(model).conv1d)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(5)
-        peft.inject_adapter_in_model(config, model)
-    return model.eval()
-
+from tests.tiny_models import tiny
 
 # --- Equal to Hugging Face -------------------------------------------------------------------------
 
@@ -140,54 +88,6 @@ def test_padded_batch_equals_one_by_one_without_padding(model_type, backend):
 
 
 @every_backend
-@every_model
-def test_parts_of_a_block_add_up(model_type, overrides, backend):
-    model = tiny(model_type, **overrides)
-    tensors = captured(model, sequences(model), backend=backend)
-    for layer, block in enumerate(family_of(model).blocks_of(model)):
-        parts = [tensors[Site(layer, kind)] for kind in (Kind.RESID_PRE, Kind.ATTN_OUT, Kind.MLP_OUT)]
-        before, attention, mlp = parts
-        if overrides.get("do_layer_norm_before", True):
-            whole = before + attention + mlp
-        else:  # an OPT that norms each sum
-            norms = [block.get_submodule(name) for name in ("self_attn_layer_norm", "final_layer_norm")]
-            whole = norms[1](norms[0](before + attention) + mlp)
-        assert_equal(whole, tensors[Site(layer, Kind.RESID_POST)])
-        assert all(part.std() > 0.01 for part in parts)
-
-
-@every_backend
-@every_type
-def test_rows_of_a_pattern_sum_to_one_and_miss_padding(model_type, backend):
-    model = tiny(model_type)
-    inputs = sequences(model)
-    for pattern in captured(model, inputs, [Kind.PATTERN], backend).values():
-        rows = pattern.transpose(1, 2)[inputs.content]
-        assert_equal(rows.sum(-1), torch.ones(rows.shape[:-1]))
-        to_padding = pattern * (inputs.content[:, None, :, None] & ~inputs.content[:, None, None, :])
-        assert to_padding.max() == 0
-        assert rows.std() > 0.05  # far from uniform, so that a transposed pattern would not pass
-
-
-@every_backend
-@every_type
-def test_causality(model_type, backend):
-    model = tiny(model_type)
-    inputs = sequences(model, pads=(0, 2))
-    embeds = inputs.embeds.clone()
-    embeds[:, 6] += 1
-    before, after = (captured(model, batch, backend=backend) for batch in (inputs, replace(inputs, embeds=embeds)))
-    # A pad has no key to look at, and looks at all alike, later ones too: its rows mean nothing.
-    earlier, later = inputs.content.clone(), inputs.content.clone()
-    earlier[:, 6:], later[:, :6] = False, False
-    for site, tensor in before.items():
-        moved = (tensor - after[site]).abs()
-        moved = moved.transpose(1, 2) if site.kind == Kind.PATTERN else moved
-        assert moved[earlier].max() == 0
-        assert moved[later].max() > 0
-
-
-@every_backend
 @every_type
 def test_lora_injected_in_place_is_captured(model_type, backend):
     dense = tiny(model_type)
@@ -208,6 +108,17 @@ def test_disabled_lora_is_not_captured(model_type):
     plain, off = (captured(each, sequences(dense), backend="transformer_lens") for each in (dense, model))
     for site in plain:
         assert_equal(off[site], plain[site])
+
+
+@every_type
+@pytest.mark.parametrize("part", ["attention", "mlp", "between"])
+def test_a_block_without_a_part_that_the_table_names_is_refused(model_type, part):
+    model = tiny(model_type, **({"use_parallel_residual": False} if model_type == "gpt_neox" else {}))
+    name = getattr(family_of(model), part)
+    delattr(family_of(model).blocks_of(model)[1], name)
+    for backend in BACKENDS:
+        with pytest.raises(InputError, match=f"^Block 1 of this {model_type} model has no '{name}"):
+            Recorder(model, backend=backend)
 
 
 # --- Nothing is touched, nothing is kept ------------------------------------------------------------
@@ -356,6 +267,22 @@ def test_a_site_that_does_not_fire_once_with_its_axes_stops(monkeypatch, backend
     assert len({site for site, _ in seen}) == len(seen)
 
 
+@pytest.mark.parametrize("backend", ["nnsight", "hooks"])
+@pytest.mark.parametrize("times", [0, 2])
+def test_a_module_that_runs_never_or_twice_stops(backend, times):
+    model = tiny("llama")
+    block = model.model.layers[1]
+
+    def forward(self, states, **keywords):
+        for _ in range(times):
+            self.mlp(states)
+        return states
+
+    block.forward = MethodType(forward, block)
+    with pytest.raises(CaptureError, match=f"^1.mlp_out fired {times} times in one pass of {backend}, expected 1"):
+        stream(model, sequences(model), sites_of(model, [Kind.MLP_OUT]), lambda *_: None, backend=backend)
+
+
 @pytest.mark.parametrize(
     ("backend", "place"), [(Shifted, "[01].mlp_out"), (Headless, "logits"), (NotANumber, "0.mlp_out")]
 )
@@ -420,9 +347,19 @@ def test_bad_requests_get_a_sentence():
         Recorder(tiny("gpt_neox", attention_bias=False))
 
 
-@given(st.lists(st.builds(Site, st.integers(0, 3), st.sampled_from(Kind)), unique=True))
-def test_sites_sort_as_they_appear_in_a_pass(sites):
-    model = tiny("llama", num_hidden_layers=4)
-    seen = []
-    stream(model, sequences(model), sites, lambda site, _: seen.append(site), backend="hooks")
-    assert seen == sorted(sites)
+@settings(max_examples=20, deadline=None)
+@given(st.data())
+def test_sites_sort_as_they_appear_in_a_pass(data):
+    model = tiny("llama")
+    sites = data.draw(st.lists(st.sampled_from(sites_of(model, Kind)), unique=True))
+    seen: dict[str, list[Site]] = {backend: [] for backend in BACKENDS}
+    for backend, found in seen.items():
+        shown: dict[Site, Tensor] = {}
+        stream(model, sequences(model), sites, shown.__setitem__, backend=backend)
+        found.extend(shown)
+    assert seen["transformer_lens"] == sorted(sites)
+    # Hugging Face's attention hands its pattern over when it ends, after the heads' results.
+    assert seen["nnsight"] == seen["hooks"]
+    others = [site for site in sites if site.kind is not Kind.PATTERN]
+    assert [site for site in seen["hooks"] if site.kind is not Kind.PATTERN] == sorted(others)
+    assert [site.layer for site in seen["hooks"]] == sorted(site.layer for site in sites)

@@ -118,6 +118,9 @@ def test_what_cannot_be_patched_is_refused_and_a_silent_hook_stops():
     model = tiny("llama")
     with pytest.raises(InputError, match=r"0\.pattern cannot be patched"):
         Place(Site(0, Kind.PATTERN))
+    for kind in (Kind.QUERY, Kind.HEAD_OUT, Kind.RESID_MID, Kind.LOGITS):
+        with pytest.raises(InputError, match=rf"0\.{kind} cannot be patched"):
+            Place(Site(0, kind))
     with pytest.raises(InputError, match=r"1\.mlp_out\.0 cannot be patched"):
         Place(Site(1, Kind.MLP_OUT), 0)
     for place in (Place(Site(LAYERS, Kind.RESID_POST)), Place(Site(0, Kind.ATTN_OUT), HEADS)):

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data.errors import InputError
-from probes.sites import Kind, Site, sites_of
+from probes.sites import Kind, Site, require_site, sites_of
 from tests.tiny_models import tiny
 
 
@@ -34,7 +34,11 @@ def test_sites_of_a_model():
         "1.pattern",
         "1.resid_post",
     ]
-    with pytest.raises(InputError, match="'resid_mdi' is no kind of site; the kinds are resid_pre, pattern"):
+    with pytest.raises(InputError, match="'resid_mdi' is no kind of site; the kinds are resid_pre, query"):
         sites_of(tiny("opt"), ["resid_mdi"])
+    assert list(map(str, sites_of(tiny("opt"), ["logits", "resid_mid"]))) == ["0.resid_mid", "1.resid_mid", "2.logits"]
+    for layer in (0, 3):
+        with pytest.raises(InputError, match=r"its logits are 2\.logits"):
+            require_site(tiny("opt"), Site(layer, Kind.LOGITS))
     with pytest.raises(InputError, match="counts from 0"):
         Site(-1, Kind.RESID_PRE)
