@@ -11,6 +11,7 @@ it as a repair: at the size of a prompt, returning no more than the prompt does.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -73,9 +74,9 @@ class TunedPrefix(Prefixes):
         by_layer = parts.permute(1, 2, 3, 0, 4)[:, :, None]
         self.keys = [layer[0] for layer in by_layer]
         self.values = [layer[1] for layer in by_layer]
-        self.placeholder: SoftPrompt = flat.new_zeros(
-            self.longest, model.get_input_embeddings().weight.shape[1]
-        ).detach()
+        embeddings: Any = model.get_input_embeddings()
+        width: int = embeddings.weight.shape[1]
+        self.placeholder: SoftPrompt = flat.new_zeros(self.longest, width).detach()
         """What stands at the prefix's places where inputs are embeddings: nothing."""
 
 
