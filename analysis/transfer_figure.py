@@ -24,8 +24,8 @@ def transfer_figure(
     """
     keep = {"group": group, "reading": reading, "split": split, "measure": measure, "read": "all", "asked": "all"}
     data = transfer
-    for column, value in keep.items():
-        data = data[data[column] == value]
+    for name, value in keep.items():
+        data = data[data[name] == value]
     if data.empty:
         raise InputError(f"no transfer of group '{group}' ({reading}, {split}, {measure}): the study names no transfer")
     data = data.reset_index(drop=True)
