@@ -5,12 +5,6 @@ import streamlit as st
 from analysis.pages import shared
 
 st.set_page_config(page_title="Palimpsest", page_icon=":material/history_edu:", layout="wide")
-page = st.navigation(
-    {
-        "Evidence": [
-            st.Page("analysis/pages/overview.py", title="First comparison", icon=":material/compare:", default=True)
-        ]
-    }
-)
+page = st.navigation(shared.PAGES)
 shared.choose()
 page.run()

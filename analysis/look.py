@@ -59,6 +59,17 @@ METRICS = {
     "jensen_shannon": ("Jensen-Shannon divergence over content keys", "bits"),
     "prompt_mass": ("attention on the prompt", "share"),
     "first_mass": ("attention on the first content token", "share"),
+    "cosine_standardised": ("1 − cosine, outlier dimensions standardised", "0 to 2"),
+    "relative_l2_standardised": ("distance, outlier dimensions standardised", "ratio"),
+    "spearman": ("1 − rank correlation", "0 to 2"),
+    "cka": ("1 − CKA, debiased", "0 to 1"),
+    "procrustes": ("distance after the best rotation", "ratio"),
+    "direction": ("movement towards dense", "cosine"),
+    "value_span": ("movement within the prompt's values", "share"),
+    "value_span_random": ("movement within random values", "share"),
+    "kl": ("Kullback-Leibler divergence over content keys", "bits"),
+    "entropy": ("entropy of attention over content keys", "bits"),
+    "entropy_change": ("change of that entropy", "bits"),
 }
 SITES = {
     "resid_pre": "residual before the block",
@@ -215,3 +226,10 @@ def reading_words(reading: str) -> str:
     return {"candidates": "best of the fixed candidates", "vocabulary": "best of the full vocabulary"}.get(
         reading, reading
     )
+
+
+def both_ways(most: float) -> dict[str, Any]:
+    """Ticks of an axis that runs both ways from zero, written without a sign: the side says it."""
+    step = next((step for step in (0.01, 0.02, 0.05, 0.1, 0.2, 0.25) if most / step <= 4), 0.5)
+    places = [round(step * count, 2) for count in range(-int(most / step) - 1, int(most / step) + 2)]
+    return {"tickvals": places, "ticktext": [f"{abs(place):g}" for place in places], "zeroline": False}
