@@ -1,4 +1,4 @@
-"""Figures that go deeper than the layerwise curves: one layer at every site, and whether a repair comes nearer to dense."""
+"""Figures beneath the layerwise curves: one layer at every site, and whether a repair comes nearer to dense."""
 
 import pandas as pd
 

@@ -108,7 +108,8 @@ def closer_to_dense(drift: pd.DataFrame, variants: pd.DataFrame, metric: str, si
         & (drift["site"] == site)
         & (drift["group"] == group)
     ]
-    values = chosen[["variant_id", "layer", "value", "tokens"]]
+    # The dense model is measured beside every replicate, each time with the same numbers.
+    values = chosen[["variant_id", "layer", "value", "tokens"]].drop_duplicates(["variant_id", "layer"])
     repaired = variants[variants["repair"] != ""][["variant_id", "variant", "compression", "repair", "parent"]]
     own = repaired.merge(values, on="variant_id").rename(columns={"value": "own"})
     before = values[["variant_id", "layer", "value"]].rename(columns={"variant_id": "parent", "value": "before"})

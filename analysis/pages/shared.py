@@ -3,7 +3,7 @@
 import functools
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ParamSpec
 
@@ -173,6 +173,17 @@ def view() -> View:
         st.markdown(f"No finished run in `{runs_root()}` yet. This makes one in a few minutes:")
         st.code("make demo", language="bash")
     st.stop()
+
+
+def other_view(now: View, name: str) -> View:
+    """The same choices in another run.
+
+    Raises:
+        InputError: it cannot be opened.
+    """
+    run = reading.run_below(runs_root(), name)
+    reading.read_manifest(run)
+    return replace(now, run=run, stamp=reading.stamp(run))
 
 
 def link_of(now: View, **more: str) -> dict[str, str | list[str]]:
