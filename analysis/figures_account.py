@@ -20,7 +20,11 @@ def account_figure(account: pd.DataFrame) -> Figure:
     settings = list(dict.fromkeys(account["setting"]))[::-1]
     symbols = symbols_of(account["repair"])
     figure = make_subplots(
-        rows=1, cols=max(1, len(quantities)), shared_yaxes=True, subplot_titles=quantities, horizontal_spacing=0.025
+        rows=1,
+        cols=max(1, len(quantities)),
+        shared_yaxes=True,
+        subplot_titles=[words.replace(" ", "<br>") for words in quantities],
+        horizontal_spacing=0.025,
     )
     shown: set[str] = set()
     for _, row in account.iterrows():
@@ -41,7 +45,7 @@ def account_figure(account: pd.DataFrame) -> Figure:
         )
         shown.add(repair)
     figure.add_vline(x=0, **ZERO)
-    figure.update_xaxes(title="bits per fact", tickformat=".2~g", zeroline=False, matches="x")
+    figure.update_xaxes(title="bits", tickformat=".2~g", zeroline=False, matches="x")
     figure.update_yaxes(
         tickvals=list(range(len(settings))),
         ticktext=settings,
@@ -67,7 +71,11 @@ def comparisons_figure(predictions: pd.DataFrame, settings: list[str]) -> Figure
     named = [name for name in settings if name in set(data["setting"])]
     rows = list(dict.fromkeys(data["comparison"]))[::-1]
     figure = make_subplots(
-        rows=1, cols=max(1, len(named)), shared_yaxes=True, subplot_titles=named, horizontal_spacing=0.03
+        rows=1,
+        cols=max(1, len(named)),
+        shared_yaxes=True,
+        subplot_titles=[_broken(name) for name in named],
+        horizontal_spacing=0.03,
     )
     for _, row in data.iterrows():
         rejected = row["supports"] == "H1"
@@ -89,12 +97,18 @@ def comparisons_figure(predictions: pd.DataFrame, settings: list[str]) -> Figure
             go.Scatter(x=[None], y=[None], mode="markers", marker=marker("", symbol, 11), name=name), row=1, col=1
         )
     figure.add_vline(x=0, **ZERO)
-    figure.update_xaxes(title="bits per fact beyond the comparison", tickformat=".2~g", zeroline=False, matches="x")
+    figure.update_xaxes(title="bits", tickformat=".2~g", zeroline=False, matches="x")
     figure.update_yaxes(tickvals=list(range(len(rows))), ticktext=rows, range=[-0.6, len(rows) - 0.4], zeroline=False)
     dress(
         figure,
         title="What the repair returned beyond each comparison",
-        subtitle="test subjects, which no repair had read; 95 % intervals over replicates and subjects",
+        subtitle="bits per fact on test subjects, which no repair had read; 95 % intervals over replicates and subjects; "
+        f"n = up to {int(data['n'].max()) if len(data) else 0} subjects",
         height=230 + 34 * max(3, len(rows)),
     )
     return Figure(figure, data)
+
+
+def _broken(setting: str) -> str:
+    """A setting's name over as many lines as it has parts, since columns may be narrow."""
+    return setting.replace(" (", "<br>(").replace(" + ", "<br>+ ")

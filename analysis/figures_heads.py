@@ -35,7 +35,7 @@ def heads_figure(
     rows = chosen(attention, group=group, reference=reference, metric=metric)
     data = averaged(rows, variants[variants["variant"].isin(pair)], ["layer", "head"])
     grids = [data[data["variant"] == name].pivot(index="layer", columns="head", values="value") for name in pair]
-    titles = [*pair, "first − second"]
+    titles = [*(name.replace(" + ", "<br>+ ") for name in pair), "first − second"]
     figure = make_subplots(rows=1, cols=3, shared_yaxes=True, subplot_titles=titles, horizontal_spacing=0.03)
     top = float(max(grid.max().max() for grid in grids)) or 1.0
     difference = grids[0] - grids[1]
@@ -51,7 +51,7 @@ def heads_figure(
             zmax=reach if signed else top,
             colorscale=DIVERGING if signed else SEQUENTIAL,
             showscale=place > 1,
-            colorbar=_bar(unit, 1.0 if signed else 0.655) if place > 1 else None,
+            colorbar=_bar(unit, 0.85, 0.28) if signed else _bar(unit, 0.33, 0.6),
             xgap=1,
             ygap=1,
             hoverinfo="skip",
@@ -79,13 +79,15 @@ def heads_figure(
         figure,
         title=f"{words[0].upper()}{words[1:]}{against}",
         subtitle=f"mean over {counts_of(data)} of {group}",
-        height=210 + 24 * max(8, len(grids[0])),
+        height=270 + 24 * max(8, len(grids[0])),
     )
     return Figure(figure, data)
 
 
-def _bar(unit: str, place: float) -> dict[str, Any]:
-    return {"title": {"text": unit, "side": "top"}, "thickness": 10, "x": place, "tickformat": ".2~g", "nticks": 5}
+def _bar(unit: str, place: float, length: float) -> dict[str, Any]:
+    """A colour bar that lies under its grids, where it covers none of them."""
+    where = {"orientation": "h", "x": place, "xanchor": "center", "y": -0.3, "yanchor": "top", "len": length}
+    return where | {"title": {"text": unit, "side": "bottom"}, "thickness": 10, "tickformat": ".2~g", "nticks": 4}
 
 
 def cell_of(event: Any) -> tuple[str, str] | None:
@@ -129,13 +131,13 @@ def head_figure(
     if len(data) and data["floor"].notna().any():
         figure.add_vline(x=float(data["floor"].max()), line_color=GREY, line_width=1.2, line_dash="dot")
     words, unit = METRICS.get(metric, (metric, ""))
-    figure.update_xaxes(title=f"{words} ({unit})", tickformat=".2~g", rangemode="tozero")
+    figure.update_xaxes(title=unit, tickformat=".2~g", rangemode="tozero", nticks=6)
     figure.update_yaxes(
         tickvals=list(range(len(names))), ticktext=names, range=[-0.6, len(names) - 0.4], zeroline=False
     )
     dress(
         figure,
-        title=f"Layer {layer}, head {head}: every variant",
+        title=f"Layer {layer}, head {head}: {words}",
         subtitle=f"{counts_of(data)} of {group}; 95 % intervals over sequences",
         height=210 + 21 * max(4, len(names)),
     )

@@ -23,7 +23,7 @@ from data.errors import InputError
 ROOT = Path(__file__).parent.parent
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM_ARGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
-PAGES = ("", "recovery", "evidence", "drift", "attention", "choices", "facts", "compare", "new_study")
+PAGES = ("", "recovery", "evidence", "drift", "attention", "choices", "facts", "compare")
 """Parts of the address; the first page has none."""
 SETTLED = "[data-testid=stApp][data-test-script-state=notRunning]"
 TALLEST = 6000

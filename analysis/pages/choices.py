@@ -41,8 +41,8 @@ def show_choices(now: View) -> None:
     show(
         usage_figure(table),
         "usage_chart",
-        "A row that is all one colour in one place keeps a single prompt whatever is asked. The mixture keeps all, so it "
-        "has no row.",
+        "A row that is all one colour in one place keeps a single prompt whatever is asked. The mixture keeps all, so "
+        "it has no row.",
     )
     show_question(now, identity, group)
 
@@ -79,8 +79,8 @@ def show_selectors(table: pd.DataFrame, measure: str) -> None:
     take(table, "selectors")
     items, subjects = (int(table[name].max()) for name in ("items", "entities"))
     st.caption(
-        f"n = {items} test questions on {subjects} subjects; 95 % intervals over subjects, of this replicate alone. The "
-        "oracle is told the answers: a bound, no selector."
+        f"n = {items} test questions on {subjects} subjects; 95 % intervals over subjects, of this replicate alone. "
+        "The oracle is told the answers: a bound, no selector."
     )
 
 

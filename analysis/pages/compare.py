@@ -58,7 +58,7 @@ def show_page(now: View) -> None:
         table[(table["reading"] == now.reading) & (table["split"] == "test") & (table["scope"] == now.scope)]
         for table in (now.table("recovery"), other.table("recovery"))
     ]
-    table = joined(*parts, titles)
+    table = joined(parts[0], parts[1], titles)
     st.dataframe(
         table,
         hide_index=True,
@@ -68,8 +68,8 @@ def show_page(now: View) -> None:
     )
     take(table, "compare")
     st.caption(
-        "95 % intervals over replicates and subjects of each run by itself. Intervals that lie apart differ; those that "
-        "overlap may differ too: no paired test spans two runs. Empty: the run does not have this variant."
+        "95 % intervals over replicates and subjects of each run by itself. Intervals that lie apart differ; those "
+        "that overlap may differ too: no paired test spans two runs. Empty: the run does not have this variant."
     )
     shown = [
         {"setting": key, titles[0]: str(first), titles[1]: str(second)}
@@ -77,6 +77,9 @@ def show_page(now: View) -> None:
         if (first := now.manifest()["study"].get(key)) != (second := other.manifest()["study"].get(key))
     ]
     st.subheader("What the studies differ in")
+    if not shown:
+        st.caption("Nothing: the same study, by the same or by newer code.")
+        return
     st.dataframe(pd.DataFrame(shown), hide_index=True, height="content", key="studies_table")
 
 

@@ -1,5 +1,7 @@
 """Evidence: each comparison, what H0 and H1 say, what came out, and the same test where the truth is known."""
 
+from typing import Any
+
 import pandas as pd
 import streamlit as st
 
@@ -40,7 +42,7 @@ def show_setting(now: View, table: pd.DataFrame) -> None:
         "should lie right of zero) and never (nothing there, so none should). Displaced is said only where every "
         "comparison rejects H0 after Holm's correction over settings.",
     )
-    shown = rows[["comparison", "H0", "H1", *NUMBERS, "n", "supports"]]
+    shown = rows[["comparison", *NUMBERS, "n", "supports", "H0", "H1"]]
     st.dataframe(
         shown,
         hide_index=True,
@@ -54,7 +56,7 @@ def show_setting(now: View, table: pd.DataFrame) -> None:
         go_to(now, "drift", "Where it parts from dense", compression=compression, repair=repair)
 
 
-def columns() -> dict[str, object]:
+def columns() -> dict[str, Any]:
     """How the table's columns are headed and rounded."""
     number = st.column_config.NumberColumn
     return {

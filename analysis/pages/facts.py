@@ -10,8 +10,7 @@ from data.errors import InputError
 
 COLUMNS = ("item", "group", "split", "phrasing", "relation", "entity", "answer", "reading")
 ANSWERED = (*COLUMNS, "log_prob", "correct", "predicted", "variant_id")
-MOST = 200
-"""Rows of questions sent to the browser at once."""
+MOST = 200  # rows of questions sent to the browser at once
 WHICH = ("all", "lost by compression", "returned by a repair", "still lost")
 
 
@@ -100,7 +99,7 @@ def show_item(now: View, group: str, item: str) -> None:
             "answers": st.column_config.TextColumn(
                 "answer", help="how many replicates, where they differ", width="medium"
             ),
-            "right": st.column_config.ProgressColumn("right", format="percent", min_value=0, max_value=1),
+            "right": st.column_config.ProgressColumn("right", format="%.2f", min_value=0, max_value=1),
             "log_prob": st.column_config.NumberColumn("log-probability, nats", format="%.2f"),
         },
     )

@@ -223,8 +223,8 @@ def show(figure: Figure, key: str, says: str, **chart: Any) -> Any:
     title = figure.figure.layout.title
     bare = go.Figure(figure.figure).update_layout(
         title=None,
-        margin={"t": 30},
-        height=figure.figure.layout.height - 70,
+        margin={"t": 58},
+        height=figure.figure.layout.height - 44,
     )
     bare.update_layout(title={"text": "", "subtitle": {"text": ""}})
     st.markdown(f"**{title.text}**  \n:small[{title.subtitle.text}]")
