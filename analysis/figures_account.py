@@ -99,11 +99,12 @@ def comparisons_figure(predictions: pd.DataFrame, settings: list[str]) -> Figure
     figure.add_vline(x=0, **ZERO)
     figure.update_xaxes(title="bits", tickformat=".2~g", zeroline=False, matches="x")
     figure.update_yaxes(tickvals=list(range(len(rows))), ticktext=rows, range=[-0.6, len(rows) - 0.4], zeroline=False)
+    subjects = int(data["n"].max()) if len(data) else 0
     dress(
         figure,
         title="What the repair returned beyond each comparison",
         subtitle="bits per fact on test subjects, which no repair had read; 95 % intervals over replicates and subjects; "
-        f"n = up to {int(data['n'].max()) if len(data) else 0} subjects",
+        f"n = up to {subjects} subjects",
         height=230 + 34 * max(3, len(rows)),
     )
     return Figure(figure, data)
