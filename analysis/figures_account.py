@@ -103,7 +103,7 @@ def comparisons_figure(predictions: pd.DataFrame, settings: list[str]) -> Figure
     dress(
         figure,
         title="What the repair returned beyond each comparison",
-        subtitle="bits per fact on test subjects, which no repair had read; 95 % intervals over replicates and subjects; "
+        subtitle="bits per fact on subjects unread by any repair; 95 % intervals over replicates and subjects; "
         f"n = up to {subjects} subjects",
         height=230 + 34 * max(3, len(rows)),
     )

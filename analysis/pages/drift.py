@@ -60,7 +60,7 @@ def show_drift(now: View) -> None:
         "Attention and MLP write into the residual stream: what has moved after the block but in neither of the two "
         "came from an earlier layer.",
     )
-    go_to(now, "attention", f"Heads of layer {layer}", layer=layer)
+    go_to("attention", f"Heads of layer {layer}", layer=layer)
 
 
 @panel

@@ -52,8 +52,8 @@ def show_setting(now: View, table: pd.DataFrame) -> None:
     )
     repair, compression = rows["repair"].iloc[0], rows["compression"].iloc[0]
     with st.container(horizontal=True):
-        go_to(now, "facts", "Which facts these are", compression=compression, repair=repair)
-        go_to(now, "drift", "Where it parts from dense", compression=compression, repair=repair)
+        go_to("facts", "Which facts these are", compression=[compression], repair=[repair])
+        go_to("drift", "Where it parts from dense", compression=[compression], repair=[repair])
 
 
 def columns() -> dict[str, Any]:

@@ -112,8 +112,8 @@ def show_item(now: View, group: str, item: str) -> None:
         "what a number on the other pages is made of.",
     )
     with st.container(horizontal=True):
-        go_to(now, "attention", "Where attention moved")
-        go_to(now, "choices", "Which prompt was kept", item=item)
+        go_to("attention", "Where attention moved")
+        go_to("choices", "Which prompt was kept", item=item)
 
 
 @panel

@@ -33,8 +33,8 @@ def show_answer(now: View) -> None:
             "Brackets: 95 % intervals. Failing to recover does not show that nothing is there."
         )
         with st.container(horizontal=True):
-            go_to(now, "evidence", "See the evidence")
-            go_to(now, "recovery", "See every variant")
+            go_to("evidence", "See the evidence")
+            go_to("recovery", "See every variant")
 
 
 @panel

@@ -85,7 +85,7 @@ def show_flips(now: View, group: str) -> None:
         "A repair that returned knowledge moves the left mark towards zero; one that only reshuffles answers moves "
         "both outwards. Accuracy alone cannot tell the two apart.",
     )
-    go_to(now, "facts", "See which questions", group=group)
+    go_to("facts", "See which questions", group=group)
 
 
 @panel

@@ -35,6 +35,8 @@ PAGES = {
 }
 CHART = {"displaylogo": False, "toImageButtonOptions": {"format": "svg"}}
 ALL_SEEDS = "all"
+STEP = "with-"  # before a choice that a step to another page brings along
+SEVERAL = ("compression", "repair")
 P = ParamSpec("P")
 
 
@@ -114,6 +116,7 @@ def runs_root() -> Path:
 
 def choose() -> None:
     """Draw the shared choices and keep them for the page, with what is wrong where they cannot be drawn."""
+    _arrive()
     st.session_state["view"] = None
     st.session_state["trouble"] = None
     root = runs_root()
@@ -186,17 +189,18 @@ def other_view(now: View, name: str) -> View:
     return replace(now, run=run, stamp=reading.stamp(run))
 
 
-def link_of(now: View, **more: str) -> dict[str, str | list[str]]:
-    """The parts of an address that bring these choices back."""
-    link: dict[str, str | list[str]] = {"run": now.run.name, "scope": now.scope, "reading": now.reading}
-    link |= {"compression": list(now.compressions), "repair": list(now.repairs)}
-    link |= {} if now.seed is None else {"seed": str(now.seed)}
-    return {name: value for name, value in (link | more).items() if value}
+def go_to(page: str, label: str, **choices: str | list[str]) -> None:
+    """A link to another page, with some choices made on the way; those of the sidebar stay as they are."""
+    made = {f"{STEP}{name}": value for name, value in choices.items()}
+    st.page_link(f"{FOLDER}/{page}.py", label=label, icon=":material/arrow_forward:", query_params=made or None)
 
 
-def go_to(now: View, page: str, label: str, **more: str) -> None:
-    """A link to another page of this run, with some choices made on the way."""
-    st.page_link(f"{FOLDER}/{page}.py", label=label, icon=":material/arrow_forward:", query_params=link_of(now, **more))
+def _arrive() -> None:
+    """Make the choices that a step brought along: a box that is already drawn does not read its part of an address."""
+    for name in [name for name in st.query_params if name.startswith(STEP)]:
+        choice, values = name.removeprefix(STEP), st.query_params.get_all(name)
+        st.session_state[choice] = values if choice in SEVERAL else values[-1]
+        del st.query_params[name]
 
 
 def panel(draw: Callable[P, None]) -> Callable[P, None]:
@@ -221,12 +225,10 @@ def show(figure: Figure, key: str, says: str, **chart: Any) -> Any:
     Its title stands above it as text, which wraps where the window is narrow.
     """
     title = figure.figure.layout.title
-    bare = go.Figure(figure.figure).update_layout(
-        title=None,
-        margin={"t": 58},
-        height=figure.figure.layout.height - 44,
-    )
-    bare.update_layout(title={"text": "", "subtitle": {"text": ""}})
+    # Names of panels stand above them, over up to three lines.
+    top = 58 if figure.figure.layout.annotations else 16
+    bare = go.Figure(figure.figure).update_layout(margin={"t": top}, height=figure.figure.layout.height - 104 + top)
+    bare.update_layout(title={"text": "", "subtitle": {"text": ""}}).update_annotations(font_size=12)
     st.markdown(f"**{title.text}**  \n:small[{title.subtitle.text}]")
     event = st.plotly_chart(bare, key=key, config=CHART, **chart)
     left, right = st.columns([7, 1], vertical_alignment="top")
