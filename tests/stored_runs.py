@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -45,7 +46,13 @@ def answers_frame(variants: pd.DataFrame, group: str = "facts") -> pd.DataFrame:
             for place, answer in enumerate(words):
                 item = f"{relation}/{answer}/measure"
                 right = not (item == LOST and arm.variant == "gptq-3bit")
-                told = {"item": item, "group": group, "split": "test", "phrasing": "measure", "relation": relation}
+                told: dict[str, Any] = {
+                    "item": item,
+                    "group": group,
+                    "split": "test",
+                    "phrasing": "measure",
+                    "relation": relation,
+                }
                 told |= {"entity": f"land of {answer}", "answer": answer, "correct": right, "bits": float(right)}
                 told |= {"predicted": answer if right else words[(place + 1) % len(words)]}
                 told |= {"log_prob": -0.125 if right else -2.5, "variant_id": arm.variant_id}
@@ -86,7 +93,7 @@ def write_run(folder: Path, *, controls: bool = True) -> Path:
     """A run's folder with the tables that the pages read; a real model's has no controls."""
     folder.mkdir(parents=True)
     scopes = [("main", "facts"), ("locked", "locked")] if controls else [("main", "facts")]
-    variants = [_variants(scope) for scope, _ in scopes]
+    variants = [seeded_variants(scope) for scope, _ in scopes]
     banks = [bank_tables(own, group) for own, (_, group) in zip(variants, scopes, strict=True)]
     tables = {
         "variants": pd.concat(variants),
@@ -106,7 +113,7 @@ def write_run(folder: Path, *, controls: bool = True) -> Path:
     return folder
 
 
-def _variants(scope: str) -> pd.DataFrame:
+def seeded_variants(scope: str) -> pd.DataFrame:
     """The variants of one scope with their seeds and parents."""
     table = variants_frame(scope)
     own = table.assign(
