@@ -59,17 +59,6 @@ METRICS = {
     "jensen_shannon": ("Jensen-Shannon divergence over content keys", "bits"),
     "prompt_mass": ("attention on the prompt", "share"),
     "first_mass": ("attention on the first content token", "share"),
-    "cosine_standardised": ("1 − cosine, outlier dimensions standardised", "0 to 2"),
-    "relative_l2_standardised": ("distance, outlier dimensions standardised", "ratio"),
-    "spearman": ("1 − rank correlation", "0 to 2"),
-    "cka": ("1 − CKA, debiased", "0 to 1"),
-    "procrustes": ("distance after the best rotation", "ratio"),
-    "direction": ("movement towards dense", "cosine"),
-    "value_span": ("movement within the prompt's values", "share"),
-    "value_span_random": ("movement within random values", "share"),
-    "kl": ("Kullback-Leibler divergence over content keys", "bits"),
-    "entropy": ("entropy of attention over content keys", "bits"),
-    "entropy_change": ("change of that entropy", "bits"),
 }
 SITES = {
     "resid_pre": "residual before the block",
