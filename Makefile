@@ -4,7 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: demo study app test test-quick check format atlas bench clean
+.PHONY: demo study app screenshots test test-quick check format atlas bench clean
 
 demo: study  ## run the bundled study, then serve the workbench on it where a person sits at the terminal
 	@if [ -t 0 ] && [ -t 1 ]; then $(MAKE) --no-print-directory app; \
@@ -34,6 +34,9 @@ atlas: $(READY)  ## rebuild what is committed in data/atlas: facts, weights, tok
 
 bench: $(READY)  ## what it costs, as ratios within one run, beside the libraries' own ways
 	$(PY) -m benchmarks
+
+screenshots: $(READY)  ## picture every page of the demo run, light and dark (needs Chromium)
+	$(PY) -m analysis.screenshots --run atlas
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

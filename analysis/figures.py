@@ -99,7 +99,7 @@ def recovery_figure(
     for name, symbol in zip(split_pair, ("circle-open", "circle"), strict=True):
         figure.add_scatter(x=[None], y=[None], mode="markers", marker=marker("", symbol, 10), name=f"{name} subjects")
     label_bottom(figure, panels, "accuracy (share right)")
-    figure.update_xaxes(range=[-0.03, 1.03], tickformat=".1f")
+    figure.update_xaxes(range=[-0.03, 1.03], dtick=0.5, tickformat=".1f", minor={"dtick": 0.1, "showgrid": True})
     figure.update_yaxes(range=[-0.5, len(repairs) - 0.5], tickvals=list(range(len(repairs))))
     figure.update_yaxes(ticktext=[repair or NO_REPAIR for repair in repairs], zeroline=False)
     counts = data.groupby("split")["entities"].max()
@@ -143,8 +143,8 @@ def layerwise_drift_figure(
     A panel per compression, a line per variant: mean over its replicates; band: the widest of their 95 % intervals
     over sequences. `variants` holds the variants of one scope.
     """
-    chosen = _chosen(drift, group=group, reference=reference, metric=metric, site=site)
-    data = _averaged(chosen, variants, ["layer"])
+    kept = chosen(drift, group=group, reference=reference, metric=metric, site=site)
+    data = averaged(kept, variants, ["layer"])
     repairs = list(dict.fromkeys(data["repair"]))
     symbols = symbols_of(repairs)
     dashes = dashes_of(variants["compression"])
@@ -215,10 +215,10 @@ def attention_figure(
     largest value of any variant given, so that two maps can be laid side by side. Heads that cannot be told from
     the floor are marked; for a share of attention the stored floor is dense's own share.
     """
-    chosen = _chosen(attention, group=group, reference=reference, metric=metric)
-    everyone = _averaged(chosen, variants, ["layer", "head"])
+    kept = chosen(attention, group=group, reference=reference, metric=metric)
+    everyone = averaged(kept, variants, ["layer", "head"])
     asked = variants[(variants["variant"] == variant) | (variants["variant_id"] == variant)]
-    data = _averaged(chosen, asked, ["layer", "head"])
+    data = averaged(kept, asked, ["layer", "head"])
     share = metric.endswith("_mass")
     inside = (data["lower"] <= data["floor"]) & (data["floor"] <= data["upper"])
     data["at_floor"] = inside if share else data["value"] <= data["floor"]
@@ -283,14 +283,14 @@ def write_figure(figure: Figure, path: Path) -> None:
     figure.data.to_csv(path.with_suffix(".csv"), index=False)
 
 
-def _chosen(table: pd.DataFrame, **wanted: str) -> pd.DataFrame:
+def chosen(table: pd.DataFrame, **wanted: str) -> pd.DataFrame:
     """The rows that have all the wanted values."""
     for column, value in wanted.items():
         table = table[table[column] == value]
     return table
 
 
-def _averaged(table: pd.DataFrame, variants: pd.DataFrame, places: list[str]) -> pd.DataFrame:
+def averaged(table: pd.DataFrame, variants: pd.DataFrame, places: list[str]) -> pd.DataFrame:
     """A row per variant and place: the mean over replicates, the widest of their intervals, the highest floor."""
     if variants["scope"].nunique() > 1:
         raise ValueError("variants of one scope at a time: equal names in two scopes are different models")

@@ -13,6 +13,7 @@ from zipfile import BadZipFile
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int, Shaped
+from pyarrow import parquet
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
@@ -93,18 +94,30 @@ def stamp(run: Path) -> str:
 
 
 def read_table(run: Path, name: str, columns: list[str] | None = None) -> pd.DataFrame:
-    """One table of a finished run.
+    """One table of a finished run, or these columns of it.
 
     Raises:
-        InputError: it is missing or damaged.
+        InputError: it is missing, damaged, or was written by a version that did not have these columns.
     """
     path = run / f"{name}.parquet"
+    if not path.exists():
+        raise InputError(
+            f"run '{run.name}': it has no table '{name}': run its study again with this version, and with what fills "
+            "that table"
+        )
     try:
-        return pd.read_parquet(path, columns=columns)
+        absent = set(columns or ()) - set(parquet.read_schema(path).names)
+        table = None if absent else pd.read_parquet(path, columns=columns)
     except (OSError, ValueError) as error:
         raise InputError(
             f"run '{run.name}': table '{path.name}' cannot be read ({type(error).__name__}): run the study again"
         ) from None
+    if table is None:
+        raise InputError(
+            f"run '{run.name}': table '{path.name}' has no column {', '.join(sorted(absent))}, so an older version "
+            "wrote it: run the study again"
+        )
+    return table
 
 
 @dataclass(frozen=True)

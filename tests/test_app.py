@@ -1,72 +1,21 @@
 """The workbench on a tiny stored run: no model is loaded, a link restores its view, and no path leaves the root."""
 
-import json
-import os
-import shutil
-import socket
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from analysis.reading import chance_of, compact, list_runs, read_manifest, run_below, sentence_of
+from analysis.figures_heads import cell_of
+from analysis.reading import chance_of, compact, list_runs, read_manifest, read_table, run_below, sentence_of
 from data.errors import InputError
-from tests.test_figures import attention_frame, drift_frame, recovery_frame, variants_frame
+from tests.stored_runs import LOST, SETTING, write_run
 
 ROOT = Path(__file__).parent.parent
-CHROMIUM_ARGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
-BITS = {"estimate": 0.5, "lower": 0.2, "upper": 0.8}
-SETTING = {
-    "model": "tiny",
-    "scope": "main",
-    "compression": "gptq-3bit",
-    "repair": "prompt-4",
-    "decision": "displaced",
-    "redirected_bits": BITS,
-    "relearned_bits": BITS,
-    "predictions": [{"name": "beyond recalibration", "p_corrected": 0.004}],
-    "reasons": [],
-}
-
-
-def answers_frame() -> pd.DataFrame:
-    """Two lists: capitals of four answers, colours of two."""
-    lists = {"capital": ["oslo", "paris", "turin", "bergen"], "colour": ["red", "blue"]}
-    rows = [
-        {"item": f"{relation}/{answer}", "group": "facts", "split": "test", "relation": relation}
-        | {"answer": answer, "predicted": words[(place + 1) % len(words)], "reading": "candidates"}
-        for relation, words in lists.items()
-        for place, answer in enumerate(words)
-    ]
-    return pd.DataFrame(rows)
-
-
-def write_run(folder: Path, *, controls: bool = True) -> Path:
-    """A run's folder with the tables that the pages read; a real model's has no controls."""
-    folder.mkdir(parents=True)
-    scopes = [("main", "facts"), ("locked", "locked")] if controls else [("main", "facts")]
-    variants = [variants_frame(scope).assign(variant_id=lambda t, s=scope: s + t["variant_id"]) for scope, _ in scopes]
-    tables = {
-        "variants": pd.concat(variants),
-        "recovery": pd.concat([recovery_frame(*scope) for scope in scopes]),
-        "drift": pd.concat(map(drift_frame, variants)),
-        "attention": pd.concat(map(attention_frame, variants)),
-        "answers": answers_frame(),
-    }
-    for name, table in tables.items():
-        table.to_parquet(folder / f"{name}.parquet", index=False)
-    verdict = {"settings": [SETTING], "controls": [SETTING | {"scope": "locked"}] if controls else []}
-    (folder / "verdict.json").write_text(json.dumps(verdict))
-    study = {"name": folder.name, "title": "", "model": "tiny", "text": "hand", "reported": ["prompt-8"]}
-    manifest = {"schema": 1, "study": study, "seeds": [0, 1], "note": "dense is a dequantised file"}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-    return folder
+PAGES = ("question", "recovery", "evidence", "drift", "attention", "choices", "facts", "compare")
+CHARTS = {"question": 1, "recovery": 3, "evidence": 1, "drift": 3, "attention": 2, "choices": 2, "facts": 1}
 
 
 @pytest.fixture
@@ -77,63 +26,127 @@ def root(tmp_path, monkeypatch) -> Path:
     return runs
 
 
-def opened(**link: str) -> AppTest:
-    page = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
+def opened(page: str = "question", **link: str) -> AppTest:
+    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
     for name, value in link.items():
-        page.query_params[name] = value
-    return page.run()
+        app.query_params[name] = value
+    if page != "question":
+        app.switch_page(f"analysis/pages/{page}.py")
+    return app.run()
 
 
 def words_of(page: AppTest) -> str:
     return " ".join(one.value for one in [*page.markdown, *page.caption, *page.title, *page.subheader])
 
 
-def test_the_page_opens_with_verdict_table_and_charts(root):
-    page = opened()
-    assert not page.exception
-    assert not page.error
-    said = words_of(page)
-    assert "Study first" in said
+@pytest.mark.parametrize("page", PAGES)
+def test_every_page_opens_in_every_scope(root, page):
+    write_run(root / "second", controls=False)
+    for link in ({"run": "first"}, {"run": "first", "scope": "locked"}, {"run": "second", "seed": "1"}):
+        app = opened(page, **link)
+        assert not app.exception
+        assert not app.error
+        assert not app.warning
+        assert len(app.get("plotly_chart")) == CHARTS.get(page, 0)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_table_that_is_not_there_is_one_sentence_and_the_frame_stays(root, page):
+    for table in ("recovery", "drift", "attention", "answers", "banks", "selectors", "selections"):
+        (root / "first" / f"{table}.parquet").unlink()
+    app = opened(page)
+    assert not app.exception
+    assert app.selectbox(key="run").value == "first"
+    told = [one.value for one in [*app.error, *app.warning]]
+    assert len(told) == (0 if page in ("question", "evidence") else len(told))
+    if page not in ("question", "evidence"):
+        assert told
+        assert all("run" in one for one in told)
+
+
+def test_the_question_is_answered_in_five_sentences(root):
+    said = words_of(opened())
+    assert "1 displaced" in said
     assert "dequantised" in said
-    assert "knowledge came back for subjects the repair never saw" in said
-    assert "Controls" in said
+    assert "Where what was known has gone" in said
     assert "erased" not in said
-    table = page.dataframe[0].value
+
+
+def test_the_recovery_table_has_every_variant_and_one_seed_beside(root):
+    table = opened("recovery", seed="1").dataframe[0].value
     assert "gptq-3bit + placebo-4" in set(table["variant"])
     assert {"accuracy, tune", "accuracy, test", "bits, tune", "bits, test", "replicates"} <= set(table.columns)
-    assert len(page.get("plotly_chart")) == 3
+    alone = table.set_index("variant")["test, seed 1"]
+    assert alone["gptq-3bit"] == pytest.approx(5 / 6)
+    assert alone["gptq-3bit + prompt-4"] == 1
 
 
-def test_a_run_without_controls_opens(root):
-    write_run(root / "real", controls=False)
-    page = opened(run="real")
-    assert not page.exception
-    assert page.selectbox(key="run").value == "real"
-    assert "Controls" not in words_of(page)
+def test_evidence_shows_the_numbers_of_the_verdict(root):
+    page = opened("evidence")
+    row = page.dataframe[0].value.iloc[0]
+    assert (row["estimate"], row["p_corrected"]) == (0.41, 0.004)
+    assert "no more than re-weighting" in row["H0"]
+    assert "knowledge came back for subjects the repair never saw" in words_of(page)
+
+
+def test_a_fact_shows_what_every_variant_answered(root):
+    page = opened("facts", find="oslo")
+    assert page.selectbox(key="item").value == LOST
+    table = page.dataframe[1].value.set_index("variant")
+    assert table.loc["gptq-3bit", "answers"] == "paris"
+    assert table.loc["gptq-3bit + prompt-4", "answers"] == "oslo"
+    returned = opened("facts", which="returned by a repair", of="gptq-3bit + prompt-4")
+    assert returned.selectbox(key="item").options == [LOST]
+    assert "clear the search" in opened("facts", find="nobody").info[0].value
+
+
+def test_two_runs_stand_side_by_side(root):
+    write_run(root / "second", controls=False)
+    page = opened("compare", run="first")
+    assert {"1: first", "2: second"} <= set(page.dataframe[0].value.columns)
+    alone = opened("compare", run="first", beside="nowhere")
+    assert not alone.exception
 
 
 def test_a_link_restores_its_view(root):
     write_run(root / "second")
-    link = {"run": "first", "scope": "locked", "reading": "vocabulary", "site": "mlp_out", "metric": "relative_l2"}
-    link |= {"variant": "wanda-70% + lora-r2", "attention_metric": "prompt_mass"}
-    page = opened(**link)
-    assert not page.exception
-    state = {name: page.session_state[name] for name in link}
-    assert state == link
+    link = {"run": "first", "scope": "locked", "reading": "vocabulary", "seed": "1", "compression": "wanda-70%"}
+    inside = {"site": "mlp_out", "metric": "relative_l2", "layer": "2"}
+    heads = {"first": "wanda-70% + lora-r2", "attention_metric": "prompt_mass", "layer": "1", "head": "3"}
+    for page, more in (("drift", inside), ("attention", heads)):
+        app = opened(page, **link, **more)
+        assert not app.exception
+        shared = link | more | {"compression": ["wanda-70%"]}
+        assert {name: app.session_state[name] for name in shared} == shared
 
 
 def test_a_choice_changes_the_table(root):
-    page = opened()
+    page = opened("recovery")
     page.segmented_control(key="scope").set_value("locked").run()
     assert not page.exception
     assert "Scope locked, group locked" in words_of(page)
 
 
 def test_values_that_do_not_exist_fall_back(root):
-    page = opened(run="../../etc", scope="nowhere", metric="none", variant="x")
+    page = opened("drift", scope="nowhere", metric="none", layer="99")
     assert not page.exception
-    assert page.selectbox(key="run").value == "first"
     assert page.session_state["scope"] == "main"
+    assert page.session_state["layer"] == "0"
+
+
+@pytest.mark.parametrize("name", ["../first", "/etc", "..", "gone"])
+def test_a_run_that_is_none_is_refused_until_another_is_chosen(root, name):
+    write_run(root / "second")
+    page = opened(run=name)
+    assert not page.exception
+    assert "no finished run" in page.error[0].value
+    assert not page.get("plotly_chart")
+    page.run()
+    assert "no finished run" in page.error[0].value
+    box = page.selectbox(key="run")
+    box.set_value(next(one for one in box.options if one != box.value)).run()
+    assert not page.error
+    assert page.get("plotly_chart")
 
 
 def test_a_scope_of_another_run_is_given_up(root):
@@ -146,19 +159,32 @@ def test_a_scope_of_another_run_is_given_up(root):
 
 def test_no_runs_gives_a_hint(tmp_path, monkeypatch):
     monkeypatch.setenv("PALIMPSEST_RUNS", str(tmp_path / "none"))
-    page = opened()
+    page = opened("facts")
     assert not page.exception
     assert page.code[0].value == "make demo"
     assert not page.dataframe
 
 
-def test_a_damaged_run_is_one_sentence(root):
-    (root / "first" / "drift.parquet").write_bytes(b"not a table")
-    page = opened()
-    assert not page.exception
-    assert "drift.parquet" in page.error[0].value
-    (root / "first" / "manifest.json").write_text("{")
+def test_damaged_and_older_runs_say_what_is_wrong(root):
+    first = root / "first"
+    (first / "drift.parquet").write_bytes(b"not a table")
+    assert "drift.parquet" in opened("drift").warning[0].value
+    pd.DataFrame({"item": ["x"]}).to_parquet(first / "answers.parquet")
+    with pytest.raises(InputError, match="no column correct, so an older version"):
+        read_table(first, "answers", ["item", "correct"])
+    assert "older version" in opened("facts").warning[0].value
+    (first / "verdict.json").write_text("{")
+    assert "verdict.json" in opened("evidence").warning[0].value
+    (first / "manifest.json").write_text("{")
     assert "manifest.json" in opened().error[0].value
+
+
+def test_a_click_is_a_layer_and_a_head():
+    event = {"selection": {"points": [{"customdata": [2, 3, 0.5]}]}}
+    assert cell_of(event) == ("2", "3")
+    assert cell_of({"selection": {"points": [{"customdata": {"0": 2, "1": 3, "2": 0.5}}]}}) == ("2", "3")
+    assert cell_of({"selection": {"points": []}}) is None
+    assert cell_of(None) is None
 
 
 def test_no_path_leaves_the_root(root, tmp_path):
@@ -180,8 +206,10 @@ def test_another_schema_is_refused(root):
 
 def test_no_model_library_is_loaded(root):
     script = (
-        "import sys; from streamlit.testing.v1 import AppTest; page = AppTest.from_file('app.py', default_timeout=60)"
-        ".run(); assert not page.exception, page.exception; assert page.dataframe;"
+        "import sys; from streamlit.testing.v1 import AppTest; page = AppTest.from_file('app.py', default_timeout=60);"
+        f"names = {PAGES!r}; page.run();"
+        "[page.switch_page(f'analysis/pages/{one}.py').run() for one in names];"
+        "assert not page.exception, page.exception; assert page.dataframe or page.warning;"
         "print(sorted({'torch', 'transformers', 'probes'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120)
@@ -189,9 +217,10 @@ def test_no_model_library_is_loaded(root):
     assert done.stdout.strip() == "[]"
 
 
-def test_chance_is_read_off_the_lists():
-    assert chance_of(answers_frame(), "facts") == pytest.approx((4 * 1 / 4 + 2 * 1 / 2) / 6)
-    assert chance_of(answers_frame(), "nobody") is None
+def test_chance_is_read_off_the_lists(root):
+    answers = read_table(root / "first", "answers")
+    assert chance_of(answers, "facts") == pytest.approx(1 / 6 + 4 / 6 * 1)
+    assert chance_of(answers, "nobody") is None
 
 
 def test_figures_in_few_characters():
@@ -203,57 +232,3 @@ def test_every_decision_has_its_sentence(decision):
     said = sentence_of(SETTING | {"decision": decision, "reasons": ["two seeds"]})
     assert len(said) > 20
     assert "erased" not in said
-
-
-def _free_port() -> int:
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        return held.getsockname()[1]
-
-
-@pytest.fixture
-def address(root, tmp_path):
-    """The workbench, served as a user would serve it."""
-    port = _free_port()
-    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
-    with (tmp_path / "server.log").open("w") as log:
-        server = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, env=dict(os.environ))
-    try:
-        for _ in range(120):
-            try:
-                urllib.request.urlopen(f"http://localhost:{port}/_stcore/health", timeout=2)
-                break
-            except (urllib.error.URLError, OSError):
-                time.sleep(0.5)
-        else:
-            pytest.fail(f"the server did not start: {(tmp_path / 'server.log').read_text()}")
-        yield f"http://localhost:{port}"
-    finally:
-        server.terminate()
-        server.wait(timeout=20)
-
-
-@pytest.mark.browser
-def test_a_browser_shows_the_table_and_the_charts(address, tmp_path):
-    names = ("chromium", "chromium-browser", "google-chrome")
-    executable = next((found for name in names if (found := shutil.which(name))), None)
-    if executable is None:
-        pytest.skip("no Chromium on this machine: looked for chromium, chromium-browser, google-chrome")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=CHROMIUM_ARGS)
-        page = browser.new_page(viewport={"width": 1400, "height": 3600})
-        page.goto(f"{address}/?reading=vocabulary")
-        page.locator(".js-plotly-plot .heatmaplayer image").first.wait_for(timeout=90_000)
-        page.screenshot(path=tmp_path / "page.png", full_page=True)
-        assert page.locator("[data-testid=stDataFrame] canvas").count() >= 1
-        assert page.locator(".js-plotly-plot").count() == 3
-        assert page.locator(".js-plotly-plot .scatterlayer .trace").count() > 20
-        assert page.locator("[data-testid=stException], [data-testid=stAlert]").count() == 0
-        assert "reading=vocabulary" in page.url
-        assert "scope" not in page.url
-        page.get_by_role("radio", name="locked").click()
-        page.wait_for_url("**scope=locked**", timeout=30_000)
-        browser.close()
-    assert (tmp_path / "page.png").stat().st_size > 10_000

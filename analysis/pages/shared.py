@@ -1,18 +1,43 @@
-"""What every page shares: the run, scope and reading chosen in the sidebar, and cached readers of the run's tables."""
+"""What every page shares: the choices of the sidebar, cached readers of the run's tables, and how a panel is shown."""
 
+import functools
 import os
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec
 
 import pandas as pd
+import plotly.graph_objects as go
 import streamlit as st
 
-from analysis import reading
+from analysis import look, reading, selecting
+from analysis.figures import Figure
 from data.errors import InputError
 
 BESIDE_APP = Path(__file__).parent.parent.parent / "runs"
-ANSWERS = ["item", "group", "split", "relation", "answer", "predicted", "reading"]
+FOLDER = "analysis/pages"
+PAGES = {
+    "The answer": [
+        st.Page(f"{FOLDER}/question.py", title="Question", icon=":material/help:", default=True),
+        st.Page(f"{FOLDER}/recovery.py", title="Recovery", icon=":material/healing:"),
+        st.Page(f"{FOLDER}/evidence.py", title="Evidence", icon=":material/balance:"),
+    ],
+    "The inside": [
+        st.Page(f"{FOLDER}/drift.py", title="Drift", icon=":material/moving:"),
+        st.Page(f"{FOLDER}/attention.py", title="Attention", icon=":material/grid_on:"),
+        st.Page(f"{FOLDER}/choices.py", title="IDP", icon=":material/alt_route:"),
+        st.Page(f"{FOLDER}/facts.py", title="Facts", icon=":material/search:"),
+    ],
+    "Runs": [
+        st.Page(f"{FOLDER}/compare.py", title="Compare", icon=":material/compare:"),
+    ],
+}
+CHART = {"displaylogo": False, "toImageButtonOptions": {"format": "svg"}}
+ALL_SEEDS = "all"
+STEP = "with-"  # before a choice that a step to another page brings along
+SEVERAL = ("compression", "repair")
+P = ParamSpec("P")
 
 
 @dataclass(frozen=True)
@@ -23,10 +48,16 @@ class View:
     stamp: str
     scope: str
     reading: str
+    compressions: tuple[str, ...]
+    """None named means all."""
+    repairs: tuple[str, ...]
+    """None named means all."""
+    seed: int | None
+    """None means all."""
 
-    def table(self, name: str) -> pd.DataFrame:
-        """One table of the run, a copy."""
-        return _table(self.run, name, self.stamp)
+    def table(self, name: str, *columns: str) -> pd.DataFrame:
+        """One table of the run, shared by all sessions: never change it in place."""
+        return _table(self.run, name, self.stamp, columns)
 
     def manifest(self) -> dict[str, Any]:
         """What shaped the run."""
@@ -40,10 +71,31 @@ class View:
         """Accuracy of a guess among the candidates; the full vocabulary has no such line."""
         return _chance(self.run, group, self.stamp) if self.reading == "candidates" else None
 
+    def variants(self) -> pd.DataFrame:
+        """The variants that the shared choices keep."""
+        return selecting.variants_of(self.table("variants"), self.scope, self.compressions, self.repairs, self.seed)
 
-@st.cache_data(max_entries=64, show_spinner=False)
-def _table(run: Path, name: str, stamp: str) -> pd.DataFrame:
-    return reading.read_table(run, name)
+    def kept(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Rows of a table by variant name that the shared choices keep."""
+        return table[(table["scope"] == self.scope) & table["variant"].isin(self.variants()["variant"])]
+
+    def dense_id(self) -> str:
+        """Identity of the undamaged, unrepaired model of the scope.
+
+        Raises:
+            InputError: the run has none.
+        """
+        variants = self.table("variants")
+        found = variants.query("scope == @self.scope and compression == 'dense' and repair == ''")
+        if found.empty:
+            raise InputError(f"run '{self.run.name}': no dense model in scope '{self.scope}' to compare with")
+        return str(found["variant_id"].iloc[0])
+
+
+# Frames are handed out uncopied: a copy of half a million answers would cost more than any page.
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _table(run: Path, name: str, stamp: str, columns: tuple[str, ...]) -> pd.DataFrame:
+    return reading.read_table(run, name, list(columns) or None)
 
 
 @st.cache_data(max_entries=32, show_spinner=False)
@@ -53,7 +105,8 @@ def _json(run: Path, name: str, stamp: str) -> dict[str, Any]:
 
 @st.cache_data(max_entries=64, show_spinner=False)
 def _chance(run: Path, group: str, stamp: str) -> float | None:
-    return reading.chance_of(reading.read_table(run, "answers", ANSWERS), group)
+    columns = ["item", "group", "split", "relation", "answer", "predicted", "reading"]
+    return reading.chance_of(reading.read_table(run, "answers", columns), group)
 
 
 def runs_root() -> Path:
@@ -62,41 +115,141 @@ def runs_root() -> Path:
 
 
 def choose() -> None:
-    """Draw the shared choices and keep them for the page; with nothing to choose, say how to make a run."""
+    """Draw the shared choices and keep them for the page, with what is wrong where they cannot be drawn."""
+    _arrive()
+    st.session_state["view"] = None
+    st.session_state["trouble"] = None
     root = runs_root()
     names = reading.list_runs(root)
     if not names:
-        st.title("Palimpsest")
-        st.markdown(f"No finished run in `{root}` yet. This makes one in a few minutes:")
-        st.code("make demo", language="bash")
-        st.stop()
+        return
     try:
-        _choose(root, names)
+        with st.sidebar:
+            st.session_state["view"] = _choose(root, names)
     except InputError as error:
-        st.error(str(error), icon=":material/error:")
-        st.stop()
+        st.session_state["trouble"] = str(error)
 
 
-def _choose(root: Path, names: list[str]) -> None:
-    with st.sidebar:
-        name = st.selectbox("Run", names, key="run", bind="query-params", help=f"Finished runs in {root}")
-        run = reading.run_below(root, name)
-        manifest = reading.read_manifest(run)
-        stamp = reading.stamp(run)
-        recovery = _table(run, "recovery", stamp)
-        scope = pick("Scope", unique(recovery["scope"]), "scope", help="main: the study. Others: controls, truth known")
-        asked = recovery[recovery["scope"] == scope]
-        readings = unique(asked["reading"])
-        read = pick("Reading", readings, "reading", help="best of the fixed candidates, or of the full vocabulary")
-        study = manifest["study"]
-        st.caption(f"Model `{study['model']}`, text `{study['text']}`, seeds {_listed(manifest['seeds'])}")
-    st.session_state["view"] = View(run, stamp, scope, read)
+def _choose(root: Path, names: list[str]) -> View:
+    asked = st.query_params.get("run")
+    if asked is not None and asked not in names:
+        # Kept until another is chosen: the box below would show the newest run under the name of one refused.
+        st.session_state["refused"] = asked
+    name = st.selectbox(
+        "Run", names, key="run", bind="query-params", on_change=_accept, help=f"Finished runs in {root}"
+    )
+    if refused := st.session_state.get("refused"):
+        reading.run_below(root, refused)
+    run = reading.run_below(root, name)
+    manifest = reading.read_manifest(run)
+    stamp = reading.stamp(run)
+    variants = _table(run, "variants", stamp, ())
+    scope = pick(
+        "Scope", unique(variants["scope"]), "scope", help="main: the study; others: controls whose truth is known"
+    )
+    own = variants[variants["scope"] == scope]
+    compressions = several("Compressions", unique(own["compression"]), "compression")
+    repairs = several("Repairs and controls", [name for name in unique(own["repair"]) if name], "repair")
+    seeds = [ALL_SEEDS, *map(str, manifest["seeds"])]
+    seed = pick("Seed", seeds, "seed", help="one replicate of compression and repair, or all of them together")
+    read = pick("Reading", ["candidates", "vocabulary"], "reading", help="best of a fixed list, or of all words")
+    study = manifest["study"]
+    st.caption(f"Model `{study['model']}`, text `{study['text']}`, {len(manifest['seeds'])} seeds")
+    if manifest.get("note"):
+        st.caption(f":material/info: {manifest['note']}.")
+    return View(run, stamp, scope, read, compressions, repairs, None if seed == ALL_SEEDS else int(seed))
+
+
+def _accept() -> None:
+    st.session_state.pop("refused", None)
 
 
 def view() -> View:
-    """The shared choices, as the frame left them."""
-    found: View = st.session_state["view"]
-    return found
+    """The shared choices, as the frame left them; without a run, says what to do and ends the page."""
+    found: View | None = st.session_state["view"]
+    if found is not None:
+        return found
+    if trouble := st.session_state["trouble"]:
+        st.error(trouble, icon=":material/error:")
+        st.caption("Choose another run at the side.")
+    else:
+        st.markdown(f"No finished run in `{runs_root()}` yet. This makes one in a few minutes:")
+        st.code("make demo", language="bash")
+    st.stop()
+
+
+def other_view(now: View, name: str) -> View:
+    """The same choices in another run.
+
+    Raises:
+        InputError: it cannot be opened.
+    """
+    run = reading.run_below(runs_root(), name)
+    reading.read_manifest(run)
+    return replace(now, run=run, stamp=reading.stamp(run))
+
+
+def go_to(page: str, label: str, **choices: str | list[str]) -> None:
+    """A link to another page, with some choices made on the way; those of the sidebar stay as they are."""
+    made = {f"{STEP}{name}": value for name, value in choices.items()}
+    st.page_link(f"{FOLDER}/{page}.py", label=label, icon=":material/arrow_forward:", query_params=made or None)
+
+
+def _arrive() -> None:
+    """Make the choices that a step brought along: a box that is already drawn does not read its part of an address."""
+    for name in [name for name in st.query_params if name.startswith(STEP)]:
+        choice, values = name.removeprefix(STEP), st.query_params.get_all(name)
+        st.session_state[choice] = values if choice in SEVERAL else values[-1]
+        del st.query_params[name]
+
+
+def panel(draw: Callable[P, None]) -> Callable[P, None]:
+    """A part of a page: what is wrong with its table is said in its place, and the rest of the page stays.
+
+    Goes inside `st.fragment`: what fails in a fragment would be shown as a traceback.
+    """
+
+    @functools.wraps(draw)
+    def drawn(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            draw(*args, **kwargs)
+        except InputError as error:
+            st.warning(str(error), icon=":material/warning:")
+
+    return drawn
+
+
+def show(figure: Figure, key: str, says: str, **chart: Any) -> Any:
+    """A figure, one line on how to read it, and its rows to take away; gives back what was selected on it.
+
+    Its title stands above it as text, which wraps where the window is narrow.
+    """
+    title = figure.figure.layout.title
+    # Names of panels stand above them, over up to three lines.
+    top = 58 if figure.figure.layout.annotations else 16
+    bare = go.Figure(figure.figure).update_layout(margin={"t": top}, height=figure.figure.layout.height - 104 + top)
+    bare.update_layout(title={"text": "", "subtitle": {"text": ""}}).update_annotations(font_size=12)
+    st.markdown(f"**{title.text}**  \n:small[{title.subtitle.text}]")
+    event = st.plotly_chart(bare, key=key, config=CHART, **chart)
+    left, right = st.columns([7, 1], vertical_alignment="top")
+    left.caption(says)
+    with right:
+        take(figure.data, key)
+    return event
+
+
+def take(table: pd.DataFrame, name: str) -> None:
+    """A button that hands out a table as CSV, made when it is pressed."""
+    st.download_button(
+        "CSV",
+        data=lambda: table.to_csv(index=False).encode(),
+        file_name=f"{name}.csv",
+        mime="text/csv",
+        key=f"{name}_csv",
+        icon=":material/download:",
+        on_click="ignore",
+        type="tertiary",
+    )
 
 
 def pick(label: str, options: list[str], key: str, help: str | None = None) -> str:
@@ -114,10 +267,38 @@ def pick(label: str, options: list[str], key: str, help: str | None = None) -> s
     return str(chosen)
 
 
+def several(label: str, options: list[str], key: str) -> tuple[str, ...]:
+    """Some of the options, all where none is named, kept in the link under its key."""
+    if not set(st.session_state.get(key, [])) <= set(options):
+        st.session_state.pop(key, None)
+    chosen = st.multiselect(label, options, key=key, bind="query-params", placeholder="all")
+    return tuple(str(one) for one in chosen)
+
+
 def unique(column: pd.Series) -> list[str]:
     """Values in the order of the table."""
     return list(dict.fromkeys(column))
 
 
-def _listed(values: list[Any]) -> str:
-    return ", ".join(map(str, values))
+def group_of(now: View, key: str = "group") -> str:
+    """A group of facts of the scope, chosen."""
+    recovery = now.table("recovery")
+    groups = unique(recovery.loc[recovery["scope"] == now.scope, "group"])
+    if not groups:
+        raise InputError(f"run '{now.run.name}': table 'recovery' has nothing of scope '{now.scope}'")
+    return pick(
+        "Group of facts",
+        groups,
+        key,
+        help="; ".join(f"{name}: {reading.GROUP_NOTE.get(name, 'as named')}" for name in groups),
+    )
+
+
+def metric_help(table: pd.DataFrame) -> str:
+    """What each metric of a table is."""
+    return "; ".join(f"{name}: {look.METRICS[name][0]}" for name in unique(table["metric"]) if name in look.METRICS)
+
+
+def site_help(table: pd.DataFrame) -> str:
+    """What each site of a table is."""
+    return "; ".join(f"{name}: {look.SITES[name]}" for name in unique(table["site"]) if name in look.SITES)

@@ -1,0 +1,115 @@
+"""Figures of the verdict: the four-way account as one picture, and one setting's comparisons beside its controls."""
+
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from analysis.figures import Figure
+from analysis.look import GREY, NO_REPAIR, colour_of, dress, error_bars, marker, symbols_of
+
+ZERO = {"line_color": GREY, "line_width": 1.2, "opacity": 0.7}
+
+
+def account_figure(account: pd.DataFrame) -> Figure:
+    """Of what compression left unanswered, how much was in reach, how much was taught anew, how much stays away?
+
+    A column per quantity of the account, a row per setting; bits per fact with 95 % intervals over replicates and
+    subjects, all on one scale.
+    """
+    quantities = list(dict.fromkeys(account["words"]))
+    settings = list(dict.fromkeys(account["setting"]))[::-1]
+    symbols = symbols_of(account["repair"])
+    figure = make_subplots(
+        rows=1,
+        cols=max(1, len(quantities)),
+        shared_yaxes=True,
+        subplot_titles=[words.replace(" ", "<br>") for words in quantities],
+        horizontal_spacing=0.025,
+    )
+    shown: set[str] = set()
+    for _, row in account.iterrows():
+        repair = row["repair"]
+        figure.add_scatter(
+            x=[row["value"]],
+            y=[settings.index(row["setting"])],
+            error_x=error_bars(row),
+            mode="markers",
+            marker=marker(repair, symbols[repair], 10),
+            name=repair or NO_REPAIR,
+            legendgroup=repair,
+            showlegend=repair not in shown,
+            hovertemplate=f"{row['setting']}<br>{row['words']}: %{{x:.2f}} "
+            f"[{row['lower']:.2f}, {row['upper']:.2f}] bits<br>{row['subjects']} subjects<extra></extra>",
+            row=1,
+            col=quantities.index(row["words"]) + 1,
+        )
+        shown.add(repair)
+    figure.add_vline(x=0, **ZERO)
+    figure.update_xaxes(title="bits", tickformat=".2~g", zeroline=False, matches="x")
+    figure.update_yaxes(
+        tickvals=list(range(len(settings))),
+        ticktext=settings,
+        range=[-0.6, len(settings) - 0.4],
+        zeroline=False,
+    )
+    subjects = int(account["subjects"].max()) if len(account) else 0
+    dress(
+        figure,
+        title="Where what was known has gone",
+        subtitle=f"bits per fact with 95 % intervals over replicates and subjects; n = up to {subjects} test subjects",
+        height=210 + 30 * max(3, len(settings)),
+    )
+    return Figure(figure, account)
+
+
+def comparisons_figure(predictions: pd.DataFrame, settings: list[str]) -> Figure:
+    """Does a repair return more than each arm that holds no knowledge, and does it where the truth is known?
+
+    A column per setting, a row per comparison, all on one scale; filled where H0 is rejected by itself.
+    """
+    data = predictions[predictions["setting"].isin(settings)].reset_index(drop=True)
+    named = [name for name in settings if name in set(data["setting"])]
+    rows = list(dict.fromkeys(data["comparison"]))[::-1]
+    figure = make_subplots(
+        rows=1,
+        cols=max(1, len(named)),
+        shared_yaxes=True,
+        subplot_titles=[_broken(name) for name in named],
+        horizontal_spacing=0.03,
+    )
+    for _, row in data.iterrows():
+        rejected = row["supports"] == "H1"
+        look = marker(row["repair"], "circle" if rejected else "circle-open", 11)
+        figure.add_scatter(
+            x=[row["estimate"]],
+            y=[rows.index(row["comparison"])],
+            error_x=error_bars(row.rename({"estimate": "value"})),
+            mode="markers",
+            marker=look | {"color": colour_of(row["repair"])},
+            showlegend=False,
+            hovertemplate=f"beyond {row['comparison']}: %{{x:.2f}} [{row['lower']:.2f}, {row['upper']:.2f}]"
+            f"<br>p = {row['p']:.4f}, n = {row['n']} subjects<extra></extra>",
+            row=1,
+            col=named.index(row["setting"]) + 1,
+        )
+    for name, symbol in (("more than the comparison (p < .05, this one alone)", "circle"), ("not", "circle-open")):
+        figure.add_trace(
+            go.Scatter(x=[None], y=[None], mode="markers", marker=marker("", symbol, 11), name=name), row=1, col=1
+        )
+    figure.add_vline(x=0, **ZERO)
+    figure.update_xaxes(title="bits", tickformat=".2~g", zeroline=False, matches="x")
+    figure.update_yaxes(tickvals=list(range(len(rows))), ticktext=rows, range=[-0.6, len(rows) - 0.4], zeroline=False)
+    subjects = int(data["n"].max()) if len(data) else 0
+    dress(
+        figure,
+        title="What the repair returned beyond each comparison",
+        subtitle="bits per fact on subjects unread by any repair; 95 % intervals over replicates and subjects; "
+        f"n = up to {subjects} subjects",
+        height=230 + 34 * max(3, len(rows)),
+    )
+    return Figure(figure, data)
+
+
+def _broken(setting: str) -> str:
+    """A setting's name over as many lines as it has parts, since columns may be narrow."""
+    return setting.replace(" (", "<br>(").replace(" + ", "<br>+ ")

@@ -1,0 +1,122 @@
+"""Figures beneath the layerwise curves: one layer at every site, and whether a repair comes nearer to dense."""
+
+import pandas as pd
+
+from analysis.figures import Figure, averaged, chosen
+from analysis.look import (
+    GREY,
+    METRICS,
+    NO_REPAIR,
+    SITES,
+    counts_of,
+    dress,
+    error_bars,
+    label_bottom,
+    marker,
+    panels_of,
+    places_axis,
+    reference_words,
+    rows_of,
+    symbols_of,
+)
+
+
+def layer_figure(
+    drift: pd.DataFrame, variants: pd.DataFrame, metric: str, layer: int, group: str, reference: str
+) -> Figure:
+    """At one layer, which part of the block moved: attention, MLP, or the stream that they write into?
+
+    A row per site, a mark per repair with the widest of its replicates' 95 % intervals, a panel per compression; the
+    floor is marked.
+    """
+    rows = chosen(drift, group=group, reference=reference, metric=metric)
+    data = averaged(rows[rows["layer"] == layer], variants, ["site"])
+    sites = [site for site in SITES if site in set(data["site"])][::-1]
+    repairs = list(dict.fromkeys(data["repair"]))
+    symbols = symbols_of(repairs)
+    figure, panels = panels_of(data["compression"])
+    shown: set[str] = set()
+    for _, row in data.iterrows():
+        repair = row["repair"]
+        apart = 0.32 - 0.64 * repairs.index(repair) / max(1, len(repairs) - 1)
+        figure.add_scatter(
+            x=[row["value"]],
+            y=[sites.index(row["site"]) + apart],
+            error_x=error_bars(row),
+            mode="markers",
+            marker=marker(repair, symbols[repair], 9),
+            name=repair or NO_REPAIR,
+            legendgroup=repair,
+            showlegend=repair not in shown,
+            hovertemplate=f"{row['variant']}, {SITES[row['site']]}<br>%{{x:.3g}} "
+            f"[{row['lower']:.3g}, {row['upper']:.3g}]<extra></extra>",
+            **panels[row["compression"]],
+        )
+        shown.add(repair)
+    words, unit = METRICS.get(metric, (metric, ""))
+    label_bottom(figure, panels, f"{words} ({unit})")
+    figure.update_xaxes(rangemode="tozero", tickformat=".2~g", nticks=5)
+    figure.update_yaxes(
+        tickvals=list(range(len(sites))),
+        ticktext=[SITES[site] for site in sites],
+        range=[-0.5, len(sites) - 0.5],
+        zeroline=False,
+    )
+    dress(
+        figure,
+        title=f"Layer {layer}, every site: drift from {reference_words(reference)}",
+        subtitle=f"{counts_of(data)} of {group}; 95 % intervals over sequences; floor at most "
+        f"{data['floor'].max():.1g}",
+        height=190 + (40 + 62 * len(sites)) * rows_of(panels),
+    )
+    return Figure(figure, data)
+
+
+def closer_figure(closer: pd.DataFrame, metric: str, site: str, group: str) -> Figure:
+    """Does a repair move the inside towards the dense model, or further away?
+
+    Drift of the unrepaired copy from dense less that of the repaired one, by layer; a mark per replicate, a line
+    through their mean. Above zero is nearer to dense.
+    """
+    repairs = list(dict.fromkeys(closer["repair"]))
+    symbols = symbols_of(repairs)
+    figure, panels = panels_of(closer["compression"])
+    shown: set[str] = set()
+    for (compression, repair, variant), rows in closer.groupby(["compression", "repair", "variant"], sort=False):
+        look = marker(repair, symbols[repair], 7)
+        mean = rows.groupby("layer", as_index=False)["closer"].mean()
+        common = {"legendgroup": repair, "name": repair, **panels[compression]}
+        figure.add_scatter(
+            x=mean["layer"],
+            y=mean["closer"],
+            mode="lines",
+            line={"color": look["color"], "width": 2},
+            showlegend=False,
+            hoverinfo="skip",
+            **common,
+        )
+        figure.add_scatter(
+            x=rows["layer"],
+            y=rows["closer"],
+            mode="markers",
+            marker=look,
+            showlegend=repair not in shown,
+            hovertemplate=f"{variant}, layer %{{x}}: %{{y:.3g}}<extra></extra>",
+            **common,
+        )
+        shown.add(repair)
+    figure.add_hline(y=0, line_color=GREY, line_width=1.2)
+    words, unit = METRICS.get(metric, (metric, ""))
+    label_bottom(figure, panels, "layer")
+    figure.update_xaxes(places_axis(closer["layer"]))
+    figure.update_yaxes(tickformat=".2~g", zeroline=False)
+    figure.update_yaxes(title=f"nearer to dense by ({unit})", col=1)
+    replicates = closer.groupby("variant")["variant_id"].nunique().max() if len(closer) else 0
+    tokens = int(closer["tokens"].min()) if len(closer) else 0
+    dress(
+        figure,
+        title=f"Towards dense or away: {words}, {SITES.get(site, site)}",
+        subtitle=f"a mark per replicate, up to {replicates}; n = {tokens} content tokens of {group}",
+        height=170 + 280 * rows_of(panels),
+    )
+    return Figure(figure, closer)

@@ -1,0 +1,128 @@
+"""Figures of single questions and choices: what every variant thinks of one answer, and which prompts were kept."""
+
+import pandas as pd
+from plotly.subplots import make_subplots
+
+from analysis.figures import Figure
+from analysis.look import GREY, NO_REPAIR, colour_of, dress, marker, symbols_of
+
+CHOICE = "#009E73"
+
+
+def answer_figure(told: pd.DataFrame, answer: str) -> Figure:
+    """How probable is the right answer to every variant?
+
+    Mean log-probability over replicates with a line from the lowest to the highest of them; filled where most
+    replicates answer right.
+    """
+    names = list(told["variant"])[::-1]
+    symbols = symbols_of(told["repair"])
+    figure = make_subplots(rows=1, cols=1)
+    shown: set[str] = set()
+    for _, row in told.iterrows():
+        repair, colour = row["repair"], colour_of(row["repair"])
+        symbol = symbols[repair].removesuffix("-open") + ("" if row["right"] > 0.5 else "-open")
+        figure.add_scatter(
+            x=[row["log_prob"]],
+            y=[names.index(row["variant"])],
+            error_x={
+                "type": "data",
+                "symmetric": False,
+                "array": [row["highest"] - row["log_prob"]],
+                "arrayminus": [row["log_prob"] - row["lowest"]],
+                "color": colour,
+                "width": 3,
+            },
+            mode="markers",
+            marker=marker(repair, symbol, 10),
+            name=repair or NO_REPAIR,
+            legendgroup=repair,
+            showlegend=repair not in shown,
+            hovertemplate=f"{row['variant']}: {row['answers']}<br>%{{x:.2f}} nats<extra></extra>",
+        )
+        shown.add(repair)
+    figure.update_xaxes(title=f"log-probability of '{answer}' (nats)", tickformat=".2~g", zeroline=False)
+    figure.update_yaxes(
+        tickvals=list(range(len(names))), ticktext=names, range=[-0.6, len(names) - 0.4], zeroline=False
+    )
+    dress(
+        figure,
+        title="How probable the right answer is",
+        subtitle=f"mean over replicates, n = {_ends(told['replicates'])}; lines from the lowest to the highest; "
+        "filled: most of them answer right",
+        height=210 + 21 * max(4, len(names)),
+    )
+    return Figure(figure, told)
+
+
+def _ends(counts: pd.Series) -> str:
+    low, high = int(counts.min()), int(counts.max())
+    return str(low) if low == high else f"{low} to {high}"
+
+
+def usage_figure(selectors: pd.DataFrame) -> Figure:
+    """Does a selector spread its choices over the bank, or keep one prompt for everything?
+
+    Share of items for which each prompt was kept, a row per selector. `selectors` is of one variant, group and measure.
+    """
+    rows = [
+        {"selector": one["selector"], "prompt": place, "share": share, "items": one["items"]}
+        for _, one in selectors.iterrows()
+        if one["usage"] is not None
+        for place, share in enumerate(one["usage"])
+    ]
+    data = pd.DataFrame(rows, columns=["selector", "prompt", "share", "items"])
+    grid = data.pivot(index="selector", columns="prompt", values="share")
+    grid = grid.loc[list(dict.fromkeys(data["selector"]))[::-1]]
+    figure = make_subplots(rows=1, cols=1)
+    figure.add_heatmap(
+        z=grid.to_numpy(),
+        x=[f"prompt {place + 1}" for place in grid.columns],
+        y=grid.index,
+        zmin=0,
+        zmax=1,
+        colorscale="Cividis",
+        xgap=2,
+        ygap=2,
+        text=[[f"{share:.2f}" for share in row] for row in grid.to_numpy()],
+        texttemplate="%{text}",
+        colorbar={"title": {"text": "share"}, "thickness": 12},
+        hovertemplate="%{y}, %{x}: %{z:.2f}<extra></extra>",
+    )
+    items = int(data["items"].max()) if len(data) else 0
+    dress(
+        figure,
+        title="How often each prompt was kept",
+        subtitle=f"share of n = {items} test questions",
+        height=190 + 24 * max(3, len(grid)),
+    )
+    return Figure(figure, data)
+
+
+def choice_figure(scores: list[float], log_probs: list[float], chosen: int) -> Figure:
+    """For one question: what the selector scored, and what each prompt would have said."""
+    data = pd.DataFrame({"prompt": range(1, len(log_probs) + 1), "score": scores, "log_prob": log_probs})
+    figure = make_subplots(
+        rows=1, cols=2, subplot_titles=["what the selector saw", "what each prompt would have answered"]
+    )
+    hues = [CHOICE if place == chosen else GREY for place in range(len(data))]
+    for column, name in ((1, "score"), (2, "log_prob")):
+        figure.add_bar(
+            x=data["prompt"],
+            y=data[name],
+            marker={"color": hues},
+            showlegend=False,
+            hovertemplate="prompt %{x}: %{y:.3g}<extra></extra>",
+            row=1,
+            col=column,
+        )
+    figure.update_xaxes(title="prompt of the bank", dtick=1)
+    figure.update_yaxes(title="score", col=1)
+    figure.update_yaxes(title="log-probability (nats)", col=2)
+    dress(
+        figure,
+        title="One question: scores, and what they were worth",
+        subtitle="green: the prompt that was kept; n = 1 question",
+        height=360,
+    )
+    return Figure(figure, data)

@@ -1,0 +1,144 @@
+"""Figures of attention head by head: two variants and their difference, and every variant at one head."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from plotly.subplots import make_subplots
+
+from analysis.figures import Figure, averaged, chosen
+from analysis.look import (
+    GREY,
+    METRICS,
+    NO_REPAIR,
+    SEQUENTIAL,
+    counts_of,
+    dress,
+    error_bars,
+    marker,
+    places_axis,
+    reference_words,
+    symbols_of,
+)
+
+DIVERGING = "RdBu_r"
+
+
+def heads_figure(
+    attention: pd.DataFrame, variants: pd.DataFrame, pair: tuple[str, str], metric: str, group: str, reference: str
+) -> Figure:
+    """Which heads attend elsewhere, in which of two variants more?
+
+    Layers x heads of one variant, of another, and of the first less the second, each a mean over replicates. A heat
+    map gives nothing back when it is clicked, so that a mark that is not seen lies on every cell and does.
+    """
+    rows = chosen(attention, group=group, reference=reference, metric=metric)
+    data = averaged(rows, variants[variants["variant"].isin(pair)], ["layer", "head"])
+    grids = [data[data["variant"] == name].pivot(index="layer", columns="head", values="value") for name in pair]
+    titles = [*(name.replace(" + ", "<br>+ ") for name in pair), "first − second"]
+    figure = make_subplots(rows=1, cols=3, shared_yaxes=True, subplot_titles=titles, horizontal_spacing=0.03)
+    top = float(max(grid.max().max() for grid in grids)) or 1.0
+    difference = grids[0] - grids[1]
+    reach = float(np.abs(difference).max().max()) or 1.0
+    unit = METRICS.get(metric, (metric, ""))[1]
+    for place, grid in enumerate([*grids, difference], 1):
+        signed = place == 3
+        figure.add_heatmap(
+            z=grid.to_numpy(),
+            x=grid.columns,
+            y=grid.index,
+            zmin=-reach if signed else 0,
+            zmax=reach if signed else top,
+            colorscale=DIVERGING if signed else SEQUENTIAL,
+            showscale=place > 1,
+            colorbar=_bar(unit, 0.85, 0.28) if signed else _bar(unit, 0.33, 0.6),
+            xgap=1,
+            ygap=1,
+            hoverinfo="skip",
+            row=1,
+            col=place,
+        )
+        cells = grid.stack().rename("value").reset_index()
+        figure.add_scatter(
+            x=cells["head"],
+            y=cells["layer"],
+            customdata=cells[["layer", "head", "value"]],
+            mode="markers",
+            marker={"symbol": "square", "size": 22, "opacity": 0},
+            showlegend=False,
+            hovertemplate="layer %{customdata[0]}, head %{customdata[1]}: %{customdata[2]:.3g}<extra></extra>",
+            row=1,
+            col=place,
+        )
+    figure.update_xaxes(places_axis(data["head"]), title="head", showgrid=False)
+    figure.update_yaxes(places_axis(data["layer"]), showgrid=False)
+    figure.update_yaxes(title="layer", col=1)
+    words = METRICS.get(metric, (metric, ""))[0]
+    against = "" if metric.endswith("_mass") else f", against {reference_words(reference)}"
+    dress(
+        figure,
+        title=f"{words[0].upper()}{words[1:]}{against}",
+        subtitle=f"mean over {counts_of(data)} of {group}",
+        height=270 + 24 * max(8, len(grids[0])),
+    )
+    return Figure(figure, data)
+
+
+def _bar(unit: str, place: float, length: float) -> dict[str, Any]:
+    """A colour bar that lies under its grids, where it covers none of them."""
+    where = {"orientation": "h", "x": place, "xanchor": "center", "y": -0.3, "yanchor": "top", "len": length}
+    return where | {"title": {"text": unit, "side": "bottom"}, "thickness": 10, "tickformat": ".2~g", "nticks": 4}
+
+
+def cell_of(event: Any) -> tuple[str, str] | None:
+    """The layer and the head of the cell that was clicked, if one was."""
+    points = (event or {}).get("selection", {}).get("points", [])
+    told = points[0].get("customdata") if points else None
+    if isinstance(told, dict):
+        told = [told[name] for name in sorted(told)]
+    return None if not told or len(told) < 2 else (str(int(told[0])), str(int(told[1])))
+
+
+def head_figure(
+    attention: pd.DataFrame, variants: pd.DataFrame, metric: str, layer: int, head: int, group: str, reference: str
+) -> Figure:
+    """At one head, how does every variant attend?
+
+    A row per variant with the widest of its replicates' 95 % intervals; the dotted line is the floor (for a share of
+    attention, dense's own).
+    """
+    rows = chosen(attention, group=group, reference=reference, metric=metric)
+    rows = rows[(rows["layer"] == layer) & (rows["head"] == head)]
+    data = averaged(rows, variants, ["layer", "head"])
+    names = list(data["variant"])[::-1]
+    symbols = symbols_of(data["repair"])
+    figure = make_subplots(rows=1, cols=1)
+    shown: set[str] = set()
+    for _, row in data.iterrows():
+        repair = row["repair"]
+        figure.add_scatter(
+            x=[row["value"]],
+            y=[names.index(row["variant"])],
+            error_x=error_bars(row),
+            mode="markers",
+            marker=marker(repair, symbols[repair], 9),
+            name=repair or NO_REPAIR,
+            legendgroup=repair,
+            showlegend=repair not in shown,
+            hovertemplate=f"{row['variant']}<br>%{{x:.3g}} [{row['lower']:.3g}, {row['upper']:.3g}]<extra></extra>",
+        )
+        shown.add(repair)
+    if len(data) and data["floor"].notna().any():
+        figure.add_vline(x=float(data["floor"].max()), line_color=GREY, line_width=1.2, line_dash="dot")
+    words, unit = METRICS.get(metric, (metric, ""))
+    figure.update_xaxes(title=unit, tickformat=".2~g", rangemode="tozero", nticks=6)
+    figure.update_yaxes(
+        tickvals=list(range(len(names))), ticktext=names, range=[-0.6, len(names) - 0.4], zeroline=False
+    )
+    dress(
+        figure,
+        title=f"Layer {layer}, head {head}: {words}",
+        subtitle=f"{counts_of(data)} of {group}; 95 % intervals over sequences",
+        height=210 + 21 * max(4, len(names)),
+    )
+    return Figure(figure, data)

@@ -1,0 +1,124 @@
+"""Figures beside the recovery table: what recovery costs in parameters, and which answers turned over."""
+
+import numpy as np
+import pandas as pd
+
+from analysis.figures import Figure
+from analysis.look import (
+    GREY,
+    NO_REPAIR,
+    both_ways,
+    colour_of,
+    dress,
+    error_bars,
+    label_bottom,
+    marker,
+    panels_of,
+    reading_words,
+    rows_of,
+    symbols_of,
+)
+
+
+def parameters_figure(recovery: pd.DataFrame, scope: str, group: str, reading: str, split: str = "test") -> Figure:
+    """What does an answer that comes back cost in parameters?
+
+    Accuracy on subjects no repair read, with 95 % intervals, by the parameters a repair adds; a panel per compression.
+    Those that add none stand at the left edge, apart.
+    """
+    part = recovery[(recovery["scope"] == scope) & (recovery["group"] == group) & (recovery["reading"] == reading)]
+    data = part[(part["measure"] == "accuracy") & (part["split"] == split)].reset_index(drop=True)
+    symbols = symbols_of(data["repair"])
+    figure, panels = panels_of(data["compression"])
+    added = data.loc[data["parameters_added"] > 0, "parameters_added"]
+    decade = int(np.floor(np.log10(added.min()))) - 1 if len(added) else 0
+    shown: set[str] = set()
+    for (compression, repair), rows in data.groupby(["compression", "repair"], sort=False):
+        row = rows.iloc[0]
+        figure.add_scatter(
+            x=[row["parameters_added"] or 10**decade],
+            y=[row["value"]],
+            error_y=error_bars(row),
+            mode="markers",
+            marker=marker(repair, symbols[repair], 11),
+            name=repair or NO_REPAIR,
+            legendgroup=repair,
+            showlegend=repair not in shown,
+            hovertemplate=f"{row['variant']}<br>%{{y:.3f}} [{row['lower']:.3f}, {row['upper']:.3f}]"
+            f"<br>{row['parameters_added']:,} parameters added<extra></extra>",
+            **panels[compression],
+        )
+        shown.add(repair)
+    label_bottom(figure, panels, "parameters added")
+    top = int(np.ceil(np.log10(added.max()))) if len(added) else decade + 1
+    ticks = list(range(decade, top + 1))
+    figure.update_xaxes(
+        type="log",
+        tickvals=[10.0**tick for tick in ticks],
+        ticktext=["none", *(_power(tick) for tick in ticks[1:])],
+        range=[decade - 0.3, top + 0.1],
+    )
+    figure.update_yaxes(range=[-0.03, 1.03], tickformat=".1f")
+    figure.update_yaxes(title="accuracy (share right)", col=1)
+    subjects = int(data["entities"].max()) if len(data) else 0
+    dress(
+        figure,
+        title=f"What recovery costs, group {group}, {reading_words(reading)}",
+        subtitle=f"95 % intervals over replicates and subjects; n = {subjects} {split} subjects",
+        height=170 + 300 * rows_of(panels),
+    )
+    return Figure(figure, data)
+
+
+def _power(exponent: int) -> str:
+    """A power of ten as written on an axis."""
+    if exponent < 3:
+        return f"{10**exponent:,}" if exponent >= 0 else f"1e{exponent}"
+    return f"{10 ** (exponent % 3)}{'kMGT'[exponent // 3 - 1]}"
+
+
+def flips_figure(flips: pd.DataFrame, group: str, reading: str) -> Figure:
+    """Which answers turned over against dense: how many were lost, and how many won that dense had wrong?
+
+    Lost to the left, gained to the right of zero, as shares of test questions with 95 % intervals; a panel per
+    compression.
+    """
+    # The first compression to be drawn is dense, which has no row without a repair.
+    repairs = sorted(dict.fromkeys(flips["repair"]), key=bool)[::-1]
+    symbols = symbols_of(repairs[::-1])
+    figure, panels = panels_of(flips["compression"])
+    for _, row in flips.iterrows():
+        sign = -1 if row["direction"] == "lost" else 1
+        ends = sorted((sign * row["lower"], sign * row["upper"]))
+        turned = row.copy()
+        turned["value"], turned["lower"], turned["upper"] = sign * row["value"], *ends
+        figure.add_scatter(
+            x=[turned["value"]],
+            y=[repairs.index(row["repair"])],
+            error_x=error_bars(turned),
+            mode="markers",
+            marker=marker(row["repair"], symbols[row["repair"]], 10) | {"color": colour_of(row["repair"])},
+            showlegend=False,
+            hovertemplate=f"{row['variant']}, {row['direction']}: {row['value']:.3f} "
+            f"[{row['lower']:.3f}, {row['upper']:.3f}]<br>{row['items']} questions, {row['entities']} subjects, "
+            f"{row['replicates']} replicates<extra></extra>",
+            **panels[row["compression"]],
+        )
+    figure.add_vline(x=0, line_color=GREY, line_width=1.2)
+    label_bottom(figure, panels, "← lost · share of questions · gained →")
+    most = float(flips["upper"].max()) if len(flips) else 1.0
+    figure.update_xaxes(range=[-1.08 * most, 1.08 * most], **both_ways(most))
+    figure.update_yaxes(
+        tickvals=list(range(len(repairs))),
+        ticktext=[repair or NO_REPAIR for repair in repairs],
+        range=[-0.5, len(repairs) - 0.5],
+        zeroline=False,
+    )
+    subjects, items = (int(flips[name].max()) if len(flips) else 0 for name in ("entities", "items"))
+    dress(
+        figure,
+        title=f"Answers that turned over against dense, group {group}, {reading_words(reading)}",
+        subtitle=f"95 % intervals over replicates and subjects; n = {items} questions on {subjects} test subjects",
+        height=180 + (46 + 26 * len(repairs)) * rows_of(panels),
+    )
+    return Figure(figure, flips)

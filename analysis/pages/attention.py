@@ -1,0 +1,77 @@
+"""Attention: layer x head grids of any two variants and of their difference, and every variant at one head."""
+
+import pandas as pd
+import streamlit as st
+
+from analysis.figures_heads import cell_of, head_figure, heads_figure
+from analysis.pages.shared import View, metric_help, panel, pick, show, unique, view
+from data.errors import InputError
+
+
+def take_cell() -> None:
+    """Carry a click on a grid over to the boxes that show layer and head."""
+    cell = cell_of(st.session_state.get("heads_chart"))
+    if cell is not None:
+        st.session_state["layer"], st.session_state["head"] = cell
+
+
+def pair_of(now: View, variants: pd.DataFrame) -> tuple[str, str]:
+    """Two variants: at first a reported repair, beside the same copy without it."""
+    names = unique(variants["variant"])
+    reported = now.manifest()["study"]["reported"]
+    repaired = variants[variants["repair"].isin(reported) & (variants["compression"] != "dense")]
+    first = unique(repaired["variant"]) or unique(variants.loc[variants["repair"] != "", "variant"])
+    firsts = [*first, *(name for name in names if name not in first)]
+    one = pick("First variant", firsts, "first")
+    copy = one.split(" + ")[0]
+    seconds = [name for name in names if name == copy] + [name for name in names if name != copy]
+    return one, pick("Second variant", seconds, "second")
+
+
+@st.fragment
+@panel
+def show_heads(now: View) -> None:
+    table, variants = now.table("attention"), now.variants()
+    variants = variants[variants["variant_id"].isin(table["variant_id"])]
+    attention = table[table["variant_id"].isin(variants["variant_id"])]
+    if attention.empty:
+        raise InputError(
+            f"no measurement of attention of what is chosen at the side (scope {now.scope}): choose other repairs"
+        )
+    left, right = st.columns(2)
+    with left, st.container():
+        pair = pair_of(now, variants)
+    with right, st.container():
+        both = attention[attention["variant_id"].isin(variants.loc[variants["variant"].isin(pair), "variant_id"])]
+        metric = pick("Metric", unique(both["metric"]), "attention_metric", help=metric_help(both))
+        group = pick("Read on", unique(both["group"]), "attention_read_on")
+        shared = [name for name in unique(both["reference"]) if _in_both(both, variants, pair, name)]
+        reference = pick("Reference", shared or ["dense"], "attention_reference")
+    show(
+        heads_figure(attention, variants, pair, metric, group, reference),
+        "heads_chart",
+        "A cell is one head. The two grids share a scale; in the third, red is more in the first variant and blue more "
+        "in the second. Click a cell for every variant at that head.",
+        on_select=take_cell,
+        selection_mode="points",
+    )
+    with st.container(horizontal=True):
+        layers, heads = ([str(one) for one in sorted(attention[name].unique())] for name in ("layer", "head"))
+        layer, head = pick("Layer", layers, "layer"), pick("Head", heads, "head")
+    show(
+        head_figure(attention, variants, metric, int(layer), int(head), group, reference),
+        "head_chart",
+        "Dotted: the floor, dense against itself in another batch plan; for a share of attention, dense's own share.",
+    )
+
+
+def _in_both(table: pd.DataFrame, variants: pd.DataFrame, pair: tuple[str, str], reference: str) -> bool:
+    """Whether both variants were compared with a reference."""
+    ids = table.loc[table["reference"] == reference, "variant_id"]
+    named = set(variants.loc[variants["variant_id"].isin(ids), "variant"])
+    return set(pair) <= named
+
+
+now = view()
+st.title("Which heads attend elsewhere")
+show_heads(now)

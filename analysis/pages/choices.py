@@ -1,0 +1,122 @@
+"""IDP: which prompt was kept for which question and why, and whether choosing was worth anything."""
+
+import pandas as pd
+import streamlit as st
+
+from analysis.figures_facts import choice_figure, usage_figure
+from analysis.pages.shared import View, panel, pick, show, take, unique, view
+from data.errors import InputError
+
+MEASURES = {"accuracy": "accuracy (share right)", "log_prob": "log-probability (nats)"}
+
+
+def bank_of(now: View) -> pd.DataFrame:
+    """The bank of prompts that is looked at: one variant, one replicate."""
+    variants = now.variants()
+    banks = variants[variants["variant_id"].isin(now.table("banks")["variant_id"])]
+    if banks.empty:
+        raise InputError(
+            f"no bank of prompts among what is chosen at the side (scope {now.scope}): choose an idp repair, or run a "
+            "study that names one: {kind: idp, lengths: [8, 8, 8], learning_rate: 0.03}"
+        )
+    with st.container(horizontal=True):
+        name = pick("Variant", unique(banks["variant"]), "bank")
+        own = banks[banks["variant"] == name]
+        replicate = pick("Replicate", [str(one) for one in own["replicate"]], "replicate")
+    return own[own["replicate"] == int(replicate)]
+
+
+@st.fragment
+@panel
+def show_choices(now: View) -> None:
+    bank = bank_of(now)
+    identity = bank["variant_id"].iloc[0]
+    table = now.table("selectors")
+    table = table[table["variant_id"] == identity]
+    with st.container(horizontal=True):
+        group = pick("Group of facts", unique(table["group"]), "choice_group")
+        measure = pick("Measure", list(MEASURES), "measure")
+    table = table[(table["group"] == group) & (table["measure"] == measure)]
+    show_selectors(table, measure)
+    show(
+        usage_figure(table),
+        "usage_chart",
+        "A row that is all one colour in one place keeps a single prompt whatever is asked. The mixture keeps all, so "
+        "it has no row.",
+    )
+    show_question(now, identity, group)
+
+
+def show_selectors(table: pd.DataFrame, measure: str) -> None:
+    """Every selector against a random choice, the best single prompt and the oracle."""
+    names = {
+        "selector": "selector",
+        "value": MEASURES[measure],
+        "lower": "from",
+        "upper": "to",
+        "minus_random": "more than random",
+        "minus_random_lower": "random: from",
+        "minus_random_upper": "random: to",
+        "minus_best_single": "more than best single",
+        "minus_best_single_lower": "single: from",
+        "minus_best_single_upper": "single: to",
+        "regret": "regret",
+        "p": "p",
+        "choice_bits": "choice, bits",
+    }
+    shown = table[list(names)].rename(columns=names)
+    number = st.column_config.NumberColumn
+    st.subheader("Was choosing worth it?")
+    st.dataframe(
+        shown,
+        hide_index=True,
+        height="content",
+        key="selectors_table",
+        column_config={name: number(format="%.3f") for name in shown.columns[1:]}
+        | {"regret": number(format="%.3f", help="what the best prompt of each question would add, in hindsight")}
+        | {"p": number(format="%.4f", help="the choice against the same choices dealt to other questions")},
+    )
+    take(table, "selectors")
+    items, subjects = (int(table[name].max()) for name in ("items", "entities"))
+    st.caption(
+        f"n = {items} test questions on {subjects} subjects; 95 % intervals over subjects, of this replicate alone. "
+        "The oracle is told the answers: a bound, no selector."
+    )
+
+
+@panel
+def show_question(now: View, identity: str, group: str) -> None:
+    st.subheader("One question")
+    table = now.table("selections")
+    own = table[(table["variant_id"] == identity) & (table["group"] == group)]
+    with_scores = own[own["chosen"].notna()]
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        selector = pick("Selector", unique(with_scores["selector"]), "selector")
+        words = st.text_input("Search", key="find", bind="query-params", placeholder="a subject or relation")
+    rows = with_scores[with_scores["selector"] == selector]
+    for word in words.lower().split():
+        rows = rows[rows["item"].str.lower().str.contains(word, regex=False)]
+    if rows.empty:
+        st.info("No test question fits: clear the search.", icon=":material/search_off:")
+        return
+    names = unique(rows["item"])
+    linked = st.session_state.get("item")
+    item = pick("Question", names[:200] + ([linked] if linked in set(names[200:]) else []), "item")
+    row = rows[rows["item"] == item].iloc[0]
+    log_probs, chosen = list(row["log_prob_by_prompt"]), int(row["chosen"])
+    best = int(row["oracle"])
+    lost = log_probs[best] - log_probs[chosen]
+    st.markdown(
+        f"Kept prompt **{chosen + 1}**; the best in hindsight was **{best + 1}**, so the choice gave away "
+        f"{lost:.2f} nats. The answer was {'right' if row['correct'] else 'wrong'}."
+    )
+    show(
+        choice_figure(list(row["scores"]), log_probs, chosen),
+        "choice_chart",
+        "A selector knows something where its scores rank the prompts as the answers do.",
+    )
+
+
+now = view()
+st.title("Which prompt was kept, and was it the right one")
+show_choices(now)

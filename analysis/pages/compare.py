@@ -1,0 +1,88 @@
+"""Compare: two runs side by side, variant by variant and decision by decision."""
+
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from analysis import reading
+from analysis.pages.shared import View, other_view, panel, pick, runs_root, take, view
+from data.errors import InputError
+
+
+def joined(one: pd.DataFrame, other: pd.DataFrame, names: tuple[str, str]) -> pd.DataFrame:
+    """The same variant, group and measure in two runs, on test subjects, and how far apart."""
+    on = ["variant", "group", "measure"]
+    columns = [*on, "value", "lower", "upper", "entities"]
+    both = one[columns].merge(other[columns], on=on, how="outer", suffixes=("_1", "_2"), sort=False)
+    figures = {
+        name: [
+            reading.compact(value, lower, upper) if pd.notna(value) else ""
+            for value, lower, upper in both[[f"value_{place}", f"lower_{place}", f"upper_{place}"]].to_numpy()
+        ]
+        for place, name in enumerate(names, 1)
+    }
+    apart = (both["lower_1"] > both["upper_2"]) | (both["lower_2"] > both["upper_1"])
+    return both[on].assign(
+        **figures,
+        difference=both["value_2"] - both["value_1"],
+        intervals=apart.map({True: "apart", False: "overlap"}).where(both["value_1"].notna() & both["value_2"].notna()),
+    )
+
+
+def decisions(verdict: dict[str, Any]) -> pd.DataFrame:
+    """A row per setting: its decision."""
+    every = [*verdict["settings"], *verdict.get("controls", [])]
+    return pd.DataFrame(
+        [{"setting": reading.place_of(one), "decision": one["decision"]} for one in every],
+        columns=["setting", "decision"],
+    )
+
+
+@panel
+def show_page(now: View) -> None:
+    names = [name for name in reading.list_runs(runs_root()) if name != now.run.name]
+    if not names:
+        raise InputError(
+            "there is one finished run only: a second one with a change in it makes a comparison, such as "
+            "`python -m analysis run atlas --set 'seeds=[3, 4, 5]'`"
+        )
+    other = other_view(now, pick("Beside", names, "beside", help="another finished run"))
+    titles = (f"1: {now.run.name}", f"2: {other.run.name}")
+    st.subheader("Decisions")
+    both = decisions(now.verdict()).merge(decisions(other.verdict()), on="setting", how="outer", suffixes=titles)
+    both.columns = ["setting", *titles]
+    st.dataframe(both, hide_index=True, height="content", key="decisions_table")
+    st.subheader("Test subjects")
+    parts = [
+        table[(table["reading"] == now.reading) & (table["split"] == "test") & (table["scope"] == now.scope)]
+        for table in (now.table("recovery"), other.table("recovery"))
+    ]
+    table = joined(parts[0], parts[1], titles)
+    st.dataframe(
+        table,
+        hide_index=True,
+        height=460,
+        key="compare_table",
+        column_config={"difference": st.column_config.NumberColumn("2 less 1", format="%+.2f")},
+    )
+    take(table, "compare")
+    st.caption(
+        "95 % intervals over replicates and subjects of each run by itself. Intervals that lie apart differ; those "
+        "that overlap may differ too: no paired test spans two runs. Empty: the run does not have this variant."
+    )
+    shown = [
+        {"setting": key, titles[0]: str(first), titles[1]: str(second)}
+        for key in sorted(set(now.manifest()["study"]) | set(other.manifest()["study"]))
+        if (first := now.manifest()["study"].get(key)) != (second := other.manifest()["study"].get(key))
+    ]
+    st.subheader("What the studies differ in")
+    if not shown:
+        st.caption("Nothing: the same study, by the same or by newer code.")
+        return
+    st.dataframe(pd.DataFrame(shown), hide_index=True, height="content", key="studies_table")
+
+
+now = view()
+st.title("Two runs side by side")
+show_page(now)

@@ -1,0 +1,89 @@
+"""Drift: at which layer and site a variant parts from its reference, and whether a repair brings it back."""
+
+import re
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from analysis import figures, selecting
+from analysis.figures_drift import closer_figure, layer_figure
+from analysis.pages.shared import View, go_to, metric_help, panel, pick, show, site_help, unique, view
+from data.errors import InputError
+
+
+def layer_clicked(event: Any) -> str | None:
+    """The layer of the point that was clicked on a layerwise chart, if one was."""
+    points = (event or {}).get("selection", {}).get("points", [])
+    layer = points[0].get("x") if points else None
+    return None if layer is None or not re.fullmatch(r"\d+(\.0)?", str(layer)) else str(int(layer))
+
+
+def take_layer() -> None:
+    """Carry a click on the chart over to the box that shows the layer."""
+    layer = layer_clicked(st.session_state.get("drift_chart"))
+    if layer is not None:
+        st.session_state["layer"] = layer
+
+
+@st.fragment
+@panel
+def show_drift(now: View) -> None:
+    variants, table = now.variants(), now.table("drift")
+    drift = table[table["variant_id"].isin(variants["variant_id"])]
+    if drift.empty:
+        raise InputError(
+            f"no layerwise measurement of what is chosen at the side (scope {now.scope}): choose other repairs, since "
+            "re-weighted answers have no inside of their own"
+        )
+    with st.container(horizontal=True):
+        metric = pick("Metric", unique(drift["metric"]), "metric", help=metric_help(drift))
+        site = pick("Site", unique(drift["site"])[::-1], "site", help=site_help(drift))
+        group = pick("Read on", unique(drift["group"]), "read_on", help="questions as asked, or running text")
+        reference = pick("Reference", unique(drift["reference"]), "reference")
+    show(
+        figures.layerwise_drift_figure(drift, variants, metric, site, group, reference),
+        "drift_chart",
+        "A line is the mean over replicates of a variant at content tokens, never at prompt tokens; a band is the "
+        "widest of its replicates' 95 % intervals over sequences, and says nothing about other seeds. Within the grey "
+        "floor (dense against itself in another batch plan) is arithmetic, not drift. Click a mark to go deeper.",
+        on_select=take_layer,
+        selection_mode="points",
+    )
+    show_direction(variants, table, metric, site, group)
+    st.subheader("One layer deeper")
+    layers = [str(layer) for layer in sorted(drift["layer"].unique())]
+    layer = pick("Layer", layers, "layer", help="or click a mark in the curves above")
+    show(
+        layer_figure(drift, variants, metric, int(layer), group, reference),
+        "layer_chart",
+        "Attention and MLP write into the residual stream: what has moved after the block but in neither of the two "
+        "came from an earlier layer.",
+    )
+    go_to("attention", f"Heads of layer {layer}", layer=layer)
+
+
+@panel
+def show_direction(variants: pd.DataFrame, drift: pd.DataFrame, metric: str, site: str, group: str) -> None:
+    st.subheader("Towards dense, or away")
+    closer = selecting.closer_to_dense(drift, variants, metric, site, group)
+    closer = closer[closer["compression"] != "dense"]
+    if closer.empty:
+        st.caption("Choose a compression and a repair at the side: the direction compares a repair with its own copy.")
+        return
+    show(
+        closer_figure(closer, metric, site, group),
+        "closer_chart",
+        "Above zero, the repaired copy is nearer to the dense model than the unrepaired one is; below, the repair "
+        "works by going somewhere else. Both numbers are of the same replicate.",
+    )
+    if "direction" not in set(drift["metric"]):
+        st.caption(
+            "The angle of that movement was not measured in this run: "
+            "`--set 'drift.metrics=[basic, direction]'` adds it as a metric."
+        )
+
+
+now = view()
+st.title("Where inside the model it parts from its reference")
+show_drift(now)

@@ -1,0 +1,111 @@
+"""Evidence: each comparison, what H0 and H1 say, what came out, and the same test where the truth is known."""
+
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from analysis import reading, saying
+from analysis.figures_account import comparisons_figure
+from analysis.pages.shared import View, go_to, panel, pick, show, take, unique, view
+
+NUMBERS = ("estimate", "lower", "upper", "p", "p_corrected")
+
+
+def chosen_of(now: View, table: pd.DataFrame) -> pd.DataFrame:
+    """The predictions that the shared choices keep."""
+    kept = table[table["scope"] == now.scope]
+    if now.compressions:
+        kept = kept[kept["compression"].isin(now.compressions)]
+    if now.repairs:
+        kept = kept[kept["repair"].isin(now.repairs)]
+    return kept
+
+
+@panel
+def show_setting(now: View, table: pd.DataFrame) -> None:
+    """One setting's comparisons, and beside them the controls under the same repair."""
+    own = chosen_of(now, table)
+    if own.empty:
+        st.caption("None of the settings chosen at the side has a verdict: verdicts are given for reported repairs.")
+        return
+    setting = pick("Setting", unique(own["setting"]), "setting", help="a compression with a repair")
+    rows = own[own["setting"] == setting]
+    one = next(each for each in every(now) if reading.place_of(each) == setting)
+    with st.container(border=True):
+        st.markdown(f"**{one['decision'].capitalize()}**: {reading.sentence_of(one)}.")
+    beside = table[(table["repair"] == rows["repair"].iloc[0]) & (table["scope"] != "main")]
+    show(
+        comparisons_figure(table, [setting, *(name for name in unique(beside["setting"]) if name != setting)]),
+        "comparisons",
+        "Left: the setting. Right: the same repair on models whose truth is known, locked (displaced, so every mark "
+        "should lie right of zero) and never (nothing there, so none should). Displaced is said only where every "
+        "comparison rejects H0 after Holm's correction over settings.",
+    )
+    shown = rows[["comparison", *NUMBERS, "n", "supports", "H0", "H1"]]
+    st.dataframe(
+        shown,
+        hide_index=True,
+        key="hypotheses",
+        height="content",
+        column_config=columns(),
+    )
+    repair, compression = rows["repair"].iloc[0], rows["compression"].iloc[0]
+    with st.container(horizontal=True):
+        go_to("facts", "Which facts these are", compression=[compression], repair=[repair])
+        go_to("drift", "Where it parts from dense", compression=[compression], repair=[repair])
+
+
+def columns() -> dict[str, Any]:
+    """How the table's columns are headed and rounded."""
+    number = st.column_config.NumberColumn
+    return {
+        "estimate": number("bits per fact", format="%+.2f"),
+        "lower": number("from", format="%+.2f", help="95 % interval"),
+        "upper": number("to", format="%+.2f", help="95 % interval"),
+        "p": number("p", format="%.4f", help="one-sided, this comparison alone"),
+        "p_corrected": number("p, Holm", format="%.3f", help="the setting's largest p, corrected over settings"),
+        "n": number("n", help="test subjects"),
+        "H0": st.column_config.TextColumn(width="large"),
+        "H1": st.column_config.TextColumn(width="large"),
+    }
+
+
+def every(now: View) -> list[dict]:
+    """All settings, controls last."""
+    verdict = now.verdict()
+    return [*verdict["settings"], *verdict.get("controls", [])]
+
+
+@panel
+def show_all(now: View, table: pd.DataFrame) -> None:
+    st.subheader("Every comparison of this run")
+    kept = table[["scope", "setting", "decision", "comparison", *NUMBERS, "n", "supports"]]
+    st.dataframe(kept, hide_index=True, key="predictions", height=420, column_config=columns())
+    take(table, "predictions")
+
+
+@panel
+def show_put_back(now: View) -> None:
+    """What was computed from the dense weights: a bound, no evidence."""
+    put_back = now.verdict().get("reinjections") or []
+    if put_back:
+        st.subheader("Put back from the dense weights")
+        st.caption("Computed from the dense model, so it says nothing of what was still there: a bound.")
+        st.dataframe(pd.json_normalize(put_back), hide_index=True, key="reinjections", height="content")
+
+
+@panel
+def show_page(now: View) -> None:
+    table = saying.prediction_table(every(now))
+    if table.empty:
+        st.caption("This run's verdict holds no comparison: name repairs under `reported` in its study and run it.")
+        return
+    show_setting(now, table)
+    show_all(now, table)
+    show_put_back(now)
+
+
+now = view()
+st.title("Does it come back beyond every comparison?")
+show_page(now)

@@ -1,0 +1,138 @@
+"""Facts: search any question; what every variant answers, and how probable the right answer is to it."""
+
+import pandas as pd
+import streamlit as st
+
+from analysis import selecting
+from analysis.figures_facts import answer_figure
+from analysis.pages.shared import View, go_to, group_of, panel, pick, show, take, unique, view
+from data.errors import InputError
+
+COLUMNS = ("item", "group", "split", "phrasing", "relation", "entity", "answer", "reading")
+ANSWERED = (*COLUMNS, "log_prob", "correct", "predicted", "variant_id")
+MOST = 200  # rows of questions sent to the browser at once
+WHICH = ("all", "lost by compression", "returned by a repair", "still lost")
+
+
+@st.cache_resource(max_entries=16, show_spinner=False)
+def asked(now: View, group: str) -> pd.DataFrame:
+    """Answers of one group in the chosen reading; shared, never changed in place."""
+    answers = now.table("answers", *ANSWERED)
+    answers = answers[(answers["group"] == group) & (answers["reading"] == now.reading)]
+    return answers[
+        (answers["phrasing"] == "measure") & answers["variant_id"].isin([*now.variants()["variant_id"], now.dense_id()])
+    ]
+
+
+@st.cache_resource(max_entries=16, show_spinner=False)
+def questions(now: View, group: str) -> pd.DataFrame:
+    """One row per question, with the share of right replicates of every variant."""
+    return selecting.items_of(asked(now, group), now.variants(), now.dense_id())
+
+
+def chosen_of(now: View, table: pd.DataFrame, which: str, copy: str, repaired: str) -> pd.DataFrame:
+    """Questions that a compressed copy lost, and that a repair of it returned or did not."""
+    if which == WHICH[0]:
+        return table
+    lost = table["was"].astype(bool) & (table[copy] < 0.5)
+    if which == WHICH[1]:
+        return table[lost]
+    back = table[repaired] > 0.5
+    return table[lost & (back if which == WHICH[2] else ~back)]
+
+
+def settings_of(now: View) -> list[str]:
+    """Repaired variants of compressed copies; of the dense model, in scopes that are never damaged."""
+    variants = now.variants()
+    repaired = variants[variants["repair"] != ""]
+    damaged = repaired[repaired["compression"] != "dense"]
+    names = unique((damaged if len(damaged) else repaired)["variant"])
+    reported = now.manifest()["study"]["reported"]
+    return sorted(names, key=lambda name: name.split(" + ")[-1] not in reported)
+
+
+@st.fragment
+@panel
+def show_search(now: View, group: str) -> None:
+    table, settings = questions(now, group), settings_of(now)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        words = st.text_input("Search", key="find", bind="query-params", placeholder="a subject, relation or answer")
+        which, variant = WHICH[0], ""
+        if settings:
+            which = pick("Which questions", list(WHICH), "which", help="against dense; most replicates decide")
+            variant = pick("Setting", settings, "of", help="whose losses and returns are listed")
+    kept = chosen_of(now, table, which, variant.split(" + ")[0], variant)
+    for word in words.lower().split():
+        hit = kept["entity"].str.lower().str.contains(word, regex=False)
+        for column in ("relation", "answer"):
+            hit |= kept[column].str.lower().str.contains(word, regex=False)
+        kept = kept[hit]
+    names = unique(kept["item"])
+    told = f"{len(kept):,} of {len(table):,} questions of group {group}"
+    st.caption(told if len(names) <= MOST else f"{told}; the first {MOST} are listed, so narrow the search")
+    if not names:
+        st.info("No question fits: clear the search, or choose other questions.", icon=":material/search_off:")
+        return
+    shown = kept[["item", "relation", "entity", "answer", "split"]].head(MOST)
+    st.dataframe(shown.drop(columns="item"), hide_index=True, height=200, key="questions")
+    linked = st.session_state.get("item")
+    options = names[:MOST] + ([linked] if linked in set(names[MOST:]) else [])
+    item = pick("Question", options, "item")
+    show_item(now, group, item)
+
+
+def show_item(now: View, group: str, item: str) -> None:
+    """What every variant answered to one question."""
+    answers = asked(now, group)
+    own = answers[answers["item"] == item]
+    fact = own.iloc[0]
+    told = selecting.answers_to(own, now.variants())
+    read = "read by repairs" if fact["split"] == "tune" else "never read by a repair"
+    st.markdown(f"**{fact['relation']} of {fact['entity']}**: {fact['answer']} ({fact['split']} subject, {read})")
+    st.dataframe(
+        told[["variant", "answers", "right", "log_prob", "replicates"]],
+        hide_index=True,
+        height=min(38 + 35 * len(told), 420),
+        key="answers_table",
+        column_config={
+            "variant": st.column_config.TextColumn(width=270, pinned=True),
+            "answers": st.column_config.TextColumn(
+                "answer", help="how many replicates, where they differ", width="medium"
+            ),
+            "right": st.column_config.ProgressColumn("right", format="%.2f", min_value=0, max_value=1),
+            "log_prob": st.column_config.NumberColumn("log-probability, nats", format="%.2f"),
+        },
+    )
+    take(told, "answers")
+    among = "among the candidates" if now.reading == "candidates" else "over the whole vocabulary"
+    show(
+        answer_figure(told, str(fact["answer"])),
+        "answer_chart",
+        f"The right answer's log-probability {among}: nearer to zero is surer. One question decides nothing; it shows "
+        "what a number on the other pages is made of.",
+    )
+    with st.container(horizontal=True):
+        go_to("attention", "Where attention moved")
+        go_to("choices", "Which prompt was kept", item=item)
+
+
+@panel
+def show_inside(now: View) -> None:
+    """What later tables add to single questions."""
+    absent = [name for name in ("lens", "interventions") if not (now.run / f"{name}.parquet").exists()]
+    if absent:
+        st.caption(
+            f"This run has no table {' and '.join(absent)}: where the lens first shows an answer and what patching "
+            "restores are shown once its study measures them."
+        )
+
+
+now = view()
+st.title("What every variant answers")
+try:
+    group = group_of(now)
+except InputError as error:
+    st.error(str(error), icon=":material/error:")
+    st.stop()
+show_search(now, group)
+show_inside(now)

@@ -1,0 +1,81 @@
+"""Question: what is asked, what this run says in five sentences, and the four-way account as one picture."""
+
+from typing import Any
+
+import streamlit as st
+
+from analysis import reading, saying
+from analysis.figures_account import account_figure
+from analysis.pages.shared import View, go_to, panel, show, view
+
+HUES = {"displaced": "green", "relearned": "orange", "re-injected": "orange", "unreached": "blue", "undecided": "gray"}
+
+
+def show_settings(settings: list[dict[str, Any]]) -> None:
+    """One line per decision and reason, with all the settings that share them."""
+    places: dict[tuple[str, str], list[str]] = {}
+    for one in settings:
+        places.setdefault((one["decision"], reading.sentence_of(one)), []).append(f"`{reading.place_of(one)}`")
+    lines = [
+        f"- {', '.join(named)} :{HUES.get(decision, 'gray')}-badge[{decision}] {sentence}"
+        for (decision, sentence), named in places.items()
+    ]
+    st.markdown("\n".join(lines))
+
+
+@panel
+def show_answer(now: View) -> None:
+    with st.container(border=True):
+        st.subheader("What this run says")
+        st.markdown("\n".join(f"{place}. {said}" for place, said in enumerate(saying.five_sentences(now.verdict()), 1)))
+        st.caption(
+            "Bits per fact: information about the right answer that can be read out, calibrated on other subjects. "
+            "Brackets: 95 % intervals. Failing to recover does not show that nothing is there."
+        )
+        with st.container(horizontal=True):
+            go_to("evidence", "See the evidence")
+            go_to("recovery", "See every variant")
+
+
+@panel
+def show_account(now: View) -> None:
+    verdict = now.verdict()
+    settings = verdict["settings"] if now.scope == "main" else verdict.get("controls", [])
+    account = saying.account_table([one for one in settings if one["scope"] == now.scope])
+    if now.compressions:
+        account = account[account["compression"].isin(now.compressions)]
+    if now.repairs:
+        account = account[account["repair"].isin(now.repairs)]
+    if account.empty:
+        st.caption("None of the settings chosen at the side has a verdict: verdicts are given for reported repairs.")
+        return
+    show(
+        account_figure(account),
+        "account",
+        "Read across: what the compressed model still answers, what the repair returned on subjects it never read "
+        "beyond every comparison, what it gave only to subjects it had read, and what the repaired dense model "
+        "answers but the repaired compressed one does not. A bar that crosses the line may be nothing.",
+    )
+
+
+@panel
+def show_decisions(now: View) -> None:
+    verdict = now.verdict()
+    with st.expander("Every decision with its reason", key="decisions", bind="query-params"):
+        show_settings(verdict["settings"])
+        if verdict.get("controls"):
+            st.markdown("**Controls, where the truth is known**")
+            show_settings(verdict["controls"])
+
+
+now = view()
+study = now.manifest()["study"]
+st.title("Is what compression damaged gone, or only out of reach?")
+st.markdown(
+    f"**{study.get('title') or study['name']}.** A model is compressed, repaired without touching its weights or with "
+    "few new ones, and asked again. What returns on subjects that the repair never read had been *displaced*; what "
+    "returns only on subjects it read was *learned anew*."
+)
+show_answer(now)
+show_account(now)
+show_decisions(now)

@@ -1,0 +1,111 @@
+"""Recovery: every variant's accuracy and bits with intervals, which answers turned over, and what it costs."""
+
+import pandas as pd
+import streamlit as st
+
+from analysis import figures, reading, selecting
+from analysis.figures_recovery import flips_figure, parameters_figure
+from analysis.pages.shared import View, go_to, group_of, panel, show, take, view
+
+ANSWERS = ("item", "group", "split", "phrasing", "reading", "entity", "correct", "variant_id")
+
+
+@panel
+def show_recovery(now: View, group: str) -> None:
+    recovery = now.kept(now.table("recovery"))
+    rows = reading.recovery_rows(recovery, now.scope, group, now.reading).reset_index()
+    if now.seed is not None:
+        rows = rows.merge(of_one_seed(now, group), on="variant", how="left")
+    st.dataframe(
+        rows,
+        hide_index=True,
+        height=min(38 + 35 * len(rows), 460),
+        key="recovery_table",
+        column_config={
+            "variant": st.column_config.TextColumn(width=270, pinned=True),
+            "parameters_added": st.column_config.NumberColumn("parameters added", format="localized"),
+            f"test, seed {now.seed}": st.column_config.NumberColumn(
+                f"accuracy, test, seed {now.seed}", format="%.2f", help="this replicate alone"
+            ),
+        },
+    )
+    take(recovery[(recovery["group"] == group) & (recovery["reading"] == now.reading)], "recovery")
+    figure = figures.recovery_figure(recovery, now.scope, group, now.reading, chance=now.chance(group))
+    show(
+        figure,
+        "recovery_chart",
+        "Tune subjects (open marks) are named in the text that repairs are tuned on; test subjects (filled) are not. "
+        "Only what exceeds the placebo, the recalibrated model and the same repair of the dense model can count as "
+        "knowledge that came back. With two or three seeds intervals are wide and may pass the ends of the axis.",
+    )
+
+
+def of_one_seed(now: View, group: str) -> pd.DataFrame:
+    """Accuracy on test subjects in the chosen replicate alone."""
+    answers = asked(now, group)
+    names = now.variants().set_index("variant_id")["variant"]
+    answers = answers[answers["variant_id"].isin(names.index)]
+    means = answers.groupby(answers["variant_id"].map(names))["correct"].mean()
+    return means.rename_axis("variant").rename(f"test, seed {now.seed}").reset_index()
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def asked(now: View, group: str) -> pd.DataFrame:
+    """Answers on test subjects in the measuring phrasing."""
+    answers = now.table("answers", *ANSWERS)
+    return answers[
+        (answers["group"] == group)
+        & (answers["reading"] == now.reading)
+        & (answers["split"] == "test")
+        & (answers["phrasing"] == "measure")
+        & answers["variant_id"].isin(now.variants()["variant_id"])
+    ]
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def flips_of(now: View, group: str) -> pd.DataFrame:
+    """Lost and gained answers of every variant that the choices keep."""
+    answers = now.table("answers", *ANSWERS)
+    of_dense = answers[(answers["variant_id"] == now.dense_id()) & (answers["group"] == group)]
+    of_dense = of_dense[(of_dense["reading"] == now.reading) & (of_dense["phrasing"] == "measure")]
+    own = asked(now, group)
+    both = pd.concat([own, of_dense[of_dense["split"] == "test"]]).drop_duplicates(["variant_id", "item"])
+    return selecting.flips(both, now.variants(), now.dense_id())
+
+
+@panel
+def show_flips(now: View, group: str) -> None:
+    flips = flips_of(now, group)
+    if flips.empty:
+        st.caption("Only the dense model itself is chosen at the side: nothing can turn over.")
+        return
+    show(
+        flips_figure(flips, group, now.reading),
+        "flips_chart",
+        "A repair that returned knowledge moves the left mark towards zero; one that only reshuffles answers moves "
+        "both outwards. Accuracy alone cannot tell the two apart.",
+    )
+    go_to("facts", "See which questions", group=group)
+
+
+@panel
+def show_cost(now: View, group: str) -> None:
+    show(
+        parameters_figure(now.kept(now.table("recovery")), now.scope, group, now.reading),
+        "parameters_chart",
+        "Further right costs more parameters. Untrained prompts and re-weighted answers cost none: a repair that does "
+        "not rise above them has bought nothing.",
+    )
+
+
+now = view()
+st.title("What comes back, and on whom")
+try:
+    group = group_of(now)
+except ValueError as error:
+    st.error(str(error), icon=":material/error:")
+    st.stop()
+st.caption(f"Scope {now.scope}, group {group}: {reading.GROUP_NOTE.get(group, 'as the study names them')}.")
+show_recovery(now, group)
+show_flips(now, group)
+show_cost(now, group)

@@ -1,0 +1,126 @@
+"""A finished run's folder made by hand, small and with every table that the pages read."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from tests.test_figures import COMPRESSIONS, attention_frame, drift_frame, recovery_frame, variants_frame
+
+BITS = {"estimate": 0.5, "lower": 0.2, "upper": 0.8}
+PREDICTION = {
+    "name": "test facts come back beyond recalibration",
+    "statistic": "bits per fact",
+    "estimate": 0.41,
+    "lower": 0.2,
+    "upper": 0.8,
+    "p": 0.002,
+    "p_corrected": 0.004,
+    "n": 12,
+    "supports": "H1",
+    "sentence": "beyond recalibration: +0.41 bits per fact",
+}
+SETTING = {
+    "model": "tiny",
+    "scope": "main",
+    "compression": "gptq-3bit",
+    "repair": "prompt-4",
+    "decision": "displaced",
+    "expressed_bits": BITS,
+    "redirected_bits": BITS,
+    "relearned_bits": BITS,
+    "predictions": [PREDICTION],
+    "reasons": [],
+}
+LISTS = {"capital": ["oslo", "paris", "turin", "bergen"], "colour": ["red", "blue"]}
+LOST = "capital/oslo/measure"
+"""The question that gptq-3bit loses in both replicates and prompt-4 wins back."""
+
+
+def answers_frame(variants: pd.DataFrame, group: str = "facts") -> pd.DataFrame:
+    """Two lists, capitals of four answers and colours of two; gptq-3bit alone loses one question."""
+    rows = []
+    for arm in variants.itertuples():
+        for relation, words in LISTS.items():
+            for place, answer in enumerate(words):
+                item = f"{relation}/{answer}/measure"
+                right = not (item == LOST and arm.variant == "gptq-3bit")
+                told: dict[str, Any] = {
+                    "item": item,
+                    "group": group,
+                    "split": "test",
+                    "phrasing": "measure",
+                    "relation": relation,
+                }
+                told |= {"entity": f"land of {answer}", "answer": answer, "correct": right, "bits": float(right)}
+                told |= {"predicted": answer if right else words[(place + 1) % len(words)]}
+                told |= {"log_prob": -0.125 if right else -2.5, "variant_id": arm.variant_id}
+                rows += [told | {"reading": reading} for reading in ("candidates", "vocabulary")]
+    return pd.DataFrame(rows)
+
+
+def bank_tables(variants: pd.DataFrame, group: str) -> dict[str, pd.DataFrame]:
+    """Two prompts per bank, of which the second is always kept."""
+    banks = variants[variants["repair"].str.startswith("idp")]["variant_id"]
+    common = {"group": group, "selector": "attention", "cost": "first_layer"}
+    figures = ["regret", "p", "choice_bits", "value", "lower", "upper"]
+    figures += [f"minus_{rival}{end}" for rival in ("random", "best_single") for end in ("", "_lower", "_upper")]
+    return {
+        "banks": pd.DataFrame([{"variant_id": one, "prompt": place} for one in banks for place in (0, 1)]),
+        "selectors": pd.DataFrame(
+            [
+                common
+                | {"variant_id": one, "measure": measure, "items": 6, "entities": 6, "usage": [0.0, 1.0]}
+                | dict.fromkeys(figures, 0.25)
+                for one in banks
+                for measure in ("log_prob", "accuracy")
+            ]
+        ),
+        "selections": pd.DataFrame(
+            [
+                common
+                | {"variant_id": one, "item": LOST, "entity": "land of oslo", "relation": "capital", "oracle": 0}
+                | {"log_prob_by_prompt": [-0.5, -1.5], "correct_by_prompt": [True, False], "chosen": 1}
+                | {"scores": [0.1, 0.9], "log_prob": -1.5, "correct": False}
+                for one in banks
+            ]
+        ),
+    }
+
+
+def write_run(folder: Path, *, controls: bool = True) -> Path:
+    """A run's folder with the tables that the pages read; a real model's has no controls."""
+    folder.mkdir(parents=True)
+    scopes = [("main", "facts"), ("locked", "locked")] if controls else [("main", "facts")]
+    variants = [seeded_variants(scope) for scope, _ in scopes]
+    banks = [bank_tables(own, group) for own, (_, group) in zip(variants, scopes, strict=True)]
+    tables = {
+        "variants": pd.concat(variants),
+        "recovery": pd.concat([recovery_frame(*scope) for scope in scopes]),
+        "drift": pd.concat(map(drift_frame, variants)),
+        "attention": pd.concat(map(attention_frame, variants)),
+        "answers": pd.concat(answers_frame(own, group) for own, (_, group) in zip(variants, scopes, strict=True)),
+        **{name: pd.concat(one[name] for one in banks) for name in banks[0]},
+    }
+    for name, table in tables.items():
+        table.to_parquet(folder / f"{name}.parquet", index=False)
+    verdict = {"settings": [SETTING], "controls": [SETTING | {"scope": "locked"}] if controls else []}
+    (folder / "verdict.json").write_text(json.dumps(verdict))
+    study = {"name": folder.name, "title": "", "model": "tiny", "text": "hand", "reported": ["prompt-4"]}
+    manifest = {"schema": 1, "study": study, "seeds": [0, 1], "note": "dense is a dequantised file"}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder
+
+
+def seeded_variants(scope: str) -> pd.DataFrame:
+    """The variants of one scope with their seeds and parents."""
+    table = variants_frame(scope)
+    own = table.assign(
+        kind=table["repair"].str.split("-").str[0],
+        compression_seed=table["replicate"].where(table["compression"] != "dense").astype(float),
+        repair_seed=table["replicate"].where(table["repair"] != "").astype(float),
+        parent=scope + table["compression"] + "/" + table["replicate"].astype(str),
+    )
+    assert set(own["compression"]) == set(COMPRESSIONS)
+    return own.assign(variant_id=scope + own["variant_id"])
