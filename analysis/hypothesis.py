@@ -85,6 +85,8 @@ class Setting:
     equivalent: bool
     relearned_p: float
     reasons: list[str]
+    share: Quantity | None = None
+    """Of the gap between C recalibrated and D, what the repair closed on test people; None without a gap."""
     p_corrected: float = 1.0
     decision: str = "undecided"
 
@@ -106,6 +108,7 @@ class Setting:
             "repair": self.repair,
             "decision": self.decision,
             **{f"{name}_bits": asdict(quantity) for name, quantity in self.account.items()},
+            "share_of_gap": None if self.share is None else asdict(self.share),
             "predictions": [
                 {
                     "name": f"test facts come back beyond {one.name}",
@@ -199,6 +202,21 @@ def assess(
         equivalent=two_one_sided(least[0], _margin(arms, entropy))[1],
         relearned_p=relearned_p,
         reasons=reasons,
+        share=_share(arms),
+    )
+
+
+def _share(arms: Arms) -> Quantity | None:
+    """What part of the gap to D the repair closed beyond recalibration; None where the gap is not above nothing."""
+    if "dense" not in arms:
+        return None
+    gap, _ = arms.measure(lambda arm: arm["dense"] - arm["recalibrated"])
+    if gap.min() <= 0:
+        return None
+    return _quantity(
+        *arms.measure(
+            lambda arm: (arm["repaired"] - arm["recalibrated"]) / (arm["dense"] - arm["recalibrated"]),
+        )
     )
 
 
