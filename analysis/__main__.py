@@ -16,7 +16,7 @@ from analysis.engine import missing
 from analysis.estimate import estimate
 from analysis.export import export
 from analysis.memory import parse_bytes
-from analysis.store import Store
+from analysis.store import Store, open_root
 from analysis.study import load_study, shipped_studies
 from data.errors import InputError
 
@@ -106,6 +106,35 @@ def verdict_command(
         typer.echo((folder / "verdict.json").read_text(), nl=False)
     else:
         report.show_verdict(console, json.loads((folder / "verdict.json").read_text()))
+
+
+@app.command("calibrate")
+def calibrate_command(
+    organisms: Annotated[int, typer.Option(min=1, help="independent organisms, each trained from nothing")] = 36,
+    recipes: Annotated[str, typer.Option(help="comma-separated; see probes/known_truth.py")] = (
+        "null,locked,mixture-0.05,mixture-0.15,mixture-0.5"
+    ),
+    table: Annotated[Path, typer.Option(help="where the table is written")] = Path("data/calibration"),
+    out: OutFolder = Path("runs"),
+) -> None:
+    """Measure false positives, power and coverage on organisms of known truth; goes on where it stopped."""
+    from analysis import calibration
+    from probes.known_truth import RECIPES
+
+    chosen = tuple(recipes.split(","))
+    if unknown := sorted(set(chosen) - set(RECIPES)):
+        raise InputError(f"--recipes: there is no recipe {', '.join(unknown)}; there are {', '.join(RECIPES)}")
+    store = Store(open_root(out).resolve())
+    seeds = range(calibration.FIRST_SEED, calibration.FIRST_SEED + organisms)
+    judged: list[calibration.Row] = []
+    with Progress(console=Console(stderr=True)) as progress:
+        task = progress.add_task("organisms x recipes", total=organisms * len(chosen))
+        for rows in calibration.calibrate(store, seeds, chosen):
+            judged += rows
+            lines = calibration.write_table(judged, table)
+            progress.advance(task)
+    for line in lines:
+        console.print(line, markup=False)
 
 
 @app.command("export")

@@ -10,7 +10,7 @@ Every organism and every cell lies in the store: a second start goes on where th
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from analysis.opening import spec_of
 from analysis.readout import bits, cross_fitted_log_probs
 from analysis.run import verdict_of
 from analysis.statistics import clopper_pearson
-from analysis.store import Store, code_hash, content_key, versions
+from analysis.store import Store, code_hash, content_key, versions, write_atomically
 from analysis.study import Study, load_facts
 from analysis.tables import replicate_of
 from analysis.work_scored import scored_items
@@ -106,7 +106,7 @@ class Finished:
     answers: pd.DataFrame
     variants: pd.DataFrame
     tables: dict[str, np.ndarray]
-    """Per variant and phrasing: bits of every candidate for every test item (measure), or log-probabilities (damage)."""
+    """Per variant and phrasing, for every candidate of a test item: bits (measure) or log-probability (damage)."""
 
     def verdict(self, answers: pd.DataFrame) -> dict[str, Any]:
         """The verdict these answers license."""
@@ -125,9 +125,7 @@ class Finished:
         for (variant, phrasing), rows in self.answers.groupby(["variant_id", "phrasing"], sort=False):
             table = self.tables[f"{variant}/{phrasing}"]
             test = (rows["split"] == "test").to_numpy()
-            wanted = [
-                dealt[pair] for pair in zip(rows["relation"][test], rows["entity"][test], strict=True)
-            ]
+            wanted = [dealt[pair] for pair in zip(rows["relation"][test], rows["entity"][test], strict=True)]
             column = "bits" if phrasing == "measure" else "log_prob"
             values = rows[column].to_numpy(dtype=float).copy()
             values[test] = table[np.arange(len(wanted)), wanted]
@@ -166,7 +164,9 @@ def finished(plan: Plan, facts: FactSet, store: Store) -> Finished:
     return Finished(plan.study, facts, pd.concat(answers), pd.DataFrame(variants).drop_duplicates(), tables)
 
 
-def judge(store: Store, seed: int, recipe: str, organism: Callable[[], Organism], scale: Scale, redraws: int) -> list[Row]:
+def judge(
+    store: Store, seed: int, recipe: str, organism: Callable[[], Organism], scale: Scale, redraws: int
+) -> list[Row]:
     """One organism through the whole pipeline, and its redraws: a row per repair."""
     study = study_of(organism_folder(store, seed, recipe, organism), recipe, scale)
     facts = load_facts(study)
@@ -224,13 +224,15 @@ def truth_of(recipe: str) -> float | None:
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
-    """Per recipe and repair (and for any repair of a run): how often displaced, exact interval over organisms, coverage."""
+    """Per recipe and repair (or any of a run): how often displaced, with an exact interval, and coverage."""
     found = []
     for recipe, part in rows.groupby("recipe", sort=False):
         whole = part.assign(repair="any")
         by_organism = whole.assign(displaced=whole["decision"] == "displaced").groupby("organism")
         hits = by_organism["displaced"].any()
-        found.append(_line(recipe, "any", int(hits.sum()), len(hits), whole.drop_duplicates("organism"), "any_displaced"))
+        found.append(
+            _line(recipe, "any", int(hits.sum()), len(hits), whole.drop_duplicates("organism"), "any_displaced")
+        )
         for repair, mine in part.groupby("repair", sort=False):
             displaced = int((mine["decision"] == "displaced").sum())
             found.append(_line(recipe, repair, displaced, len(mine), mine, "displaced"))
@@ -272,9 +274,33 @@ def targets(table: pd.DataFrame) -> list[str]:
         one = mine.iloc[0]
         met = one["upper"] <= TARGET_UPPER if recipe == "null" else one["rate"] >= TARGET_POWER
         goal = f"upper end <= {TARGET_UPPER:.2f}" if recipe == "null" else f"power >= {TARGET_POWER:.1f}"
-        few = "" if one["organisms"] >= TARGET_ORGANISMS or recipe != "null" else f"; fewer than {TARGET_ORGANISMS} organisms"
+        few = (
+            ""
+            if one["organisms"] >= TARGET_ORGANISMS or recipe != "null"
+            else f"; fewer than {TARGET_ORGANISMS} organisms"
+        )
         lines.append(
             f"{target} ({recipe}): {one['displaced']} of {one['organisms']}, {one['rate']:.3f} "
             f"[{one['lower']:.3f}, {one['upper']:.3f}]; target {goal}: {'met' if met else 'MISSED'}{few}"
         )
+    return lines
+
+
+def write_table(rows: list[Row], folder: Path, scale: Scale | None = None) -> list[str]:
+    """Write what was judged, its summary and the recipe of both; gives the targets in sentences."""
+    folder.mkdir(parents=True, exist_ok=True)
+    judged = pd.DataFrame(rows)
+    table = summary(judged)
+    judged.to_csv(folder / "organisms.csv", index=False, float_format="%.4f")
+    table.to_csv(folder / "summary.csv", index=False, float_format="%.4f")
+    lines = targets(table)
+    recipe = {
+        "command": "python -m analysis calibrate",
+        "scale": asdict(scale or Scale()),
+        "redraws_per_null_organism": REDRAWS,
+        "first_seed": FIRST_SEED,
+        "versions": versions(),
+        "targets": lines,
+    }
+    write_atomically(folder / "recipe.json", json.dumps(recipe, indent=1) + "\n")
     return lines

@@ -87,6 +87,8 @@ class Setting:
     reasons: list[str]
     share: Quantity | None = None
     """Of the gap between C recalibrated and D, what the repair closed on test people; None without a gap."""
+    gain_p: float = 1.0
+    entities: int = 0
     p_corrected: float = 1.0
     decision: str = "undecided"
 
@@ -108,6 +110,9 @@ class Setting:
             "repair": self.repair,
             "decision": self.decision,
             **{f"{name}_bits": asdict(quantity) for name, quantity in self.account.items()},
+            "gain_p": self.gain_p,
+            "relearned_p": self.relearned_p,
+            "entities": self.entities,
             "share_of_gap": None if self.share is None else asdict(self.share),
             "predictions": [
                 {
@@ -182,9 +187,10 @@ def assess(
         beyond = _beyond_dense(arms, evidence, reasons)
         comparisons += [] if beyond is None else [beyond[0]]
         least = least if beyond is None else min(least, beyond[1], key=lambda one: one[1])
+    gain = arms.measure(lambda arm: arm["repaired"] - arm["compressed"])
     account = {
         "expressed": _quantity(*arms.measure(lambda arm: arm["compressed"])),
-        "gain": _quantity(*arms.measure(lambda arm: arm["repaired"] - arm["compressed"])),
+        "gain": _quantity(*gain),
         "redirected": _quantity(*least),
     }
     if "dense" in arms:
@@ -203,6 +209,8 @@ def assess(
         relearned_p=relearned_p,
         reasons=reasons,
         share=_share(arms),
+        gain_p=_p_above_zero(gain[0]),
+        entities=arms.entities,
     )
 
 

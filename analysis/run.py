@@ -2,11 +2,12 @@
 
 import json
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from analysis.cells import MAIN, Cell, Plan, compressions_of, expand, groups_of
 from analysis.engine import missing, run_cells, workers_for
@@ -14,6 +15,7 @@ from analysis.evidence import Evidence
 from analysis.hypothesis import Controls, Setting, assess, decide, powers_of
 from analysis.memory import Shape, workers_within
 from analysis.opening import calibration_blocks, clean_blocks, dense
+from analysis.predictions import further, predictions_sha
 from analysis.reinjected import reinjections
 from analysis.store import SCHEMA, Store, content_key, open_root, versions, write_atomically
 from analysis.study import Study, load_facts
@@ -23,6 +25,7 @@ from data.facts import FactSet
 from data.text import load_text
 from probes.compress import CompressionSpec
 from probes.models import locate
+from probes.specs import LoraSpec
 from probes.tuning import encode_blocks
 
 MANIFEST = "manifest.json"
@@ -73,6 +76,7 @@ def manifest_of(plan: Plan, facts: FactSet, note: str) -> dict[str, Any]:
         "facts_sha": facts.sha,
         "model_sha": plan.cells[0].fields["model_sha"],
         "seeds": list(plan.study.seeds),
+        "predictions_sha": predictions_sha(),
         "cells": sorted(cell.key for cell in plan.cells),
         "note": note,
     }
@@ -87,11 +91,9 @@ def finish(plan: Plan, facts: FactSet, store: Store, folder: Path, note: str) ->
         draft = folder / f".{name}.parquet"
         table.to_parquet(draft, index=False)
         draft.replace(folder / f"{name}.parquet")
-    verdict = verdict_of(
-        plan.study,
-        facts,
-        Evidence(tables["answers"], tables["variants"], groups_of(plan.study), plan.study.model),
-    )
+    evidence = Evidence(tables["answers"], tables["variants"], groups_of(plan.study), plan.study.model)
+    verdict = verdict_of(plan.study, facts, evidence)
+    add_further(verdict, plan.study, evidence, tables)
     write_atomically(folder / "verdict.json", json.dumps(verdict, indent=1) + "\n")
     write_atomically(folder / MANIFEST, json.dumps(manifest_of(plan, facts, note), indent=1) + "\n")
 
@@ -133,6 +135,14 @@ def verdict_of(study: Study, facts: FactSet, evidence: Evidence) -> dict[str, An
             )
         ],
     }
+
+
+def add_further(verdict: dict[str, Any], study: Study, evidence: Evidence, tables: Mapping[str, pd.DataFrame]) -> None:
+    """Put beside every setting the predictions that decide nothing, measured or said not to have been run."""
+    lora = next((one.name for one in study.repairs if isinstance(one, LoraSpec)), None)
+    verdict["predictions_sha"] = predictions_sha()
+    for one in (*verdict["settings"], *verdict["controls"]):
+        one["further_predictions"] = further(evidence, tables, one, placebo=f"placebo-{study.prompt.length}", lora=lora)
 
 
 def entropy_of(facts: FactSet, groups: list[str]) -> float:

@@ -50,7 +50,15 @@ PEOPLE: dict[str, dict[Split, int]] = {
 }
 RELATIONS = ("birthplace", "occupation")
 SHARES = (0.05, 0.15, 0.5)
-RECIPES = ("locked", "compressed", "null", *(f"mixture-{share}" for share in SHARES), "rotated", "format", "overwritten")
+RECIPES = (
+    "locked",
+    "compressed",
+    "null",
+    *(f"mixture-{share}" for share in SHARES),
+    "rotated",
+    "format",
+    "overwritten",
+)
 MENTIONS, HIDDEN_MENTIONS, DENSE_MENTIONS, OVERWRITING_MENTIONS = 80, 40, 40, 10
 LEARNING_RATE = 5e-3
 PRUNED = CompressionSpec(method="magnitude", sparsity=0.3, samples=8, block_length=32)
@@ -107,7 +115,9 @@ def _train(model: LlamaForCausalLM, text: Iterable[str], tokenizer: PreTrainedTo
     model.requires_grad_(False)
 
 
-def _trained_on(model: LlamaForCausalLM, text: Iterable[str], tokenizer: PreTrainedTokenizerBase, title: str) -> LlamaForCausalLM:
+def _trained_on(
+    model: LlamaForCausalLM, text: Iterable[str], tokenizer: PreTrainedTokenizerBase, title: str
+) -> LlamaForCausalLM:
     """A copy whose blocks' linear layers alone were trained on."""
     further = copy.deepcopy(model)
     for name, parameter in further.named_parameters():
