@@ -86,6 +86,8 @@ def show_further(console: Console, verdict: dict[str, Any]) -> None:
         if lines:
             console.print(f"{about.capitalize()}, beside what decides:")
             console.print("\n".join(lines), markup=False, highlight=False)
+    for one in verdict.get("claims", ()):
+        console.print(f"  claim: {one['claim']} (paper: {one['paper']}): {one['ours']}", markup=False, highlight=False)
     absent = {
         found["sentence"]
         for one in verdict["settings"]

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.cells import MAIN, Cell, Plan, compressions_of, expand, groups_of
+from analysis.claims import claims, markdown
 from analysis.engine import missing, run_cells, workers_for
 from analysis.evidence import Evidence
 from analysis.hypothesis import Controls, Setting, assess, decide, powers_of
@@ -94,6 +95,8 @@ def finish(plan: Plan, facts: FactSet, store: Store, folder: Path, note: str) ->
     evidence = Evidence(tables["answers"], tables["variants"], groups_of(plan.study), plan.study.model)
     verdict = verdict_of(plan.study, facts, evidence)
     add_further(verdict, plan.study, evidence, tables)
+    verdict["claims"] = claims(plan.study, evidence, tables, verdict)
+    write_atomically(folder / "report.md", markdown(verdict, note, plan.study.title or plan.study.name))
     write_atomically(folder / "verdict.json", json.dumps(verdict, indent=1) + "\n")
     write_atomically(folder / MANIFEST, json.dumps(manifest_of(plan, facts, note), indent=1) + "\n")
 
