@@ -112,7 +112,7 @@ def verdict_command(
 def calibrate_command(
     organisms: Annotated[int, typer.Option(min=1, help="independent organisms, each trained from nothing")] = 36,
     recipes: Annotated[str, typer.Option(help="comma-separated; see probes/known_truth.py")] = (
-        "null,locked,mixture-0.05,mixture-0.15,mixture-0.5"
+        "hard-null,locked,mixture-0.05,mixture-0.15,mixture-0.5"
     ),
     table: Annotated[Path, typer.Option(help="where the table is written")] = Path("data/calibration"),
     out: OutFolder = Path("runs"),

@@ -32,7 +32,7 @@ from analysis.work_scored import scored_items
 from data.facts import FactSet
 from probes.known_truth import SHARES, Organism, train_organism, write_recipe
 
-NULLS = ("null", "rotated", "format")
+NULLS = ("hard-null", "rotated", "format")
 """Recipes of which a prompt may never be found displaced."""
 POWERED = ("locked", *(f"mixture-{share}" for share in SHARES))
 REDRAWS = 10
@@ -173,7 +173,7 @@ def judge(
     plan = expand(study, facts)
     run_plan(plan, store)
     read = finished(plan, facts, store)
-    deals = [read.verdict(read.redrawn(1 + draw)) for draw in range(redraws)] if recipe == "null" else []
+    deals = [read.verdict(read.redrawn(1 + draw)) for draw in range(redraws)] if recipe == "hard-null" else []
     rows = []
     for place, one in enumerate(read.verdict(read.answers)["settings"]):
         share = one["share_of_gap"] or {"estimate": np.nan, "lower": np.nan, "upper": np.nan}
@@ -220,7 +220,7 @@ def truth_of(recipe: str) -> float | None:
     """The displaced share by construction, where there is one."""
     if recipe.startswith("mixture-"):
         return float(recipe.removeprefix("mixture-"))
-    return {"null": 0.0, "locked": 1.0}.get(recipe)
+    return {"hard-null": 0.0, "locked": 1.0}.get(recipe)
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
@@ -266,17 +266,17 @@ def _line(recipe: str, repair: str, displaced: int, count: int, rows: pd.DataFra
 def targets(table: pd.DataFrame) -> list[str]:
     """Each target in a sentence, met or missed."""
     lines = []
-    for recipe, target in (("null", "false positives"), ("mixture-0.5", "power")):
+    for recipe, target in (("hard-null", "false positives"), ("mixture-0.5", "power")):
         mine = table[(table["recipe"] == recipe) & (table["repair"] == "any")]
         if mine.empty:
             lines.append(f"{target}: not measured (no organism of recipe {recipe})")
             continue
         one = mine.iloc[0]
-        met = one["upper"] <= TARGET_UPPER if recipe == "null" else one["rate"] >= TARGET_POWER
-        goal = f"upper end <= {TARGET_UPPER:.2f}" if recipe == "null" else f"power >= {TARGET_POWER:.1f}"
+        met = one["upper"] <= TARGET_UPPER if recipe == "hard-null" else one["rate"] >= TARGET_POWER
+        goal = f"upper end <= {TARGET_UPPER:.2f}" if recipe == "hard-null" else f"power >= {TARGET_POWER:.1f}"
         few = (
             ""
-            if one["organisms"] >= TARGET_ORGANISMS or recipe != "null"
+            if one["organisms"] >= TARGET_ORGANISMS or recipe != "hard-null"
             else f"; fewer than {TARGET_ORGANISMS} organisms"
         )
         lines.append(

@@ -11,7 +11,7 @@ as a model and its compressed copy do.
 
     locked       C as it is; D knows them             displaced; the key is the ceiling
     compressed   C pruned; D knows them               displaced, as far as the key still opens it
-    null         C pruned; never people               nothing is there (hard null)
+    hard-null    C pruned; never people               nothing is there (hard null)
     mixture-s    C; share s locked, the rest never    displaced by that share
     rotated      D with every layer's attention values rotated; D is the unrotated model
     format       C pruned, D is C: both need the key  nothing was lost, and D has as much room
@@ -53,7 +53,7 @@ SHARES = (0.05, 0.15, 0.5)
 RECIPES = (
     "locked",
     "compressed",
-    "null",
+    "hard-null",
     *(f"mixture-{share}" for share in SHARES),
     "rotated",
     "format",
@@ -167,7 +167,7 @@ def asked_of(organism: Organism, recipe: str) -> World:
             count = round(float(recipe.removeprefix("mixture-")) * len(never))
             chosen |= {*locked[:count], *never[count:]}
         else:
-            chosen |= set(never if recipe == "null" else locked)
+            chosen |= set(never if recipe == "hard-null" else locked)
     kept = tuple(replace(fact, group="asked") for fact in facts.facts if fact.subject in chosen)
     return World(replace(facts, facts=kept), {})
 
@@ -180,7 +180,7 @@ def models_of(organism: Organism, recipe: str) -> tuple[LlamaForCausalLM, LlamaF
         return organism.dense, rotated(organism.dense, seed, range(last))
     if recipe == "overwritten":
         return organism.dense, _overwritten(organism)
-    if recipe in ("compressed", "null", "format"):
+    if recipe in ("compressed", "hard-null", "format"):
         return (organism.copy if recipe == "format" else organism.dense), _pruned(organism)
     return organism.dense, organism.copy
 

@@ -71,7 +71,12 @@ def organism():
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("recipe", "dense", "plain", "key"),
-    [("locked", 1.0, 0.0, 1.0), ("null", 1.0, 0.0, 0.0), ("rotated", 1.0, 0.0, 0.0), ("mixture-0.5", 1.0, 0.0, 0.5)],
+    [
+        ("locked", 1.0, 0.0, 1.0),
+        ("hard-null", 1.0, 0.0, 0.0),
+        ("rotated", 1.0, 0.0, 0.0),
+        ("mixture-0.5", 1.0, 0.0, 0.5),
+    ],
 )
 def test_each_recipe_answers_as_built_over_the_vocabulary(organism, recipe, dense, plain, key):
     people = asked_of(organism, recipe)
@@ -90,13 +95,13 @@ def test_each_recipe_answers_as_built_over_the_vocabulary(organism, recipe, dens
 @pytest.mark.slow
 def test_the_whole_pipeline_says_of_each_organism_what_is_true(organism, tmp_path, monkeypatch):
     monkeypatch.setattr("analysis.calibration.train_organism", lambda seed: organism)
-    recipes = ("locked", "null", "rotated")
+    recipes = ("locked", "hard-null", "rotated")
     rows = [row for found in calibrate(Store(tmp_path), [7], recipes, scale=Scale(), redraws=2) for row in found]
     said = {(row["recipe"], row["repair"]): row["decision"] for row in rows}
     assert said["locked", "prompt-8"] == "displaced"
-    assert said["null", "lora-r4"] == "relearned"
+    assert said["hard-null", "lora-r4"] == "relearned"
     assert said["rotated", "prompt-8"] != "displaced"
-    assert "displaced" not in (said["null", "prompt-8"], said["null", "lora-r4"])
+    assert "displaced" not in (said["hard-null", "prompt-8"], said["hard-null", "lora-r4"])
     assert not any("erased" in str(row) for row in rows)
 
 
@@ -106,7 +111,7 @@ def test_the_summary_counts_organisms_not_redraws():
     rows = pd.DataFrame(
         {
             "organism": range(36),
-            "recipe": "null",
+            "recipe": "hard-null",
             "repair": "prompt-8",
             "decision": "undecided",
             "share_estimate": 0.0,
