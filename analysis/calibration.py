@@ -274,11 +274,7 @@ def targets(table: pd.DataFrame) -> list[str]:
         one = mine.iloc[0]
         met = one["upper"] <= TARGET_UPPER if recipe == "hard-null" else one["rate"] >= TARGET_POWER
         goal = f"upper end <= {TARGET_UPPER:.2f}" if recipe == "hard-null" else f"power >= {TARGET_POWER:.1f}"
-        few = (
-            ""
-            if one["organisms"] >= TARGET_ORGANISMS or recipe != "hard-null"
-            else f"; fewer than {TARGET_ORGANISMS} organisms"
-        )
+        few = "" if one["organisms"] >= TARGET_ORGANISMS else f"; fewer than {TARGET_ORGANISMS} organisms"
         lines.append(
             f"{target} ({recipe}): {one['displaced']} of {one['organisms']}, {one['rate']:.3f} "
             f"[{one['lower']:.3f}, {one['upper']:.3f}]; target {goal}: {'met' if met else 'MISSED'}{few}"
