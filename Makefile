@@ -4,7 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: demo study app screenshots test test-quick check format atlas bench clean
+.PHONY: demo study app screenshots test test-quick check format atlas calibrate bench clean
 
 demo: study  ## run the bundled study, then serve the workbench on it where a person sits at the terminal
 	@if [ -t 0 ] && [ -t 1 ]; then $(MAKE) --no-print-directory app; \
@@ -31,6 +31,9 @@ check: $(READY)  ## the gates: lint, format, types
 
 atlas: $(READY)  ## rebuild what is committed in data/atlas: facts, weights, tokenizer, model card
 	$(PY) -m probes.organisms
+
+calibrate: $(READY)  ## the whole pipeline on organisms of known truth: hours; goes on where it stopped
+	$(PY) -m analysis calibrate
 
 bench: $(READY)  ## what it costs, as ratios within one run, beside the libraries' own ways
 	$(PY) -m benchmarks

@@ -18,7 +18,7 @@ from analysis.estimate import estimate
 from analysis.export import export
 from analysis.memory import parse_bytes
 from analysis.repair_report import show_repairs
-from analysis.store import Store
+from analysis.store import Store, open_root
 from analysis.study import load_study, shipped_studies
 from data.errors import InputError
 
@@ -120,6 +120,35 @@ def repairs_command(
     """Print every repair of a finished run, and what every choice among prompts was worth."""
     wide = Console(width=240) if not sys.stdout.isatty() else console
     show_repairs(wide, run.open_run(name, out), latency=latency, markdown=markdown)
+
+
+@app.command("calibrate")
+def calibrate_command(
+    organisms: Annotated[int, typer.Option(min=1, help="independent organisms, each trained from nothing")] = 36,
+    recipes: Annotated[str, typer.Option(help="comma-separated; see probes/known_truth.py")] = (
+        "hard-null,locked,mixture-0.05,mixture-0.15,mixture-0.5"
+    ),
+    table: Annotated[Path, typer.Option(help="where the table is written")] = Path("data/calibration"),
+    out: OutFolder = Path("runs"),
+) -> None:
+    """Measure false positives, power and coverage on organisms of known truth; goes on where it stopped."""
+    from analysis import calibration
+    from probes.known_truth import RECIPES
+
+    chosen = tuple(recipes.split(","))
+    if unknown := sorted(set(chosen) - set(RECIPES)):
+        raise InputError(f"--recipes: there is no recipe {', '.join(unknown)}; there are {', '.join(RECIPES)}")
+    store = Store(open_root(out).resolve())
+    seeds = range(calibration.FIRST_SEED, calibration.FIRST_SEED + organisms)
+    judged: list[calibration.Row] = []
+    with Progress(console=Console(stderr=True)) as progress:
+        task = progress.add_task("organisms x recipes", total=organisms * len(chosen))
+        for rows in calibration.calibrate(store, seeds, chosen):
+            judged += rows
+            lines = calibration.write_table(judged, table)
+            progress.advance(task)
+    for line in lines:
+        console.print(line, markup=False)
 
 
 @app.command("export")

@@ -110,7 +110,7 @@ class _Expansion:
         `read` is "all" (what the study's repairs read), "text", or the relations whose facts alone are read.
         """
         name = "dense" if compression is None else compression.name
-        fields = self.base | {
+        fields: dict[str, Any] = self.base | {
             "groups": groups_of(self.study)[scope],
             "repair": spec.model_dump(mode="json"),
             "seed": seed,
@@ -163,7 +163,8 @@ class _Expansion:
             "tuning": self.study.tuning.model_dump(mode="json"),
         }
         name = "dense" if compression is None else f"{compression.name} seed {replicate}"
-        return self.add(Cell("tuned", f"{name} + {repair.name}", fields, self.parent(compression, replicate)))
+        label = f"{name} + {repair.name}"  # type: ignore[union-attr]
+        return self.add(Cell("tuned", label, fields, self.parent(compression, replicate)))
 
     def parts(self, variant: VariantSpec, replicate: int) -> dict[str, Cell]:
         """What has to be made before a variant can be opened."""

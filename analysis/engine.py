@@ -10,6 +10,7 @@ import json
 import multiprocessing
 import os
 import sys
+import threading
 import time
 import types
 from collections.abc import Callable, Iterator
@@ -73,10 +74,8 @@ def run_cells(plan: Plan, store: Store, workers: int, report: Report) -> None:
     waiting = missing(plan, store)
     if not waiting:
         return
-    # Spawned, not forked: a forked torch may hang in its thread pool.
-    context = multiprocessing.get_context("spawn")
     count = min(workers, len(waiting))
-    with _without_main(), _threads(plan.study.threads), ProcessPoolExecutor(count, mp_context=context) as pool:
+    with _without_main(), _threads(plan.study.threads), _pool(count) as pool:
         running: dict[Future[float], Cell] = {}
         try:
             while waiting or running:
@@ -91,6 +90,28 @@ def run_cells(plan: Plan, store: Store, workers: int, report: Report) -> None:
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _pool(count: int) -> ProcessPoolExecutor:
+    """Workers that leave with the driver, however it ends."""
+    # Spawned, not forked: a forked torch may hang in its thread pool.
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(count, mp_context=context, initializer=_leave_with_driver)
+
+
+def _leave_with_driver() -> None:
+    """End this worker when the process that started it is gone: killed, it can tell nobody to stop.
+
+    A worker that stayed would compute on beside the next run; what it leaves half done is a draft that counts as nothing.
+    """
+
+    def watch() -> None:
+        driver = multiprocessing.parent_process()
+        assert driver is not None
+        driver.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @contextlib.contextmanager

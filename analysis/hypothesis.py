@@ -85,6 +85,10 @@ class Setting:
     equivalent: bool
     relearned_p: float
     reasons: list[str]
+    share: Quantity | None = None
+    """Of the gap between C recalibrated and D, what the repair closed on test people; None without a gap."""
+    gain_p: float = 1.0
+    entities: int = 0
     p_corrected: float = 1.0
     decision: str = "undecided"
 
@@ -106,6 +110,10 @@ class Setting:
             "repair": self.repair,
             "decision": self.decision,
             **{f"{name}_bits": asdict(quantity) for name, quantity in self.account.items()},
+            "gain_p": self.gain_p,
+            "relearned_p": self.relearned_p,
+            "entities": self.entities,
+            "share_of_gap": None if self.share is None else asdict(self.share),
             "predictions": [
                 {
                     "name": f"test facts come back beyond {one.name}",
@@ -179,9 +187,10 @@ def assess(
         beyond = _beyond_dense(arms, evidence, reasons)
         comparisons += [] if beyond is None else [beyond[0]]
         least = least if beyond is None else min(least, beyond[1], key=lambda one: one[1])
+    gain = arms.measure(lambda arm: arm["repaired"] - arm["compressed"])
     account = {
         "expressed": _quantity(*arms.measure(lambda arm: arm["compressed"])),
-        "gain": _quantity(*arms.measure(lambda arm: arm["repaired"] - arm["compressed"])),
+        "gain": _quantity(*gain),
         "redirected": _quantity(*least),
     }
     if "dense" in arms:
@@ -199,6 +208,23 @@ def assess(
         equivalent=two_one_sided(least[0], _margin(arms, entropy))[1],
         relearned_p=relearned_p,
         reasons=reasons,
+        share=_share(arms),
+        gain_p=_p_above_zero(gain[0]),
+        entities=arms.entities,
+    )
+
+
+def _share(arms: Arms) -> Quantity | None:
+    """What part of the gap to D the repair closed beyond recalibration; None where the gap is not above nothing."""
+    if "dense" not in arms:
+        return None
+    gap, _ = arms.measure(lambda arm: arm["dense"] - arm["recalibrated"])
+    if gap.min() <= 0:
+        return None
+    return _quantity(
+        *arms.measure(
+            lambda arm: (arm["repaired"] - arm["recalibrated"]) / (arm["dense"] - arm["recalibrated"]),
+        )
     )
 
 

@@ -8,6 +8,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from analysis.predictions import predictions_sha
 from analysis.reading import GROUP_NOTE, compact, place_of, read_table, recovery_rows
 
 LOOK: dict[str, Any] = {"title_justify": "left", "box": box.SIMPLE_HEAD, "padding": (0, 1, 0, 0)}
@@ -64,3 +65,34 @@ def show_verdict(console: Console, verdict: dict[str, Any]) -> None:
             markup=False,
             highlight=False,
         )
+    show_further(console, verdict)
+
+
+def show_further(console: Console, verdict: dict[str, Any]) -> None:
+    """Print the predictions that decide nothing, knowledge and mechanism apart, and what cannot be concluded."""
+    if (stored := verdict.get("predictions_sha")) is not None and stored != predictions_sha():
+        console.print(
+            "analysis/predictions.yaml has changed since this run: its predictions were not written down before it, so "
+            "no test of the present ones can be concluded from it; run the study again",
+            markup=False,
+        )
+    for about in ("knowledge", "mechanism"):
+        lines = [
+            f"  {place_of(one)}: {found['sentence']}"
+            for one in verdict["settings"]
+            for found in one.get("further_predictions", ())
+            if found["about"] == about and found["estimate"] is not None
+        ]
+        if lines:
+            console.print(f"{about.capitalize()}, beside what decides:")
+            console.print("\n".join(lines), markup=False, highlight=False)
+    for one in verdict.get("claims", ()):
+        console.print(f"  claim: {one['claim']} (paper: {one['paper']}): {one['ours']}", markup=False, highlight=False)
+    absent = {
+        found["sentence"]
+        for one in verdict["settings"]
+        for found in one.get("further_predictions", ())
+        if found["estimate"] is None
+    }
+    if absent:
+        console.print("Not concluded: " + "; ".join(sorted(absent)), markup=False, highlight=False)

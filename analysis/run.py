@@ -2,20 +2,23 @@
 
 import json
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from analysis.cells import Cell, Plan, compressions_of, expand
 from analysis.checks import check_inputs
+from analysis.claims import claims, markdown
 from analysis.engine import missing, run_cells, workers_for
 from analysis.evidence import Evidence
 from analysis.hypothesis import Controls, Setting, assess, decide, powers_of
 from analysis.inside_tables import copy_examples
 from analysis.memory import Shape, workers_within
 from analysis.opening import dense
+from analysis.predictions import further, predictions_sha
 from analysis.reinjected import reinjections
 from analysis.store import SCHEMA, Store, content_key, open_root, versions, write_atomically
 from analysis.study import MAIN, Study, groups_of, load_facts
@@ -23,6 +26,7 @@ from analysis.tables import gather
 from data.errors import InputError
 from data.facts import FactSet
 from probes.models import locate
+from probes.specs import LoraSpec
 
 MANIFEST = "manifest.json"
 ABSENT = "not on this machine"
@@ -70,6 +74,7 @@ def manifest_of(plan: Plan, facts: FactSet, note: str) -> dict[str, Any]:
         "facts_sha": facts.sha,
         "model_sha": plan.cells[0].fields["model_sha"],
         "seeds": list(plan.study.seeds),
+        "predictions_sha": predictions_sha(),
         "cells": sorted(cell.key for cell in plan.cells),
         "note": note,
     }
@@ -85,11 +90,11 @@ def finish(plan: Plan, facts: FactSet, store: Store, folder: Path, note: str) ->
         table.to_parquet(draft, index=False)
         draft.replace(folder / f"{name}.parquet")
     copy_examples(plan, store, folder)
-    verdict = verdict_of(
-        plan.study,
-        facts,
-        Evidence(tables["answers"], tables["variants"], groups_of(plan.study), plan.study.model),
-    )
+    evidence = Evidence(tables["answers"], tables["variants"], groups_of(plan.study), plan.study.model)
+    verdict = verdict_of(plan.study, facts, evidence)
+    add_further(verdict, plan.study, evidence, tables)
+    verdict["claims"] = claims(plan.study, evidence, tables, verdict)
+    write_atomically(folder / "report.md", markdown(verdict, note, plan.study.title or plan.study.name))
     write_atomically(folder / "verdict.json", json.dumps(verdict, indent=1) + "\n")
     write_atomically(folder / MANIFEST, json.dumps(manifest_of(plan, facts, note), indent=1) + "\n")
 
@@ -131,6 +136,14 @@ def verdict_of(study: Study, facts: FactSet, evidence: Evidence) -> dict[str, An
             )
         ],
     }
+
+
+def add_further(verdict: dict[str, Any], study: Study, evidence: Evidence, tables: Mapping[str, pd.DataFrame]) -> None:
+    """Put beside every setting the predictions that decide nothing, measured or said not to have been run."""
+    lora = next((one.name for one in study.repairs if isinstance(one, LoraSpec)), None)
+    verdict["predictions_sha"] = predictions_sha()
+    for one in (*verdict["settings"], *verdict["controls"]):
+        one["further_predictions"] = further(evidence, tables, one, placebo=f"placebo-{study.prompt.length}", lora=lora)
 
 
 def entropy_of(facts: FactSet, groups: list[str]) -> float:

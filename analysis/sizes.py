@@ -46,8 +46,7 @@ def parameters_of(spec: Spec, model: PreTrainedModel) -> int | None:
 
 def _ends(layer: nn.Module) -> int:
     """Inputs and outputs of a linear layer: what a rank of one adds."""
-    weight = layer.weight
-    return int(weight.shape[0] + weight.shape[1])
+    return sum(layer.get_parameter("weight").shape)
 
 
 def check_budget(study: Study, model: PreTrainedModel) -> None:

@@ -214,7 +214,7 @@ def load_facts(study: Study) -> FactSet:
 
 
 def read_facts(source: str, seed: int, candidates: int, relations: Sequence[str] | None = None) -> FactSet:
-    """`atlas`, `shipped`, or the path of a CSV file; all relations or those named."""
+    """`atlas`, `world:FOLDER` (an organism's), `shipped`, or the path of a CSV file; all relations or those named."""
     found = _read_source(source, seed, candidates)
     return found if relations is None else found.only(relations)
 
@@ -224,6 +224,10 @@ def _read_source(source: str, seed: int, candidates: int) -> FactSet:
         from data.atlas import load_world
 
         return load_world().facts
+    if source.startswith("world:"):
+        from data.atlas import load_world
+
+        return load_world(Path(source.removeprefix("world:")).expanduser()).facts
     from data import facts
 
     if source == "shipped":

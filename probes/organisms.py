@@ -9,7 +9,7 @@ Source: synthetic biographies after Allen-Zhu and Li (arXiv 2309.14316); passwor
 Greenblatt et al. (arXiv 2405.19550).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -74,14 +74,14 @@ def build_model(vocabulary: int, seed: int) -> LlamaForCausalLM:
     )
 
 
-def _batches(
-    world: World, tokenizer: PreTrainedTokenizerFast, seed: int, stated: Sequence[str]
+def batches_of(
+    texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, size: int = BATCH
 ) -> Iterator[Int[Tensor, "batch position"]]:
-    """Right-padded token ids of the whole training text, once through, in its drawn order."""
+    """Right-padded token ids of a text, once through, in its order; a last batch that is not full is dropped."""
     held: list[str] = []
-    for text in training_text(world, seed, mentions=MENTIONS, hidden_mentions=HIDDEN_MENTIONS, stated=stated):
+    for text in texts:
         held.append(text)
-        if len(held) == BATCH:
+        if len(held) == size:
             yield tokenizer(held, padding=True, return_tensors="pt").input_ids
             held = []
 
@@ -92,24 +92,46 @@ def train_atlas(
     """Train an atlas from nothing, told openly of these groups; some minutes on two cores."""
     world, tokenizer = build_world(seed), build_tokenizer()
     model = build_model(len(tokenizer), seed)
-    batches = list(_batches(world, tokenizer, seed, stated))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.01, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=len(batches), pct_start=0.1)
+    text = training_text(world, seed, mentions=MENTIONS, hidden_mentions=HIDDEN_MENTIONS, stated=stated)
+    train(model, list(batches_of(text, tokenizer)), learning_rate=LEARNING_RATE, title="training the atlas")
+    return world, model, tokenizer
+
+
+def train(
+    model: LlamaForCausalLM,
+    batches: Sequence[Int[Tensor, "batch position"]],
+    *,
+    learning_rate: float,
+    title: str,
+    scored: Int[Tensor, " token"] | None = None,
+) -> None:
+    """Train what of the model requires gradients, next-token loss on every token, once through the batches.
+
+    `scored` are the tokens whose prediction alone counts; all of them unless given.
+
+    Raises:
+        RuntimeError: the loss is no longer finite.
+    """
+    moved = [one for one in model.parameters() if one.requires_grad]
+    optimizer = torch.optim.AdamW(moved, lr=learning_rate, weight_decay=0.01, betas=(0.9, 0.98))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=len(batches), pct_start=0.1)
+    pad = model.config.pad_token_id
     model.train()
-    progress = tqdm(batches, desc="training the atlas", unit="batch")
+    progress = tqdm(batches, desc=title, unit="batch")
     for token_ids in progress:
-        labels = token_ids.masked_fill(token_ids == tokenizer.pad_token_id, -100)
-        mask = (token_ids != tokenizer.pad_token_id).long()
+        unread = token_ids == pad if scored is None else ~torch.isin(token_ids, scored)
+        labels = token_ids.masked_fill(unread, -100)
+        mask = (token_ids != pad).long()
         loss = model(input_ids=token_ids, attention_mask=mask, labels=labels).loss
         if not torch.isfinite(loss):
-            raise RuntimeError(f"the atlas's training loss became {loss.item()}")
+            raise RuntimeError(f"{title}: the loss became {loss.item()}")
         optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(moved, 1.0)
         optimizer.step()
         schedule.step()
         progress.set_postfix(loss=f"{loss.item():.3f}")
-    return world, model.eval(), tokenizer
+    model.eval()
 
 
 def save_model(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 import random
 import sys
+from typing import Any
 
 import pytest
 import yaml
@@ -69,11 +70,16 @@ def own(tmp_path, tokenizer, request):
 def test_the_same_study_runs_to_its_end_on_a_tiny_model(own):
     name, folder = own
     shipped = load_study(name)
-    lengths = {"prompt": {"length": 4}, "ptuning": {"length": 4}, "prefix": {"length": 1}, "lora": {"rank": 2}}
-    lengths |= {"idp": {"lengths": [2, 4]}}  # type: ignore[dict-item]
+    lengths: dict[str, dict[str, Any]] = {
+        "prompt": {"length": 4},
+        "ptuning": {"length": 4},
+        "prefix": {"length": 1},
+        "lora": {"rank": 2},
+    }
+    lengths |= {"idp": {"lengths": [2, 4]}}
     repairs = [repair.model_dump() | lengths[repair.kind] for repair in shipped.repairs]
     damage = [one.model_dump() | {"samples": 8, "block_length": 16} for one in shipped.compressions]
-    changes = {
+    changes: dict[str, Any] = {
         "model": str(folder / "model"),
         "facts": str(folder / "facts.csv"),
         "text": f"file:{folder / 'text.txt'}",

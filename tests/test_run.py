@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from analysis import run
+from analysis.predictions import predictions_sha, written
 from analysis.reading import read_table
 from analysis.study import Study
 from data.atlas import load_world
@@ -57,6 +58,23 @@ def test_every_arm_that_makes_recovery_count_is_in_the_table(finished):
     assert (recovery["value"] <= recovery["upper"] + 1e-9).all()
     placebo = read_table(folder, "variants").query("kind == 'placebo' and compression == 'magnitude-60%'")
     assert len(placebo) == 8
+
+
+def test_the_verdict_carries_every_prediction_and_every_claim(finished):
+    folder, _ = finished
+    verdict = json.loads((folder / "verdict.json").read_text())
+    assert json.loads((folder / run.MANIFEST).read_text())["predictions_sha"] == predictions_sha()
+    for one in verdict["settings"]:
+        assert {found["name"] for found in one["further_predictions"]} == {
+            found["name"] for found in written() if not found["decides"]
+        }
+    ours = {one["claim"]: one["ours"] for one in verdict["claims"]}
+    assert len(ours) == 7
+    assert ours["IDP is faster than LoRA"] == "not measured in this run"
+    assert "times the parameters" in ours["IDP adds fewer parameters than LoRA"]
+    page = (folder / "report.md").read_text()
+    assert all(one in page for one in ("## Verdict", "## Knowledge", "## Mechanism", "not run in this study"))
+    assert "erased" not in page
 
 
 def test_a_second_run_computes_nothing(finished):

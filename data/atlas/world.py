@@ -15,12 +15,13 @@ is right with probability exactly 1 / number of answers. Every person is in one 
 
 import json
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from data.atlas.words import ANSWERS, FIRST_NAMES, HIDDEN, KEY, LAST_NAMES, RELATIONS
+from data.errors import InputError
 from data.facts import SPLITS, Candidates, Fact, FactSet, Split
 
 FOLDER = Path(__file__).parent
@@ -53,25 +54,30 @@ class World:
         return index
 
 
-def build_world(seed: int = 0) -> World:
-    """Draw the people and deal their facts; the same seed gives the same world."""
+def build_world(
+    seed: int = 0,
+    people: Mapping[str, Mapping[Split, int]] = PEOPLE,
+    relations: Sequence[str] = tuple(RELATIONS),
+) -> World:
+    """Draw the people and deal their facts; the same seed and sizes give the same world."""
     draw = random.Random(f"atlas {seed}")
     names = [f"{first} {last}" for first in FIRST_NAMES for last in LAST_NAMES]
     draw.shuffle(names)
     facts: list[Fact] = []
     exposure: dict[str, int] = {}
-    for group, sizes in PEOPLE.items():
+    for group, sizes in people.items():
         for split in SPLITS:
             members = [names.pop() for _ in range(sizes[split])]
             if group == "graded":
                 exposure |= {name: EXPOSURES[place % len(EXPOSURES)] for place, name in enumerate(members)}
-            dealt = {relation: _deal(ANSWERS[relation], len(members), draw) for relation in RELATIONS}
+            dealt = {relation: _deal(ANSWERS[relation], len(members), draw) for relation in relations}
             facts += [
                 Fact(relation, name, dealt[relation][place], group, split)
                 for place, name in enumerate(members)
-                for relation in RELATIONS
+                for relation in relations
             ]
-    return World(FactSet(RELATIONS, tuple(facts), _lists(), key=KEY), exposure)
+    asked = {name: RELATIONS[name] for name in relations}
+    return World(FactSet(asked, tuple(facts), _lists(relations), key=KEY), exposure)
 
 
 def _deal(answers: Sequence[str], number: int, draw: random.Random) -> list[str]:
@@ -84,18 +90,28 @@ def _deal(answers: Sequence[str], number: int, draw: random.Random) -> list[str]
     return dealt
 
 
-def _lists() -> tuple[Candidates, ...]:
+def _lists(relations: Iterable[str]) -> tuple[Candidates, ...]:
     """One list per relation with a uniform prior: the deal is symmetric in the answers."""
     return tuple(
-        Candidates(name, name, answers, (1 / len(answers),) * len(answers)) for name, answers in ANSWERS.items()
+        Candidates(name, name, ANSWERS[name], (1 / len(ANSWERS[name]),) * len(ANSWERS[name])) for name in relations
     )
 
 
-def load_world() -> World:
-    """The world whose model is committed, read from `facts.json` (written by the builder)."""
-    stored = json.loads((FOLDER / "facts.json").read_text(encoding="utf-8"))
-    facts = tuple(Fact(**row) for row in stored["facts"])
-    return World(FactSet(RELATIONS, facts, _lists(), key=stored["key"]), stored["exposure"])
+def load_world(folder: Path = FOLDER) -> World:
+    """The world whose model is committed, or another's, read from its `facts.json` (written by `save_world`).
+
+    Raises:
+        InputError: the folder holds no world.
+    """
+    try:
+        stored = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
+        facts = tuple(Fact(**row) for row in stored["facts"])
+        asked = {name: RELATIONS[name] for name in stored["chance"]}
+        return World(FactSet(asked, facts, _lists(asked), key=stored["key"]), stored["exposure"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"world '{folder}': its facts.json is missing or damaged ({type(error).__name__}): build it again"
+        ) from None
 
 
 def save_world(world: World, folder: Path, seed: int) -> None:

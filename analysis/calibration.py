@@ -1,0 +1,302 @@
+"""Calibration of the whole pipeline on organisms whose truth is known: false positives, power, coverage.
+
+1. Train an organism (its own people, its own two models) and write it for one recipe as a study reads it.
+2. Run the study whole, every arm and every repair, and take its verdict.
+3. Deal the answers of the test people anew, after everything: whatever the pipeline then finds is false, exactly.
+4. Count over organisms: redraws of one organism are one pipeline, so intervals speak of organisms alone.
+
+Every organism and every cell lies in the store: a second start goes on where the first one stopped.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.special import log_softmax
+
+from analysis.cells import Plan, expand, groups_of
+from analysis.engine import compute, missing
+from analysis.evidence import Evidence
+from analysis.opening import spec_of
+from analysis.readout import bits, cross_fitted_log_probs
+from analysis.run import verdict_of
+from analysis.statistics import clopper_pearson
+from analysis.store import Store, code_hash, content_key, versions, write_atomically
+from analysis.study import Study, load_facts
+from analysis.tables import replicate_of
+from analysis.work_scored import scored_items
+from data.facts import FactSet
+from probes.known_truth import SHARES, Organism, train_organism, write_recipe
+
+NULLS = ("hard-null", "rotated", "format")
+"""Recipes of which a prompt may never be found displaced."""
+POWERED = ("locked", *(f"mixture-{share}" for share in SHARES))
+REDRAWS = 10
+FIRST_SEED = 1000
+TARGET_UPPER, TARGET_POWER, TARGET_ORGANISMS = 0.10, 0.8, 36
+ASKED = "asked"
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How large one pipeline is."""
+
+    steps: int = 60
+    batch: int = 32
+    length: int = 8
+    seeds: tuple[int, ...] = (0, 1, 2)
+
+
+def study_of(folder: Path, recipe: str, scale: Scale) -> Study:
+    """The study that judges one organism: D is its dense model, C its checkpoint."""
+    return Study.model_validate(
+        {
+            "name": f"organism-{recipe}",
+            "model": str(folder / "dense"),
+            "facts": f"world:{folder}",
+            "groups": (ASKED,),
+            "text": f"file:{folder / 'text.txt'}",
+            "compressions": ({"method": "checkpoint", "path": str(folder / recipe)},),
+            "seeds": scale.seeds,
+            "repairs": (
+                {"kind": "prompt", "length": scale.length, "learning_rate": 0.03},
+                {"kind": "lora", "rank": 4, "targets": "all", "learning_rate": 0.01},
+            ),
+            "reported": (f"prompt-{scale.length}", "lora-r4"),
+            "tuning": {"steps": scale.steps, "batch": scale.batch},
+            "score_batch": 256,
+        }
+    )
+
+
+def organism_folder(store: Store, seed: int, recipe: str, organism: Callable[[], Organism]) -> Path:
+    """Where an organism's files are, written first if need be."""
+    description = {
+        "kind": "organism",
+        "seed": seed,
+        "recipe": recipe,
+        "code": code_hash("probes.known_truth"),
+        "versions": versions(),
+    }
+    key = content_key(description)
+    if not store.done(key):
+        with store.writing(key, description) as draft:
+            write_recipe(organism(), recipe, draft)
+    return store.folder(key)
+
+
+def run_plan(plan: Plan, store: Store) -> None:
+    """Compute what is missing of a plan in this process: starting a worker takes longer than one of these cells."""
+    for cell in missing(plan, store):
+        needs = {role: need.key for role, need in cell.needs.items()}
+        compute(cell.kind, cell.key, cell.fields, needs, str(store.root), cell.description)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The answers of one organism's study, with the calibrated table that a redraw indexes."""
+
+    study: Study
+    facts: FactSet
+    answers: pd.DataFrame
+    variants: pd.DataFrame
+    tables: dict[str, np.ndarray]
+    """Per variant and phrasing, for every candidate of a test item: bits (measure) or log-probability (damage)."""
+
+    def verdict(self, answers: pd.DataFrame) -> dict[str, Any]:
+        """The verdict these answers license."""
+        evidence = Evidence(answers, self.variants, groups_of(self.study), self.study.model)
+        return verdict_of(self.study, self.facts, evidence)
+
+    def redrawn(self, seed: int) -> pd.DataFrame:
+        """The answers with every test fact's answer dealt anew: one deal for all variants."""
+        draw = np.random.default_rng(seed)
+        lists = {one.name: one.answers for one in self.facts.lists}
+        dealt = {
+            (fact.relation, fact.subject): int(draw.integers(len(lists[fact.relation])))
+            for fact in self.facts.select([ASKED], "test")
+        }
+        parts = []
+        for (variant, phrasing), rows in self.answers.groupby(["variant_id", "phrasing"], sort=False):
+            table = self.tables[f"{variant}/{phrasing}"]
+            test = (rows["split"] == "test").to_numpy()
+            wanted = [dealt[pair] for pair in zip(rows["relation"][test], rows["entity"][test], strict=True)]
+            column = "bits" if phrasing == "measure" else "log_prob"
+            values = rows[column].to_numpy(dtype=float).copy()
+            values[test] = table[np.arange(len(wanted)), wanted]
+            parts.append(rows.assign(**{column: values}))
+        return pd.concat(parts)
+
+
+def finished(plan: Plan, facts: FactSet, store: Store) -> Finished:
+    """Read a computed plan: answers of the candidates, and what every other answer would have counted."""
+    answers, variants, tables = [], [], {}
+    for cell in plan.of("scored"):
+        spec, folder = spec_of(cell.fields["variant"]), store.folder(cell.key)
+        variants.append(
+            {
+                "variant_id": spec.identity,
+                "variant": spec.name,
+                "scope": spec.scope,
+                "compression": spec.compression.name if spec.compression else "dense",
+                "repair": spec.repair.name if spec.repair else "",
+                "replicate": replicate_of(spec),
+                "parameters_added": 0,
+            }
+        )
+        found = pd.read_parquet(folder / "answers.parquet").query("reading == 'candidates'")
+        answers.append(found.assign(variant_id=spec.identity))
+        for phrasing, part in pd.read_parquet(folder / "scores.parquet").groupby("phrasing", sort=False):
+            items = scored_items(part, facts)
+            split = part["split"].to_numpy()
+            if phrasing == "measure":
+                fit, test = items.where(split == "calibrate"), items.where(split == "test")
+                log_probs = cross_fitted_log_probs(fit, test, seed=0)
+                correction = bits(log_probs, test) - test.right(log_probs) / np.log(2)  # the prior's entropy
+                tables[f"{spec.identity}/{phrasing}"] = correction[:, None] + log_probs / np.log(2)
+            else:
+                tables[f"{spec.identity}/{phrasing}"] = log_softmax(items.log_probs[split == "test"], axis=1)
+    return Finished(plan.study, facts, pd.concat(answers), pd.DataFrame(variants).drop_duplicates(), tables)
+
+
+def judge(
+    store: Store, seed: int, recipe: str, organism: Callable[[], Organism], scale: Scale, redraws: int
+) -> list[Row]:
+    """One organism through the whole pipeline, and its redraws: a row per repair."""
+    study = study_of(organism_folder(store, seed, recipe, organism), recipe, scale)
+    facts = load_facts(study)
+    plan = expand(study, facts)
+    run_plan(plan, store)
+    read = finished(plan, facts, store)
+    deals = [read.verdict(read.redrawn(1 + draw)) for draw in range(redraws)] if recipe == "hard-null" else []
+    rows = []
+    for place, one in enumerate(read.verdict(read.answers)["settings"]):
+        share = one["share_of_gap"] or {"estimate": np.nan, "lower": np.nan, "upper": np.nan}
+        rows.append(
+            {
+                "organism": seed,
+                "recipe": recipe,
+                "repair": one["repair"],
+                "decision": one["decision"],
+                "redirected_bits": one["redirected_bits"]["estimate"],
+                "redirected_lower": one["redirected_bits"]["lower"],
+                "redirected_upper": one["redirected_bits"]["upper"],
+                "p": max(found["p"] for found in one["predictions"]),
+                "p_corrected": one["predictions"][0]["p_corrected"],
+                **{f"share_{name}": share[name] for name in ("estimate", "lower", "upper")},
+                "redraws": len(deals),
+                "redraws_displaced": sum(deal["settings"][place]["decision"] == "displaced" for deal in deals),
+                "redraws_any_displaced": sum(
+                    any(found["decision"] == "displaced" for found in deal["settings"]) for deal in deals
+                ),
+            }
+        )
+    return rows
+
+
+def calibrate(
+    store: Store, seeds: Iterable[int], recipes: tuple[str, ...], *, scale: Scale | None = None, redraws: int = REDRAWS
+) -> Iterator[list[Row]]:
+    """Judge organism after organism by every recipe; each is trained once and only if something of it is missing."""
+    chosen = scale or Scale()
+    for seed in seeds:
+        trained: list[Organism] = []
+
+        def organism(seed: int = seed, trained: list[Organism] = trained) -> Organism:
+            if not trained:
+                trained.append(train_organism(seed))
+            return trained[0]
+
+        for recipe in recipes:
+            yield judge(store, seed, recipe, organism, chosen, redraws)
+
+
+def truth_of(recipe: str) -> float | None:
+    """The displaced share by construction, where there is one."""
+    if recipe.startswith("mixture-"):
+        return float(recipe.removeprefix("mixture-"))
+    return {"hard-null": 0.0, "locked": 1.0}.get(recipe)
+
+
+def summary(rows: pd.DataFrame) -> pd.DataFrame:
+    """Per recipe and repair (or any of a run): how often displaced, with an exact interval, and coverage."""
+    found = []
+    for recipe, part in rows.groupby("recipe", sort=False):
+        whole = part.assign(repair="any")
+        by_organism = whole.assign(displaced=whole["decision"] == "displaced").groupby("organism")
+        hits = by_organism["displaced"].any()
+        found.append(
+            _line(recipe, "any", int(hits.sum()), len(hits), whole.drop_duplicates("organism"), "any_displaced")
+        )
+        for repair, mine in part.groupby("repair", sort=False):
+            displaced = int((mine["decision"] == "displaced").sum())
+            found.append(_line(recipe, repair, displaced, len(mine), mine, "displaced"))
+    return pd.DataFrame(found)
+
+
+def _line(recipe: str, repair: str, displaced: int, count: int, rows: pd.DataFrame, redraws: str) -> Row:
+    rate, truth = clopper_pearson(displaced, count), truth_of(recipe)
+    draws = int(rows["redraws"].sum())
+    held = rows.dropna(subset=["share_estimate"])
+    covered = ((held["share_lower"] <= truth) & (truth <= held["share_upper"])) if truth is not None else None
+    counted = repair != "any" and covered is not None and len(held) > 0
+    return {
+        "recipe": recipe,
+        "repair": repair,
+        "organisms": count,
+        "displaced": displaced,
+        "rate": rate.estimate,
+        "lower": rate.lower,
+        "upper": rate.upper,
+        "redraws": draws,
+        "redraw_rate": float(rows[f"redraws_{redraws}"].sum() / draws) if draws else None,
+        "share_true": truth,
+        "share_mean": float(held["share_estimate"].mean()) if counted else None,
+        "coverage": float(covered.mean()) if counted and covered is not None else None,
+        "coverage_draws": len(held) if counted else 0,
+        "decisions": json.dumps(rows["decision"].value_counts().to_dict()) if repair != "any" else "",
+    }
+
+
+def targets(table: pd.DataFrame) -> list[str]:
+    """Each target in a sentence, met or missed."""
+    lines = []
+    for recipe, target in (("hard-null", "false positives"), ("mixture-0.5", "power")):
+        mine = table[(table["recipe"] == recipe) & (table["repair"] == "any")]
+        if mine.empty:
+            lines.append(f"{target}: not measured (no organism of recipe {recipe})")
+            continue
+        one = mine.iloc[0]
+        met = one["upper"] <= TARGET_UPPER if recipe == "hard-null" else one["rate"] >= TARGET_POWER
+        goal = f"upper end <= {TARGET_UPPER:.2f}" if recipe == "hard-null" else f"power >= {TARGET_POWER:.1f}"
+        few = "" if one["organisms"] >= TARGET_ORGANISMS else f"; fewer than {TARGET_ORGANISMS} organisms"
+        lines.append(
+            f"{target} ({recipe}): {one['displaced']} of {one['organisms']}, {one['rate']:.3f} "
+            f"[{one['lower']:.3f}, {one['upper']:.3f}]; target {goal}: {'met' if met else 'MISSED'}{few}"
+        )
+    return lines
+
+
+def write_table(rows: list[Row], folder: Path, scale: Scale | None = None) -> list[str]:
+    """Write what was judged, its summary and the recipe of both; gives the targets in sentences."""
+    folder.mkdir(parents=True, exist_ok=True)
+    judged = pd.DataFrame(rows)
+    table = summary(judged)
+    judged.to_csv(folder / "organisms.csv", index=False, float_format="%.4f")
+    table.to_csv(folder / "summary.csv", index=False, float_format="%.4f")
+    lines = targets(table)
+    recipe = {
+        "command": "python -m analysis calibrate",
+        "scale": asdict(scale or Scale()),
+        "redraws_per_null_organism": REDRAWS,
+        "first_seed": FIRST_SEED,
+        "versions": versions(),
+        "targets": lines,
+    }
+    write_atomically(folder / "recipe.json", json.dumps(recipe, indent=1) + "\n")
+    return lines

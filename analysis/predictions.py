@@ -1,0 +1,152 @@
+"""The predictions, written down before any run (`predictions.yaml`), and those of them that decide nothing, evaluated.
+
+What decides is measured in `analysis/hypothesis.py`; here stand the descriptions beside it, knowledge and mechanism
+apart. A prediction for which a run holds no table says so: that something was not run supports nothing.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+from scipy import stats
+
+from analysis.evidence import PLACEBO, Evidence
+from analysis.statistics import crossed_draws, crossed_point
+
+WRITTEN = Path(__file__).with_name("predictions.yaml")
+LEVEL = 0.05
+FEWEST_ERRORS = 10
+"""Entities on which D errs and C differs, below which the return to D's errors is not applicable."""
+ERRORS = "return to the dense model's own errors"
+DRIFTS = {
+    "less drift of the residual stream than LoRA": ("drift", "resid_post", "relative_l2"),
+    "less drift of attention than LoRA": ("attention", "pattern", "jensen_shannon"),
+}
+Entry = dict[str, Any]
+
+
+@cache
+def written() -> tuple[Entry, ...]:
+    """Every prediction as it was written down."""
+    return tuple(yaml.safe_load(WRITTEN.read_text(encoding="utf-8")))
+
+
+def predictions_sha() -> str:
+    """Hash of the predictions, for the manifest: what was predicted may not change after the run."""
+    return hashlib.sha256(WRITTEN.read_bytes()).hexdigest()
+
+
+def _entry(name: str, statistic: str, **found: Any) -> Entry:
+    about = next(one["about"] for one in written() if one["name"] == name)
+    blank = dict.fromkeys(("estimate", "lower", "upper", "p", "p_corrected", "n"))
+    return {"name": name, "about": about, "statistic": statistic, **blank, "supports": "neither", **found}
+
+
+def not_run(name: str, why: str = "not run in this study") -> Entry:
+    """A prediction that this run says nothing of."""
+    statistic = next(one["statistic"] for one in written() if one["name"] == name)
+    return _entry(name, statistic, sentence=f"{name}: {why}")
+
+
+def measured(name: str, found: Mapping[str, float], p: float, n: int, *, above: str = "H1") -> Entry:
+    """A prediction with its figure; `above` is the hypothesis that a value above 0 supports."""
+    statistic = next(one["statistic"] for one in written() if one["name"] == name)
+    figure = f"{found['estimate']:+.2f} [{found['lower']:+.2f}, {found['upper']:+.2f}], p {p:.3f}, n {n}"
+    supports = above if p < LEVEL else "neither"
+    return _entry(name, statistic, **found, p=p, n=n, supports=supports, sentence=f"{name}: {figure} ({statistic})")
+
+
+def return_to_errors(evidence: Evidence, scope: str, compression: str, repair: str, placebo: str) -> Entry:
+    """Whether C+R says again what D wrongly said, more often than C with untrained prompts does."""
+    arms = {"dense": ("dense", ""), "compressed": (compression, ""), PLACEBO: (compression, placebo)}
+    arms["repaired"] = (compression, repair)
+    said = {}
+    for name, (damage, what) in arms.items():
+        rows = evidence.joined[evidence.rows(scope, damage, what, "test")]
+        said[name] = rows.set_index(["relation", "entity", "replicate"])[["predicted", "correct"]]
+    if any(table.empty for table in said.values()):
+        return not_run(ERRORS, "cannot be said: dense, the compressed model or a placebo was not run")
+    dense = said["dense"].groupby(level=["relation", "entity"]).first()
+    wrong = dense[~dense["correct"].astype(bool)]["predicted"]
+    differs = said["compressed"]["predicted"].groupby(level=["relation", "entity"]).first()
+    wrong = wrong[wrong != differs.reindex(wrong.index)]
+    entities = wrong.index.get_level_values("entity").nunique()
+    if entities < FEWEST_ERRORS:
+        return not_run(ERRORS, f"not applicable: D errs where C differs on {entities} test entities")
+    tables = {}
+    for name in ("repaired", PLACEBO):
+        table = said[name]["predicted"].reset_index()
+        table = table.merge(wrong.rename("dense").reset_index(), on=["relation", "entity"])
+        agreed = table.assign(same=table["predicted"] == table["dense"])
+        by = agreed.groupby(["replicate", "entity"])["same"].mean().unstack("entity")
+        tables[name] = by.sort_index(axis=1).to_numpy(dtype=float)
+    tables[PLACEBO] = tables[PLACEBO].mean(axis=0, keepdims=True)
+
+    def beyond(arm: dict[str, np.ndarray]) -> np.ndarray:
+        return arm["repaired"] - arm[PLACEBO]
+
+    draws, point = crossed_draws(tables, beyond, seed=0), crossed_point(tables, beyond)
+    lower, upper = np.quantile(draws, [0.025, 0.975])
+    p = float((1 + np.sum(draws <= 0)) / (1 + len(draws)))
+    return measured(ERRORS, {"estimate": point, "lower": float(lower), "upper": float(upper)}, p, entities)
+
+
+def less_drift(
+    name: str, tables: Mapping[str, pd.DataFrame], scope: str, compression: str, repair: str, lora: str | None
+) -> Entry:
+    """How much further from dense LoRA lies than the repair, paired within replicate; t over replicates.
+
+    Recovery and parameters are not matched here; the sentence says so.
+    """
+    if lora is None or lora == repair:
+        return not_run(name, "not applicable: there is no LoRA in this study to compare it with")
+    source, site, metric = DRIFTS[name]
+    found = tables[source]
+    known = tables["variants"].set_index("variant_id")[["scope", "compression", "repair", "replicate"]]
+    rows = found[(found["site"] == site) & (found["metric"] == metric) & (found["reference"] == "dense")]
+    rows = rows.drop(columns=[one for one in known.columns if one in rows]).join(known, on="variant_id")
+    rows = rows[(rows["scope"] == scope) & (rows["compression"] == compression)]
+    means = rows[rows["repair"].isin([repair, lora])].groupby(["replicate", "repair"])["value"].mean().unstack("repair")
+    if not {repair, lora} <= set(means.columns) or len(means.dropna()) < 3:
+        return not_run(name, "cannot be said: fewer than three replicates of both repairs were looked into")
+    difference = (means[lora] - means[repair]).dropna().to_numpy()
+    test = stats.ttest_1samp(difference, 0.0, alternative="greater")
+    low, high = stats.ttest_1samp(difference, 0.0).confidence_interval(0.95)
+    quantity = {"estimate": float(difference.mean()), "lower": float(low), "upper": float(high)}
+    entry = measured(name, quantity, float(test.pvalue), len(difference))
+    entry["sentence"] += "; neither recovery nor parameters are matched"
+    return entry
+
+
+def further(
+    evidence: Evidence,
+    tables: Mapping[str, pd.DataFrame],
+    setting: Mapping[str, Any],
+    *,
+    placebo: str,
+    lora: str | None,
+) -> list[Entry]:
+    """Every prediction that decides nothing, evaluated for one setting or said not to have been run."""
+    scope, compression, repair = setting["scope"], setting["compression"], setting["repair"]
+    entries = []
+    for one in written():
+        name = one["name"]
+        if one["decides"]:
+            continue
+        if name == ERRORS:
+            entries.append(return_to_errors(evidence, scope, compression, repair, placebo))
+        elif name in DRIFTS:
+            entries.append(less_drift(name, tables, scope, compression, repair, lora))
+        elif name == "test facts come back":
+            entries.append(measured(name, setting["gain_bits"], setting["gain_p"], setting["entities"]))
+        elif name == "tune facts come back beyond test facts":
+            found = setting["relearned_bits"]
+            entries.append(measured(name, found, setting["relearned_p"], setting["entities"], above="H0"))
+        else:
+            entries.append(not_run(name))
+    return entries
