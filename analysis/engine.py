@@ -102,7 +102,7 @@ def _pool(count: int) -> ProcessPoolExecutor:
 def _leave_with_driver() -> None:
     """End this worker when the process that started it is gone: killed, it can tell nobody to stop.
 
-    A worker that stayed would compute on beside the next run; what it leaves half done is a draft that counts as nothing.
+    One that stayed would compute on beside the next run; what it leaves half done is a draft that counts as nothing.
     """
 
     def watch() -> None:
