@@ -147,6 +147,7 @@ def finished(plan: Plan, facts: FactSet, store: Store) -> Finished:
                 "repair": spec.repair.name if spec.repair else "",
                 "replicate": replicate_of(spec),
                 "parameters_added": 0,
+                "bytes_added": 0,
             }
         )
         found = pd.read_parquet(folder / "answers.parquet").query("reading == 'candidates'")

@@ -13,6 +13,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, Protocol
 
 from analysis.cell import Cell, Kind
+from analysis.inside import PROMPT
 from analysis.study import MAIN, groups_of
 from data.errors import InputError
 from probes.models import TWIN, locate
@@ -95,6 +96,8 @@ class _Around:
 
     def arms(self, named: Collection[str] | None) -> list[VariantSpec]:
         """The parent, what stands above every repair, and the arms that are named; all of them unless told."""
+        if named is not None:
+            named = [self.expansion.study.prompt.name if name == PROMPT else name for name in named]
         return [
             variant
             for variant in self.variants

@@ -11,6 +11,8 @@ from pydantic import Field
 from probes.specs import Spec
 
 Positions = Literal["last", "all"]
+PROMPT = "prompt"
+"""Among named arms: the study's first single prompt, whatever its length."""
 PatchedSite = Literal["resid_post", "attn_out", "mlp_out"]
 
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from analysis.inside import Inside
+from analysis.inside import PROMPT, Inside
 from analysis.study_blocks import MOVABLE, Budget, Transfer
 from data.errors import InputError
 from data.facts import FactSet
@@ -126,8 +126,9 @@ class Study(Spec):
             raise ValueError("compress_controls: there are no controls; name them or leave it out")
         if self.controls and self.facts != "atlas":
             raise ValueError("controls: locked and never people live in the atlas alone; leave controls out")
-        if self.inside is not None and (unknown := set(self.inside.named) - set(self.arms)):
-            raise ValueError(f"inside: no arm is called {', '.join(sorted(unknown))}; there are {', '.join(self.arms)}")
+        if self.inside is not None and (unknown := set(self.inside.named) - {PROMPT, *self.arms}):
+            there = ", ".join((PROMPT, *self.arms))
+            raise ValueError(f"inside: no arm is called {', '.join(sorted(unknown))}; there are {there}")
         if (self.model == "atlas") != (self.facts == "atlas"):
             raise ValueError("the atlas's facts and its model go together: name atlas for both or neither")
         return self

@@ -19,7 +19,8 @@ class Prefixes:
     """The keys and values of one prompt or several, padded on the left to the longest.
 
     `keys[layer]` and `values[layer]` have the shape [prompt, head, slot, head width]; `seen` says which slots of
-    a prompt are its own and which are padding.
+    a prompt are its own and which are padding. `ends` are the last hidden states after each prompt's last vector:
+    what the model says of the first content token.
     """
 
     def __init__(self, model: PreTrainedModel, prompts: Sequence[Float[Tensor, "length width"]]) -> None:
@@ -31,15 +32,19 @@ class Prefixes:
         )
         keys: list[list[Tensor]] = []
         values: list[list[Tensor]] = []
+        ends: list[Tensor] = []
         for index, prompt in enumerate(prompts):
             length = prompt.shape[0]
             self.seen[index, longest - length :] = True
-            layers = keys_and_values(_read_alone(model, prompt, longest - length))
+            cache, hidden = _read_alone(model, prompt, longest - length)
+            layers = keys_and_values(cache)
+            ends.append(hidden[-1])
             pad = (0, 0, longest - length, 0)
             keys.append([torch.nn.functional.pad(one, pad) for one, _ in layers])
             values.append([torch.nn.functional.pad(one, pad) for _, one in layers])
         self.keys = [torch.cat(layer) for layer in zip(*keys, strict=True)]
         self.values = [torch.cat(layer) for layer in zip(*values, strict=True)]
+        self.ends: Float[Tensor, "prompt width"] = torch.stack(ends)
 
     def chosen(self, kept: Int[Tensor, " batch"]) -> tuple[DynamicCache, Int[Tensor, "batch slot"]]:
         """For each row the keys and values of one prompt, and the mask of its slots."""
@@ -68,20 +73,22 @@ def keys_and_values(cache: DynamicCache) -> list[tuple[Float[Tensor, "..."], Flo
     return layers
 
 
-def _read_alone(model: PreTrainedModel, prompt: Float[Tensor, "length width"], first: int) -> DynamicCache:
-    """The model's cache after this prompt alone, its first vector standing at position `first`."""
+def _read_alone(
+    model: PreTrainedModel, prompt: Float[Tensor, "length width"], first: int
+) -> tuple[DynamicCache, Float[Tensor, "length width"]]:
+    """Cache and last hidden states of this prompt alone, its first vector standing at position `first`."""
     length = prompt.shape[0]
     positions = torch.arange(first, first + length, device=model.device)[None]
     mask = torch.ones_like(positions)
     cache = DynamicCache()
-    model.base_model(
+    output = model.base_model(
         inputs_embeds=prompt[None].to(model.dtype),
         attention_mask=mask,
         position_ids=positions,
         past_key_values=cache,
         use_cache=True,
     )
-    return cache
+    return cache, output.last_hidden_state[0]
 
 
 def _in_a_row(

@@ -19,6 +19,7 @@ What would count against attention: any of the first, which know nothing or cost
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Literal, get_args
 
 import numpy as np
@@ -30,6 +31,7 @@ from transformers import PreTrainedModel
 from data.errors import InputError
 from probes.idp import Cost
 from probes.inputs import build_inputs
+from probes.prefix import Prefixes
 from probes.prompts import SoftPrompt
 
 OutputReading = Literal["likelihood", "entropy", "margin"]
@@ -114,21 +116,36 @@ class OutputSelector:
 
     @torch.no_grad()
     def readings(self, rows: Sequence[Sequence[int]]) -> dict[OutputReading, Float[Tensor, "batch prompt"]]:
-        """All three readings from the same passes, one per prompt."""
-        longest = max(prompt.shape[0] for prompt in self._prompts)
+        """All three readings from the same passes, one per prompt, whose keys and values are constants."""
+        prefixes = self._prefixes
+        inputs = build_inputs(self._model, rows, content_start=prefixes.longest)
+        batch, width = inputs.attention_mask.shape
+        # The column before each row's first token, once the prompt's end stands in front.
+        before = width - torch.tensor([len(row) for row in rows], device=inputs.attention_mask.device)
         found: dict[OutputReading, list[Tensor]] = {name: [] for name in OUTPUT_READINGS}
-        for prompt in self._prompts:
-            inputs = build_inputs(self._model, rows, [prompt] * len(rows), content_start=longest)
-            hidden = self._model.base_model(**inputs.forward_arguments(), use_cache=False).last_hidden_state
-            longest_row = max(len(row) for row in rows)
-            for name, values in self._read(hidden[:, -longest_row - 1 :], rows).items():
+        for place, end in enumerate(prefixes.ends):
+            cache, slots = prefixes.chosen(torch.full_like(before, place))
+            hidden = self._model.base_model(
+                inputs_embeds=inputs.embeds,
+                attention_mask=torch.cat([slots, inputs.attention_mask], dim=1),
+                position_ids=inputs.position_ids,
+                past_key_values=cache,
+                use_cache=True,
+            ).last_hidden_state
+            hidden = torch.cat([hidden.new_zeros(batch, 1, hidden.shape[2]), hidden], dim=1)
+            hidden[torch.arange(batch, device=before.device), before] = end
+            for name, values in self._read(hidden, rows).items():
                 found[name].append(values)
         return {name: torch.stack(columns, dim=1) for name, columns in found.items()}
+
+    @cached_property
+    def _prefixes(self) -> Prefixes:
+        return Prefixes(self._model, self._prompts)
 
     def _read(
         self, hidden: Float[Tensor, "batch position width"], rows: Sequence[Sequence[int]]
     ) -> dict[OutputReading, Float[Tensor, " batch"]]:
-        """The readings of rows that end in one column; the head is applied from the longest one's prompt on."""
+        """The readings of rows that end in one column, each behind the end of its prompt."""
         head: nn.Module = self._model.get_output_embeddings()
         log_probs = head(hidden).float().log_softmax(dim=-1)
         said = torch.zeros(len(rows), hidden.shape[1] - 1, dtype=torch.long)

@@ -34,7 +34,8 @@ def evidence(repaired_says, *, errors=20, people=30):
     table = pd.DataFrame(answers, columns=["variant_id", "entity", "predicted", "correct"])
     constant = {"reading": "candidates", "phrasing": "measure", "relation": "city", "group": "people", "split": "test"}
     table = table.assign(**constant, bits=0.0, log_prob=-1.0)
-    return Evidence(table, pd.DataFrame(variants, columns=columns), {"main": ["people"]}, "planted")
+    known = pd.DataFrame(variants, columns=columns).assign(bytes_added=0)
+    return Evidence(table, known, {"main": ["people"]}, "planted")
 
 
 def test_what_the_repair_says_of_the_dense_models_errors_is_found_again():
