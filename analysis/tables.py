@@ -12,7 +12,6 @@ from analysis.engine import COST
 from analysis.inside_tables import inside_tables
 from analysis.opening import spec_of
 from analysis.recovery import recovery_table
-from analysis.selection import selector_table
 from analysis.store import Store
 from analysis.transfer import transfer_table
 from probes.specs import BankSpec, IdpSpec, PlaceboSpec, Spec, TransferredSpec, VariantSpec
@@ -50,12 +49,7 @@ def gather(plan: Plan, store: Store) -> dict[str, pd.DataFrame]:
         **inside_tables(plan, store),
         "selections": _concatenate(_of_banks(scored, store, "selections")),
         "banks": _concatenate(_of_banks(scored, store, "banks")),
-        "selectors": _concatenate(
-            (selector_table(selections, bank), identity)
-            for (selections, identity), (bank, _) in zip(
-                _of_banks(scored, store, "selections"), _of_banks(scored, store, "banks"), strict=True
-            )
-        ),
+        "selectors": _concatenate(_of_banks(scored, store, "selectors")),
         "training": _concatenate(
             (pd.read_parquet(store.folder(need.key) / "training.parquet").assign(part=role), spec.identity)
             for cell, spec in scored

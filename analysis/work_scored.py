@@ -14,6 +14,7 @@ from analysis.choices import bank_table, selections_of
 from analysis.ensemble import asked_ensemble
 from analysis.opening import bank_fitting, dense, facts_of, open_variant, parent_model, spec_of
 from analysis.readout import ScoredItems, cross_fitted_bits, recalibrate, vocabulary_bits
+from analysis.selection import selector_table
 from data.facts import FactSet, Item
 from probes.inputs import encode, tokens_of
 from probes.mixture import score_mixture
@@ -178,8 +179,10 @@ def _asked_bank(found: Fitting, items: tuple[Item, ...], batch: int, folder: Pat
     """
     found.batch = batch
     tested = [item for item in items if item.fact.split == "test"]
-    selections_of(found, tested).to_parquet(folder / "selections.parquet", index=False)
-    bank_table(found).to_parquet(folder / "banks.parquet", index=False)
+    selections, bank = selections_of(found, tested), bank_table(found)
+    selections.to_parquet(folder / "selections.parquet", index=False)
+    bank.to_parquet(folder / "banks.parquet", index=False)
+    selector_table(selections, bank).to_parquet(folder / "selectors.parquet", index=False)
     if found.repair.selector == "mixture":
         asked = found.asked(items)
         return asked.members[0], score_mixture(asked.members, asked.singles, items, batch=batch)
