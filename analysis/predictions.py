@@ -1,7 +1,7 @@
 """The predictions, written down before any run (`predictions.yaml`), and those of them that decide nothing, evaluated.
 
 What decides is measured in `analysis/hypothesis.py`; here stand the descriptions beside it, knowledge and mechanism
-apart. A prediction for which a run holds no table says so: that something was not run supports nothing.
+apart. A prediction that is not tested says so: what was not tested supports nothing.
 """
 
 import hashlib
@@ -47,8 +47,8 @@ def _entry(name: str, statistic: str, **found: Any) -> Entry:
     return {"name": name, "about": about, "statistic": statistic, **blank, "supports": "neither", **found}
 
 
-def not_run(name: str, why: str = "not run in this study") -> Entry:
-    """A prediction that this run says nothing of."""
+def not_run(name: str, why: str = "not tested by this version") -> Entry:
+    """A prediction of which nothing is said; tables may still describe what it is about."""
     statistic = next(one["statistic"] for one in written() if one["name"] == name)
     return _entry(name, statistic, sentence=f"{name}: {why}")
 
@@ -131,7 +131,7 @@ def further(
     placebo: str,
     lora: str | None,
 ) -> list[Entry]:
-    """Every prediction that decides nothing, evaluated for one setting or said not to have been run."""
+    """Every prediction that decides nothing, evaluated for one setting or said not to be tested."""
     scope, compression, repair = setting["scope"], setting["compression"], setting["repair"]
     entries = []
     for one in written():

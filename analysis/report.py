@@ -54,9 +54,8 @@ def show_verdict(console: Console, verdict: dict[str, Any]) -> None:
             p = one["predictions"][0]["p_corrected"]
             table.add_row(place_of(one), one["decision"], *figures, f"{p:.3f}")
         console.print(table)
-        for one in entries:
-            for reason in one["reasons"]:
-                console.print(f"  {place_of(one)}: {reason}", markup=False, highlight=False)
+        for reason, places in _shared_reasons(entries).items():
+            console.print(f"  {reason}: {', '.join(places)}", markup=False, highlight=False)
     for one in verdict.get("reinjections", ()):  # runs of before there were any have none
         gain = one["gain_bits"]
         console.print(
@@ -69,30 +68,29 @@ def show_verdict(console: Console, verdict: dict[str, Any]) -> None:
 
 
 def show_further(console: Console, verdict: dict[str, Any]) -> None:
-    """Print the predictions that decide nothing, knowledge and mechanism apart, and what cannot be concluded."""
+    """Say how many predictions stand beside those that decide, and whether they were written down before the run."""
     if (stored := verdict.get("predictions_sha")) is not None and stored != predictions_sha():
         console.print(
             "analysis/predictions.yaml has changed since this run: its predictions were not written down before it, so "
             "no test of the present ones can be concluded from it; run the study again",
             markup=False,
         )
-    for about in ("knowledge", "mechanism"):
-        lines = [
-            f"  {place_of(one)}: {found['sentence']}"
-            for one in verdict["settings"]
-            for found in one.get("further_predictions", ())
-            if found["about"] == about and found["estimate"] is not None
-        ]
-        if lines:
-            console.print(f"{about.capitalize()}, beside what decides:")
-            console.print("\n".join(lines), markup=False, highlight=False)
-    for one in verdict.get("claims", ()):
-        console.print(f"  claim: {one['claim']} (paper: {one['paper']}): {one['ours']}", markup=False, highlight=False)
-    absent = {
-        found["sentence"]
-        for one in verdict["settings"]
-        for found in one.get("further_predictions", ())
-        if found["estimate"] is None
-    }
-    if absent:
-        console.print("Not concluded: " + "; ".join(sorted(absent)), markup=False, highlight=False)
+    beside = [found for one in verdict["settings"] for found in one.get("further_predictions", ())]
+    tested = {found["name"] for found in beside if found["estimate"] is not None}
+    untested = sorted({found["name"] for found in beside} - tested)
+    if beside:
+        console.print(
+            f"Beside what decides, in report.md: {', '.join(sorted(tested))}; and {len(verdict['claims'])} claims of the "
+            f"paper. Not tested: {', '.join(untested) or 'none'}.",
+            markup=False,
+            highlight=False,
+        )
+
+
+def _shared_reasons(entries: list[dict[str, Any]]) -> dict[str, list[str]]:
+    """Every reason once, with the settings that it holds for."""
+    found: dict[str, list[str]] = {}
+    for one in entries:
+        for reason in one["reasons"]:
+            found.setdefault(reason, []).append(place_of(one))
+    return found
