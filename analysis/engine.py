@@ -116,13 +116,15 @@ def _leave_with_driver() -> None:
 
 @contextlib.contextmanager
 def _threads(count: int) -> Iterator[None]:
-    """Tell workers that start now how many threads numpy's linear algebra may use, which it reads when imported.
+    """Tell workers that start now what libraries read when they are imported: threads of linear algebra, and silence.
 
-    Unless told, every worker takes every core, and they wait for each other: the demo took twice as long.
+    Unless told so, every worker takes every core, and they wait for each other: the demo took twice as long.
     """
-    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(dict.fromkeys(names, str(count)))
+    told = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(count))
+    # Advice about settings that are as they should be would tear the progress bar; errors still come through.
+    told |= {"TRANSFORMERS_VERBOSITY": os.environ.get("TRANSFORMERS_VERBOSITY", "error")}
+    before = {name: os.environ.get(name) for name in told}
+    os.environ.update(told)
     try:
         yield
     finally:

@@ -80,8 +80,8 @@ def show_further(console: Console, verdict: dict[str, Any]) -> None:
     untested = sorted({found["name"] for found in beside} - tested)
     if beside:
         console.print(
-            f"Beside what decides, in report.md: {', '.join(sorted(tested))}; and {len(verdict['claims'])} claims of the "
-            f"paper. Not tested: {', '.join(untested) or 'none'}.",
+            f"Beside what decides, in report.md: {', '.join(sorted(tested))}; and {len(verdict['claims'])} claims of "
+            f"the paper. Not tested: {', '.join(untested) or 'none'}.",
             markup=False,
             highlight=False,
         )
