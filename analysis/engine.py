@@ -75,7 +75,7 @@ def run_cells(plan: Plan, store: Store, workers: int, report: Report) -> None:
     if not waiting:
         return
     count = min(workers, len(waiting))
-    with _without_main(), _threads(plan.study.threads), _pool(count) as pool:
+    with _without_main(), _environment(plan.study.threads), _pool(count) as pool:
         running: dict[Future[float], Cell] = {}
         try:
             while waiting or running:
@@ -115,7 +115,7 @@ def _leave_with_driver() -> None:
 
 
 @contextlib.contextmanager
-def _threads(count: int) -> Iterator[None]:
+def _environment(count: int) -> Iterator[None]:
     """Tell workers that start now what libraries read when they are imported: threads of linear algebra, and silence.
 
     Unless told so, every worker takes every core, and they wait for each other: the demo took twice as long.
