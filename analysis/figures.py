@@ -20,13 +20,11 @@ from analysis.look import (
     REPAIR_COLOURS,
     SEQUENTIAL,
     SITES,
-    band,
-    colour_of,
     counts_of,
-    dashes_of,
     dress,
     error_bars,
     label_bottom,
+    lines_by_layer,
     marker,
     panels_of,
     places_axis,
@@ -145,9 +143,6 @@ def layerwise_drift_figure(
     """
     kept = chosen(drift, group=group, reference=reference, metric=metric, site=site)
     data = averaged(kept, variants, ["layer"])
-    repairs = list(dict.fromkeys(data["repair"]))
-    symbols = symbols_of(repairs)
-    dashes = dashes_of(variants["compression"])
     figure, panels = panels_of(data["compression"])
     floor = data.groupby("layer", as_index=False)["floor"].max()
     data["below_floor"] = data["value"].abs() <= data["floor"].abs()
@@ -164,27 +159,8 @@ def layerwise_drift_figure(
             showlegend=place == 0,
             **panel,
         )
-    shown: set[str] = set()
-    for (variant, compression, repair), rows in data.groupby(["variant", "compression", "repair"], sort=False):
-        band(figure, rows, repair, panels[compression])
-        figure.add_scatter(
-            x=rows["layer"],
-            y=rows["value"],
-            mode="lines+markers",
-            line={"color": colour_of(repair), "width": 2, "dash": dashes[compression]},
-            # The unrepaired model stands out as a ring where a repair lies exactly on it.
-            marker=marker(repair, symbols[repair], size=8 if repair else 12),
-            name=repair or NO_REPAIR,
-            legendgroup=repair or NO_REPAIR,
-            showlegend=repair not in shown,
-            customdata=rows[["lower", "upper"]].assign(
-                note=rows["below_floor"].map({True: ", below the floor", False: ""})
-            ),
-            hovertemplate=f"{variant}, layer %{{x}}<br>%{{y:.3g}} [%{{customdata[0]:.3g}}, %{{customdata[1]:.3g}}]"
-            "%{customdata[2]}<extra></extra>",
-            **panels[compression],
-        )
-        shown.add(repair)
+    notes = data["below_floor"].map({True: ", below the floor", False: ""})
+    lines_by_layer(figure, data, panels, variants["compression"], notes)
     words, unit = METRICS.get(metric, (metric, ""))
     label_bottom(figure, panels, "layer")
     figure.update_xaxes(places_axis(data["layer"]))

@@ -12,19 +12,14 @@ from analysis.figures import Figure
 from analysis.look import (
     GREY,
     METRICS,
-    NO_REPAIR,
     SEQUENTIAL,
     SITES,
-    band,
-    colour_of,
-    dashes_of,
     dress,
     label_bottom,
-    marker,
+    lines_by_layer,
     panels_of,
     places_axis,
     rows_of,
-    symbols_of,
 )
 
 # Okabe-Ito; what is done to a model is no repair, so that the hues are told by the legend.
@@ -67,26 +62,8 @@ def _by_layer(part: pd.DataFrame, variants: pd.DataFrame, metric: str, title: st
         entities=("entities", "min"),
         replicates=("variant_id", "nunique"),
     )
-    symbols, dashes = symbols_of(data["repair"]), dashes_of(variants["compression"])
     figure, panels = panels_of(data["compression"])
-    shown: set[str] = set()
-    for (variant, compression, repair), rows in data.groupby(["variant", "compression", "repair"], sort=False):
-        band(figure, rows, repair, panels[compression])
-        figure.add_scatter(
-            x=rows["layer"],
-            y=rows["value"],
-            mode="lines+markers",
-            line={"color": colour_of(repair), "width": 2, "dash": dashes[compression]},
-            marker=marker(repair, symbols[repair], size=8 if repair else 12),
-            name=repair or NO_REPAIR,
-            legendgroup=repair or NO_REPAIR,
-            showlegend=repair not in shown,
-            customdata=rows[["lower", "upper"]],
-            hovertemplate=f"{variant}, layer %{{x}}<br>%{{y:.3g}} [%{{customdata[0]:.3g}}, %{{customdata[1]:.3g}}]"
-            "<extra></extra>",
-            **panels[compression],
-        )
-        shown.add(repair)
+    lines_by_layer(figure, data, panels, variants["compression"])
     words, unit = METRICS.get(metric, (metric, ""))
     label_bottom(figure, panels, "layer")
     figure.update_xaxes(places_axis(data["layer"]))

@@ -136,25 +136,26 @@ def rotation(size: int, seed: int) -> Float[Tensor, "size size"]:
 def rotated(model: LlamaForCausalLM, seed: int, layers: Sequence[int]) -> LlamaForCausalLM:
     """A copy whose attention values are turned within every head of these layers, unread by what follows."""
     turned = copy.deepcopy(model)
-    heads = model.config.num_attention_heads
-    width = model.config.hidden_size // heads
     for layer in layers:
-        blocks = [rotation(width, 1000 * seed + 10 * layer + head) for head in range(heads)]
         values = turned.model.layers[layer].self_attn.v_proj.weight
-        values.data = torch.block_diag(*blocks) @ values.data
+        values.data = _turn(model, seed, layer) @ values.data
     return turned
 
 
 def unrotated(model: LlamaForCausalLM, seed: int, layers: Sequence[int]) -> LlamaForCausalLM:
     """The change of weights that undoes `rotated`: every W_o reads through the rotation's transpose."""
     undone = copy.deepcopy(model)
+    for layer in layers:
+        outputs = undone.model.layers[layer].self_attn.o_proj.weight
+        outputs.data = outputs.data @ _turn(model, seed, layer).T
+    return undone
+
+
+def _turn(model: LlamaForCausalLM, seed: int, layer: int) -> Float[Tensor, "joined joined"]:
+    """One layer's rotations, head by head, in one matrix."""
     heads = model.config.num_attention_heads
     width = model.config.hidden_size // heads
-    for layer in layers:
-        blocks = [rotation(width, 1000 * seed + 10 * layer + head) for head in range(heads)]
-        outputs = undone.model.layers[layer].self_attn.o_proj.weight
-        outputs.data = outputs.data @ torch.block_diag(*blocks).T
-    return undone
+    return torch.block_diag(*(rotation(width, 1000 * seed + 10 * layer + head) for head in range(heads)))
 
 
 def asked_of(organism: Organism, recipe: str) -> World:
