@@ -92,7 +92,8 @@ def cells_of(page) -> str:
 
 
 def words_of(page) -> str:
-    """The page's words, less what a chart's toolbar adds."""
+    """The page's words, less what a mark tells while it is pointed at: that can outlast the mouse on a busy machine."""
+    page.evaluate("document.querySelectorAll('.hoverlayer').forEach(layer => layer.replaceChildren())")
     return re.sub(r"\s+", " ", page.locator("[data-testid=stMain]").inner_text())
 
 
@@ -111,4 +112,3 @@ def click_cell(page, layer: int, head: int) -> None:
     page.wait_for_timeout(200)
     page.mouse.down()
     page.mouse.up()
-    page.mouse.move(5, 5)  # away, or what hovers over the cell would stay
