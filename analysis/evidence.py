@@ -17,6 +17,8 @@ ROOM = 0.05
 Draws = Float[np.ndarray, " resample"]
 Item = tuple[str, str]
 """A relation and an entity."""
+ArmName = tuple[str, str, str]
+"""A compression, a repair and what to call the arm in a sentence."""
 
 
 class Evidence:
@@ -45,17 +47,25 @@ class Evidence:
         """Whether an arm was run."""
         return bool(self.rows(scope, compression, repair, "test").any())
 
-    def arms(self, wanted: Mapping[str, tuple[str, str, str]], scope: str, split: str) -> "Arms":
-        """The arms named, each a compression, a repair and a label, on one split of one scope.
+    def absent(self, wanted: Mapping[str, ArmName], scope: str, split: str) -> list[str]:
+        """Labels of the arms that have no answers on one split of one scope."""
+        return [
+            label
+            for compression, repair, label in wanted.values()
+            if not self.rows(scope, compression, repair, split).any()
+        ]
+
+    def arms(self, wanted: Mapping[str, ArmName], scope: str, split: str) -> "Arms":
+        """The arms named on one split of one scope.
 
         Raises:
             ValueError: an arm that was not run.
         """
+        if absent := self.absent(wanted, scope, split):
+            raise ValueError(f"no answers of {', '.join(absent)} in this run")
         masks = {
             name: self.rows(scope, compression, repair, split) for name, (compression, repair, _) in wanted.items()
         }
-        if absent := [label for name, (_, _, label) in wanted.items() if not masks[name].any()]:
-            raise ValueError(f"no answers of {', '.join(absent)} in this run")
         return Arms(self.joined, masks)
 
     @cached_property

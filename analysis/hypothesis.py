@@ -14,7 +14,7 @@ Per setting (a compression and a repair), D dense, C compressed, R the repair, o
     displaced    every comparison rejects (intersection-union: the largest p counts)
     relearned    relearned > 0 and redirected equivalent to 0
     unreached    redirected equivalent to 0 while a displaced control at the same damage is found with power >= .8
-    undecided    anything else, fewer than three replicates, a missing arm
+    undecided    anything else, fewer than three replicates, a missing arm (which it names)
 
 A repair computed from the dense weights is none of these: it is re-injected (`analysis/reinjected.py`).
 
@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from analysis.evidence import PLACEBO, Arms, Draws, Evidence
+from analysis.evidence import PLACEBO, ArmName, Arms, Draws, Evidence
 from analysis.statistics import Combine, holm, two_one_sided
 
 LEVEL = 0.05
@@ -94,11 +94,13 @@ class Setting:
 
     @property
     def p(self) -> float:
-        """Intersection-union: every comparison must reject, so the largest p counts."""
-        return max(one.p for one in self.comparisons)
+        """Intersection-union: every comparison must reject, so the largest p counts; 1 where none could be made."""
+        return max((one.p for one in self.comparisons), default=1.0)
 
     def power(self, level: float) -> float:
         """Least chance that a run like this one rejects in every comparison (Bonferroni's inequality)."""
+        if not self.comparisons:
+            return 0.0
         return max(0.0, 1 - sum(1 - one.power(level) for one in self.comparisons))
 
     def to_json(self) -> dict[str, Any]:
@@ -110,6 +112,7 @@ class Setting:
             "repair": self.repair,
             "decision": self.decision,
             **{f"{name}_bits": asdict(quantity) for name, quantity in self.account.items()},
+            "p_corrected": self.p_corrected,
             "gain_p": self.gain_p,
             "relearned_p": self.relearned_p,
             "entities": self.entities,
@@ -158,12 +161,9 @@ def assess(
 
     `placebo` and `factless` name the repairs that hold no fact: untrained prompts, and prompts tuned on text whose
     answers are {masked, shuffled}. `entropy` is the mean prior entropy of the facts in bits: what a D at its
-    ceiling would hold.
-
-    Raises:
-        ValueError: an arm without which no recovery counts was not run.
+    ceiling would hold. A setting of which an arm was not run has no account, and says what it cannot conclude.
     """
-    wanted = {
+    wanted: dict[str, ArmName] = {
         "compressed": (compression, "", "the compressed model"),
         "recalibrated": (compression, "recalibrated", "the recalibrated model"),
         PLACEBO: (compression, placebo, "untrained prompts"),
@@ -181,6 +181,10 @@ def assess(
         reasons.append("D is the twin that was trained on these facts too")
     else:
         reasons.append("no D of these facts was run: the gap is taken as the entropy")
+    if absent := evidence.absent(wanted, scope, "test"):
+        lack = "no test item was asked" if len(absent) == len(wanted) else f"no answers of {', '.join(absent)} on test"
+        reasons.append(f"{lack}: whether {repair} returns what it was not tuned on cannot be concluded")
+        return Setting(evidence.model, scope, compression, repair, 0, {}, [], False, 1.0, reasons)
     arms = evidence.arms(wanted, scope, "test")
     comparisons, least = _comparisons(arms, _contrasts(factless))
     if "dense_repaired" in arms:
@@ -196,7 +200,8 @@ def assess(
     if "dense" in arms:
         ceiling = "dense_repaired" if "dense_repaired" in arms else "dense"
         account["unreached"] = _quantity(*arms.measure(lambda arm: arm[ceiling] - arm["repaired"]))
-    account["relearned"], relearned_p = _relearned(evidence, scope, compression, repair)
+    relearned = _relearned(evidence, scope, compression, repair, reasons)
+    account |= {} if relearned is None else {"relearned": relearned[0]}
     return Setting(
         model=evidence.model,
         scope=scope,
@@ -206,7 +211,7 @@ def assess(
         account=account,
         comparisons=comparisons,
         equivalent=two_one_sided(least[0], _margin(arms, entropy))[1],
-        relearned_p=relearned_p,
+        relearned_p=1.0 if relearned is None else relearned[1],
         reasons=reasons,
         share=_share(arms),
         gain_p=_p_above_zero(gain[0]),
@@ -277,9 +282,14 @@ def _margin(arms: Arms, entropy: float) -> float | Draws:
     return MARGIN * (gap if point > 0 and np.mean(gap) > 0 else np.full_like(gap, 1e-6))
 
 
-def _relearned(evidence: Evidence, scope: str, compression: str, repair: str) -> tuple[Quantity, float]:
-    """Gain on tune people beyond the gain on test people, the two drawn independently."""
+def _relearned(
+    evidence: Evidence, scope: str, compression: str, repair: str, reasons: list[str]
+) -> tuple[Quantity, float] | None:
+    """Gain on tune people beyond the gain on test people, the two drawn independently; None if none was asked."""
     wanted = {"repaired": (compression, repair, repair), "compressed": (compression, "", "the compressed model")}
+    if absent := evidence.absent(wanted, scope, "tune"):
+        reasons.append(f"no answers of {', '.join(absent)} on tune: whether {repair} relearned cannot be concluded")
+        return None
     gains = [
         evidence.arms(wanted, scope, split).measure(lambda arm: arm["repaired"] - arm["compressed"], seed=seed)
         for seed, split in enumerate(("test", "tune"))
@@ -305,6 +315,8 @@ def powers_of(settings: list[Setting]) -> Controls:
 
 def _decision(setting: Setting, power: float | None) -> str:
     """The decision of one setting; `power` is that of its displaced control, None where none was run."""
+    if not setting.comparisons:
+        return "undecided"  # for the reason already given: an arm is missing
     if setting.replicates < FEWEST_REPLICATES:
         setting.reasons.append(
             f"{setting.replicates} replicate(s) of compression and repair: {FEWEST_REPLICATES} are needed"

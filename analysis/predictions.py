@@ -27,6 +27,11 @@ DRIFTS = {
     "less drift of the residual stream than LoRA": ("drift", "resid_post", "relative_l2"),
     "less drift of attention than LoRA": ("attention", "pattern", "jensen_shannon"),
 }
+ACCOUNTED = {
+    "test facts come back": ("gain_bits", "gain_p", "H1"),
+    "tune facts come back beyond test facts": ("relearned_bits", "relearned_p", "H0"),
+}
+"""Predictions that the four-way account holds: its quantity, its p, and what a value above 0 supports."""
 Entry = dict[str, Any]
 
 
@@ -96,6 +101,14 @@ def return_to_errors(evidence: Evidence, scope: str, compression: str, repair: s
     return measured(ERRORS, {"estimate": point, "lower": float(lower), "upper": float(upper)}, p, entities)
 
 
+def accounted(name: str, setting: Mapping[str, Any]) -> Entry:
+    """What the setting's own account measures already."""
+    quantity, p, above = ACCOUNTED[name]
+    if quantity not in setting:
+        return not_run(name, "cannot be said: an arm was not run")
+    return measured(name, setting[quantity], setting[p], setting["entities"], above=above)
+
+
 def less_drift(
     name: str, tables: Mapping[str, pd.DataFrame], scope: str, compression: str, repair: str, lora: str | None
 ) -> Entry:
@@ -142,11 +155,8 @@ def further(
             entries.append(return_to_errors(evidence, scope, compression, repair, placebo))
         elif name in DRIFTS:
             entries.append(less_drift(name, tables, scope, compression, repair, lora))
-        elif name == "test facts come back":
-            entries.append(measured(name, setting["gain_bits"], setting["gain_p"], setting["entities"]))
-        elif name == "tune facts come back beyond test facts":
-            found = setting["relearned_bits"]
-            entries.append(measured(name, found, setting["relearned_p"], setting["entities"], above="H0"))
+        elif name in ACCOUNTED:
+            entries.append(accounted(name, setting))
         else:
             entries.append(not_run(name))
     return entries

@@ -51,8 +51,8 @@ def show_verdict(console: Console, verdict: dict[str, Any]) -> None:
                 else "-"
                 for name in ("expressed", "redirected", "relearned", "unreached")
             ]
-            p = one["predictions"][0]["p_corrected"]
-            table.add_row(place_of(one), one["decision"], *figures, f"{p:.3f}")
+            p = f"{one['p_corrected']:.3f}" if one["predictions"] else "-"
+            table.add_row(place_of(one), one["decision"], *figures, p)
         console.print(table)
         for reason, places in _shared_reasons(entries).items():
             console.print(f"  {reason}: {', '.join(places)}", markup=False, highlight=False)

@@ -147,13 +147,14 @@ def add_further(verdict: dict[str, Any], study: Study, evidence: Evidence, table
 
 
 def entropy_of(facts: FactSet, groups: list[str]) -> float:
-    """Mean prior entropy of the test facts of these groups, in bits."""
+    """Mean prior entropy of the test facts of these groups, in bits; 0 where there are none."""
     by_list = {
         (one.relation, answer): float(-np.sum(np.array(one.prior) * np.log2(one.prior)))
         for one in facts.lists
         for answer in one.answers
     }
-    return float(np.mean([by_list[fact.relation, fact.answer] for fact in facts.select(groups, "test")]))
+    tested = [by_list[fact.relation, fact.answer] for fact in facts.select(groups, "test")]
+    return float(np.mean(tested)) if tested else 0.0
 
 
 def run(

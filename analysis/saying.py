@@ -92,6 +92,8 @@ def _figure(quantity: dict[str, float]) -> str:
 
 def _damage(settings: Sequence[Verdict]) -> str:
     by_compression = {one["compression"]: one["expressed_bits"] for one in settings if one.get("expressed_bits")}
+    if not by_compression:
+        return "What the compressed models still answer was not asked, or not beside every arm."
     left = "; ".join(f"{name} {_figure(found)}" for name, found in by_compression.items())
     return f"After compression, and before any repair, the model still answers, in bits per fact: {left}."
 

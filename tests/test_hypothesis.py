@@ -149,10 +149,52 @@ def test_power_is_the_share_of_new_runs_that_find_the_control():
     assert foretold == pytest.approx(found, abs=4 * np.sqrt(0.25 / 60))
 
 
-def test_an_arm_that_was_not_run_is_named():
-    without = {repair: bits for repair, bits in NOTHING.items() if repair != "prompt-8-shuffled"}
-    with pytest.raises(ValueError, match="no answers of the prompt with answers shuffled"):
-        main_setting(without)
+LABELS = {
+    "": "the compressed model",
+    "recalibrated": "the recalibrated model",
+    "placebo-8": "untrained prompts",
+    "prompt-8-masked": "the prompt with answers masked",
+    "prompt-8-shuffled": "the prompt with answers shuffled",
+    "prompt-8": "the repair prompt-8",
+}
+
+
+@pytest.mark.parametrize("absent", ARMS)
+def test_without_an_arm_nothing_is_concluded_and_the_arm_is_named(absent):
+    bits = NOTHING | {"prompt-8": 2.5}
+    found = main_setting({repair: value for repair, value in bits.items() if repair != absent})
+    assert (found.decision, found.p, found.power(0.05)) == ("undecided", 1.0, 0.0)
+    assert found.reasons == [
+        f"no answers of {LABELS[absent]} on test: whether prompt-8 returns what it was not tuned on cannot be concluded"
+    ]
+    assert not {"redirected_bits", "expressed_bits"} & set(found.to_json())
+
+
+def test_without_the_dense_arm_nothing_is_concluded():
+    found = setting(NOTHING | {"prompt-8": 2.5}, dense={"": 3.5})
+    assert found.decision == "undecided"
+    assert "no answers of dense + prompt-8 on test" in found.reasons[0]
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_a_run_that_asked_one_split_alone_says_what_it_cannot_conclude(split):
+    found = evidence(NOTHING | {"prompt-8": 2.5}, dense={"": 3.5, "prompt-8": 3.5})
+    found.joined = found.joined[found.joined["split"] == split].reset_index(drop=True)
+    one = decide([assessed(found)], {})[0]
+    if split == "tune":
+        assert one.decision == "undecided"
+        assert one.reasons[0].startswith("no test item was asked")
+    else:
+        assert one.decision == "displaced"
+        assert "whether prompt-8 relearned cannot be concluded" in one.reasons[-1]
+        assert "relearned" not in one.account
+
+
+def test_settings_that_cannot_be_concluded_do_not_stop_the_others():
+    whole = assessed(evidence(NOTHING | {"prompt-8": 2.5}, dense={"": 3.5, "prompt-8": 3.5}))
+    found = evidence({"prompt-8": 2.5})
+    decided = decide([whole, assessed(found)], {})
+    assert [one.decision for one in decided] == ["displaced", "undecided"]
 
 
 def test_the_verdict_is_the_same_for_another_order_of_rows():
