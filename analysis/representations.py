@@ -13,6 +13,7 @@ Direction of drift   does a repair move the states back towards dense?
 Share in a span      how much of a movement lies inside a given subspace
 """
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
@@ -59,13 +60,28 @@ def standardise(ours: States, theirs: States, outliers: int = OUTLIERS) -> tuple
 
 def ranks(states: Shaped[Tensor, "*rows width"]) -> Int[Tensor, "*rows width"]:
     """Twice the average rank of each value in its row (ties share theirs), counted from zero and whole."""
-    states = states.contiguous()
-    ordered = states.sort(dim=-1).values
-    low = torch.searchsorted(ordered, states, out_int32=True)
-    high = torch.searchsorted(ordered, states, right=True, out_int32=True)
+    width = states.shape[-1]
+    order = _order(states)
+    ordered = states.gather(-1, order)
+    place = torch.arange(width, device=states.device).expand(states.shape)
+    # A value has as many below it as lie before its run of equals, and as many at most it as lie up to the run's end.
+    below, up_to = place, place + 1
+    rises = ordered[..., 1:] != ordered[..., :-1]
+    if not rises.all():
+        edge = torch.ones_like(rises[..., :1])
+        below = torch.where(torch.cat([edge, rises], -1), place, 0).cummax(-1).values
+        ends = torch.where(torch.cat([rises, edge], -1), place + 1, width)
+        up_to = ends.flip(-1).cummin(-1).values.flip(-1)
     # Twice the rank is below 2^15 for every width below 2^14: half the memory of a float.
-    narrow = torch.int16 if states.shape[-1] < 2**14 else torch.int32
-    return low.add_(high).to(narrow)
+    narrow = torch.int16 if width < 2**14 else torch.int32
+    return torch.empty_like(states, dtype=narrow).scatter_(-1, order, (below + up_to).to(narrow))
+
+
+def _order(states: Shaped[Tensor, "*rows width"]) -> Int[Tensor, "*rows width"]:
+    """The order of each row's values. NumPy's sort, where it can be had, takes a third of torch's time."""
+    if states.device.type != "cpu":
+        return states.argsort(dim=-1)
+    return torch.from_numpy(np.argsort(states.float().numpy(), axis=-1))
 
 
 def rank_correlation(ours: Int[Tensor, "*rows width"], theirs: Int[Tensor, "*rows width"]) -> Float[Tensor, "*rows"]:
