@@ -1,6 +1,7 @@
 """What can only be known once the model is open, found before anything is written: texts, lengths, shapes, hooks."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from analysis.cells import Plan
 from analysis.opening import calibration_blocks, clean_blocks, dense
@@ -9,11 +10,12 @@ from analysis.study import Study
 from data.errors import InputError
 from data.facts import FactSet
 from data.text import load_text
+from probes.adapter_folders import read_adapter
 from probes.capture import Recorder
 from probes.compress import CompressionSpec
-from probes.inputs import encode, longest_content
+from probes.inputs import encode, encode_continuations, longest_content
 from probes.models import OpenedModel, config_of
-from probes.repair_specs import TextSpec
+from probes.repair_specs import FolderSpec, TextSpec
 from probes.specs import BankSpec, CheckpointSpec
 from probes.tuning import encode_blocks
 
@@ -54,7 +56,7 @@ def _check_checkpoints(study: Study, opened: OpenedModel) -> None:
 
 def _check_lengths(study: Study, facts: FactSet, opened: OpenedModel) -> None:
     """Every window and question has its place behind the longest prompt."""
-    prompts = [*prompt_lengths(study), *_text_lengths(study, opened)]
+    prompts = [*prompt_lengths(study), *_lengths_brought(study, opened)]
     name, prompt = max(prompts, key=lambda one: one[1])
     room = longest_content(opened.model, prompt)
     behind = f"behind the {prompt} of {name} " if prompt else ""
@@ -63,20 +65,43 @@ def _check_lengths(study: Study, facts: FactSet, opened: OpenedModel) -> None:
             f"drift.length: {study.drift.length} tokens {behind}are more than the {longest_content(opened.model)} "
             f"positions of '{study.model}': lower it to {max(room, 0)} or shorten the prompt"
         )
-    asked = [item for item in facts.items(facts.select(list(facts.groups)), "measure")]
-    tokens, question = max((len(encode(opened.tokenizer, item.question)), item.question) for item in asked)
+    tokens, words = _longest(facts, opened)
     if tokens > room:
         raise InputError(
-            f"questions: '{question}' has {tokens} tokens, which {behind}are more than the "
+            f"questions: '{words}' has {tokens} tokens, which {behind}are more than the "
             f"{longest_content(opened.model)} positions of '{study.model}': shorten the question or the prompt"
         )
+    if facts.key is not None:
+        tokens, words = _longest(facts, opened, key=facts.key)
+        if tokens > longest_content(opened.model):
+            raise InputError(
+                f"questions: '{words}', with the key before it, has {tokens} tokens, which are more than the "
+                f"{longest_content(opened.model)} positions of '{study.model}': shorten the question or the key"
+            )
 
 
-def _text_lengths(study: Study, opened: OpenedModel) -> Iterator[tuple[str, int]]:
-    """Tokens of every text that stands before a question, with the name of its repair."""
+def _longest(facts: FactSet, opened: OpenedModel, *, key: str | None = None) -> tuple[int, str]:
+    """Tokens and words of the longest question with a candidate answer behind it."""
+    asked = facts.items(facts.select(list(facts.groups)), "measure", key=key)
+    longest_answer = {
+        one: max(one.answers, key=lambda answer: len(encode(opened.tokenizer, f" {answer}"))) for one in facts.lists
+    }
+    pairs = [(item.question, longest_answer[item.candidates]) for item in asked]
+    encoded = encode_continuations(opened.tokenizer, pairs)
+    lengths = [len(question) + len(answer) for question, answer in encoded]
+    place = max(range(len(pairs)), key=lengths.__getitem__)
+    return lengths[place], " ".join(pairs[place])
+
+
+def _lengths_brought(study: Study, opened: OpenedModel) -> Iterator[tuple[str, int]]:
+    """Tokens of every text and of every vector in a folder that stands before a question, with its repair's name."""
     for one in study.repairs:
         texts = one.texts if isinstance(one, BankSpec) else [one.text] if isinstance(one, TextSpec) else []
         yield from ((one.name, len(encode(opened.tokenizer, text))) for text in texts)
+        if isinstance(one, FolderSpec):
+            adapter = read_adapter(Path(one.path).expanduser(), opened.model, study.model)
+            held = adapter.prompt if adapter.prefix is None else adapter.prefix
+            yield one.name, 0 if held is None else len(held)
 
 
 def check_text(plan: Plan) -> None:

@@ -9,7 +9,7 @@ from rich.table import Table
 from transformers import PreTrainedModel
 
 from analysis.drift import DRIFT_KINDS
-from analysis.memory import PROCESS, Shape, comparison_bytes
+from analysis.memory import PROCESS, Shape, comparison_bytes, spoken_bytes
 from data.errors import InputError
 from probes.backends import BACKENDS
 from probes.capture import Parity, Recorder
@@ -45,8 +45,8 @@ def show_model(
     needed = PROCESS + 2 * shape.weights + beyond
     if memory is not None and needed > memory:
         raise InputError(
-            f"comparing {batch} x {length} tokens of '{name}' needs about {needed / 1e9:.1f} GB and the budget is "
-            f"{memory / 1e9:.1f} GB: allow more, or lower --batch or --length"
+            f"comparing {batch} x {length} tokens of '{name}' needs about {spoken_bytes(needed)} and the budget is "
+            f"{spoken_bytes(memory)}: allow more, or lower --batch or --length"
         )
     found, refused = _backends(model, build_inputs(model, [row, row[:2]]), timed)
     console.print(_sites(name, model, batch, length, found))
@@ -132,7 +132,7 @@ def _show_cost(
         markup=False,
     )
     console.print(
-        f"comparing such a batch with two references: about {beyond / 1e6:,.0f} MB beyond the weights, "
-        f"{needed / 1e9:.1f} GB for the process (to a factor of two)",
+        f"comparing such a batch with two references: about {spoken_bytes(beyond)} beyond the weights, "
+        f"{spoken_bytes(needed)} for the process (to a factor of two)",
         markup=False,
     )

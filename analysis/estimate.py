@@ -4,7 +4,7 @@ import numpy as np
 
 from analysis.cells import KINDS, Cell, Plan
 from analysis.engine import workers_for
-from analysis.memory import Shape, bytes_for
+from analysis.memory import Shape, bytes_for, spoken_bytes
 from analysis.sizes import check_budget, check_fits
 from analysis.statistics import smallest_detectable
 from analysis.study import groups_of
@@ -81,7 +81,7 @@ def estimate(plan: Plan, facts: FactSet, todo: list[Cell], *, here: bool = True)
         most = max((bytes_for(cell, shape) for cell in plan.of(kind)), default=0)
         lines.append(
             f"  {kind:<11} {len(plan.of(kind)):>4}   about {seconds / workers:>6.0f} s left on {workers} workers, "
-            f"{most / 1e9:.1f} GB each"
+            f"{spoken_bytes(most)} each"
         )
     lines.append(f"about {total / workers / 60:.1f} minutes in all (to a factor of three; memory to a factor of two)")
     for scope, groups in groups_of(study).items():

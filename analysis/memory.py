@@ -154,6 +154,12 @@ def parse_bytes(text: str) -> int:
     return int(amount)
 
 
+def spoken_bytes(amount: float) -> str:
+    """An amount of memory as a person would say it: `40 MB`, `1.3 GB`."""
+    unit = next((one for one in ("GB", "MB", "KB") if amount >= UNITS[one]), "B")
+    return f"{amount / UNITS[unit]:.1f} GB" if unit == "GB" else f"{amount / UNITS[unit]:,.0f} {unit}"
+
+
 def workers_within(budget: int, cells: list[Cell], shape: Shape, most: int) -> int:
     """How many workers fit into the budget, each with the largest of these cells.
 
@@ -176,7 +182,7 @@ def workers_within(budget: int, cells: list[Cell], shape: Shape, most: int) -> i
             "examples": "inside.examples, by leaving them out (null)",
         }[largest.kind]
         raise InputError(
-            f"'{largest.label}' needs about {needed / 1e9:.1f} GB and the budget is {budget / 1e9:.1f} GB: "
+            f"'{largest.label}' needs about {spoken_bytes(needed)} and the budget is {spoken_bytes(budget)}: "
             f"allow more, or lower {smaller}"
         )
     return min(most, budget // needed)

@@ -1,13 +1,18 @@
 """What does not fit together is found before the first batch: one clear line, exit code 2, nothing written."""
 
 import re
+from dataclasses import replace
 
 import pytest
+import torch
 from transformers import BloomConfig, BloomForCausalLM
 
 from analysis.__main__ import main
+from analysis.checks import _check_lengths
 from analysis.drift import Reference
+from analysis.study import load_facts, load_study
 from data.errors import InputError
+from probes.adapter_folders import write_prompt
 from probes.capture import Recorder
 from probes.models import open_model
 from probes.sites import Kind, sites_of
@@ -33,7 +38,7 @@ def saved(folder, **overrides):
     [
         (["drift.length=250"], "drift.length: 250 tokens behind the 8 of prompt-8 are more than the 256 positions"),
         (["drift.length=30", LONG, "reported=[prompt-230]"], "drift.length: 30 tokens behind the 230 of prompt-230"),
-        (["drift.length=4", LONG.replace("230", "251"), "reported=[prompt-251]"], "questions: '.*' has . tokens"),
+        (["drift.length=4", LONG.replace("230", "251"), "reported=[prompt-251]"], "questions: '.*' has .* tokens"),
         (["drift.backend=nnsigth"], "drift.backend: .*'transformer_lens', 'nnsight' or 'hooks'"),
     ],
 )
@@ -44,6 +49,27 @@ def test_what_does_not_fit_stops_a_study(changes, words, tmp_path, monkeypatch, 
     assert len(error.strip().splitlines()) == 1
     assert re.search(words, error), error
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_prompt_in_a_folder_takes_its_place_too(tmp_path, monkeypatch, capsys):
+    opened = open_model("atlas", dtype="float32", device="cpu")
+    width = opened.model.config.hidden_size
+    write_prompt(tmp_path / "long", torch.zeros(240, width), opened.model, "atlas")
+    repair = f"repairs=[{{kind: prompt, length: 8, learning_rate: 0.1}}, {{kind: adapter, path: {tmp_path / 'long'}}}]"
+    flags = ["--set", repair, "--set", "reported=[prompt-8]", "--set", "inside=null"]
+    code, error = call(monkeypatch, capsys, "run", "atlas", "--out", str(tmp_path / "runs"), *flags)
+    assert code == 2
+    assert re.search("drift.length: [0-9]+ tokens behind the 240 of adapter-long are more than", error), error
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_key_that_leaves_the_question_no_room_is_refused():
+    study = load_study("atlas")
+    facts = load_facts(study)
+    opened = open_model("atlas", dtype="float32", device="cpu")
+    _check_lengths(study, facts, opened)
+    with pytest.raises(InputError, match=r"with the key before it, has 3.. tokens"):
+        _check_lengths(study, replace(facts, key="the " * 300), opened)
 
 
 @pytest.mark.parametrize(("field", "value"), [("vocab_size", 200), ("num_hidden_layers", 3)])
@@ -95,7 +121,7 @@ def test_doctor_refuses_what_does_not_fit(flags, words, monkeypatch, capsys):
 def test_run_respects_its_budget(tmp_path, monkeypatch, capsys):
     code, error = call(monkeypatch, capsys, "run", "atlas", "--out", str(tmp_path / "runs"), "--memory", "100MB")
     assert code == 2
-    assert "the budget is 0.1 GB: allow more" in error
+    assert "the budget is 100 MB: allow more" in error
     assert not (tmp_path / "runs").exists()
 
 
