@@ -46,16 +46,16 @@ def predictions_sha() -> str:
     return hashlib.sha256(WRITTEN.read_bytes()).hexdigest()
 
 
-def _entry(name: str, statistic: str, **found: Any) -> Entry:
-    about = next(one["about"] for one in written() if one["name"] == name)
+def entry(name: str, **found: Any) -> Entry:
+    """What is said of a prediction: as written down, with the figures that were found."""
+    own = next(one for one in written() if one["name"] == name)
     blank = dict.fromkeys(("estimate", "lower", "upper", "p", "p_corrected", "n"))
-    return {"name": name, "about": about, "statistic": statistic, **blank, "supports": "neither", **found}
+    return {"name": name, "about": own["about"], "statistic": own["statistic"], **blank, "supports": "neither", **found}
 
 
 def not_run(name: str, why: str = "not tested by this version") -> Entry:
     """A prediction of which nothing is said; tables may still describe what it is about."""
-    statistic = next(one["statistic"] for one in written() if one["name"] == name)
-    return _entry(name, statistic, sentence=f"{name}: {why}")
+    return entry(name, sentence=f"{name}: {why}")
 
 
 def measured(name: str, found: Mapping[str, float], p: float, n: int, *, above: str = "H1") -> Entry:
@@ -63,7 +63,7 @@ def measured(name: str, found: Mapping[str, float], p: float, n: int, *, above: 
     statistic = next(one["statistic"] for one in written() if one["name"] == name)
     figure = f"{found['estimate']:+.2f} [{found['lower']:+.2f}, {found['upper']:+.2f}], p {p:.3f}, n {n}"
     supports = above if p < LEVEL else "neither"
-    return _entry(name, statistic, **found, p=p, n=n, supports=supports, sentence=f"{name}: {figure} ({statistic})")
+    return entry(name, **found, p=p, n=n, supports=supports, sentence=f"{name}: {figure} ({statistic})")
 
 
 def return_to_errors(evidence: Evidence, scope: str, compression: str, repair: str, placebo: str) -> Entry:
@@ -116,8 +116,10 @@ def less_drift(
 
     Recovery and parameters are not matched here; the sentence says so.
     """
-    if lora is None or lora == repair:
+    if lora is None:
         return not_run(name, "not applicable: there is no LoRA in this study to compare it with")
+    if lora == repair:
+        return not_run(name, "not applicable: this is the LoRA that the others are compared with")
     source, site, metric = DRIFTS[name]
     found = tables[source]
     known = tables["variants"].set_index("variant_id")[["scope", "compression", "repair", "replicate"]]
@@ -134,29 +136,3 @@ def less_drift(
     entry = measured(name, quantity, float(test.pvalue), len(difference))
     entry["sentence"] += "; neither recovery nor parameters are matched"
     return entry
-
-
-def further(
-    evidence: Evidence,
-    tables: Mapping[str, pd.DataFrame],
-    setting: Mapping[str, Any],
-    *,
-    placebo: str,
-    lora: str | None,
-) -> list[Entry]:
-    """Every prediction that decides nothing, evaluated for one setting or said not to be tested."""
-    scope, compression, repair = setting["scope"], setting["compression"], setting["repair"]
-    entries = []
-    for one in written():
-        name = one["name"]
-        if one["decides"]:
-            continue
-        if name == ERRORS:
-            entries.append(return_to_errors(evidence, scope, compression, repair, placebo))
-        elif name in DRIFTS:
-            entries.append(less_drift(name, tables, scope, compression, repair, lora))
-        elif name in ACCOUNTED:
-            entries.append(accounted(name, setting))
-        else:
-            entries.append(not_run(name))
-    return entries

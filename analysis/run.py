@@ -18,7 +18,8 @@ from analysis.hypothesis import Controls, Setting, assess, decide, powers_of
 from analysis.inside_tables import copy_examples
 from analysis.memory import Shape, workers_within
 from analysis.opening import dense
-from analysis.predictions import further, predictions_sha
+from analysis.predictions import predictions_sha
+from analysis.predictions_further import further
 from analysis.reinjected import reinjections
 from analysis.store import SCHEMA, Store, content_key, open_root, versions, write_atomically
 from analysis.study import MAIN, Study, groups_of, load_facts
@@ -26,7 +27,6 @@ from analysis.tables import gather
 from data.errors import InputError
 from data.facts import FactSet
 from probes.models import locate
-from probes.specs import LoraSpec
 
 MANIFEST = "manifest.json"
 ABSENT = "not on this machine"
@@ -140,10 +140,9 @@ def verdict_of(study: Study, facts: FactSet, evidence: Evidence) -> dict[str, An
 
 def add_further(verdict: dict[str, Any], study: Study, evidence: Evidence, tables: Mapping[str, pd.DataFrame]) -> None:
     """Put beside every setting the predictions that decide nothing, measured or said not to have been run."""
-    lora = next((one.name for one in study.repairs if isinstance(one, LoraSpec)), None)
     verdict["predictions_sha"] = predictions_sha()
     for one in (*verdict["settings"], *verdict["controls"]):
-        one["further_predictions"] = further(evidence, tables, one, placebo=f"placebo-{study.prompt.length}", lora=lora)
+        one["further_predictions"] = further(evidence, tables, one, study)
 
 
 def entropy_of(facts: FactSet, groups: list[str]) -> float:
