@@ -4,7 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: demo study app screenshots test test-quick check format atlas calibrate bench clean
+.PHONY: demo study app figures screenshots test test-quick check format atlas calibrate bench clean
 
 demo: study  ## run the bundled study, then serve the workbench on it where a person sits at the terminal
 	@if [ -t 0 ] && [ -t 1 ]; then $(MAKE) --no-print-directory app; \
@@ -37,6 +37,10 @@ calibrate: $(READY)  ## the whole pipeline on organisms of known truth: hours; g
 
 bench: $(READY)  ## what it costs, as ratios within one run, beside the libraries' own ways
 	$(PY) -m benchmarks
+
+RUN ?= atlas
+figures: $(READY)  ## every figure of a finished run (RUN=atlas) for a paper, with its data; PDF needs Chromium
+	$(PY) -m analysis figures $(RUN)
 
 screenshots: $(READY)  ## picture every page of the demo run, light and dark (needs Chromium)
 	$(PY) -m analysis.screenshots --run atlas

@@ -17,6 +17,10 @@ from analysis.engine import missing
 from analysis.estimate import estimate
 from analysis.export import export
 from analysis.memory import parse_bytes
+from analysis.paper import Source, figure_names
+from analysis.paper_files import write_paper
+from analysis.paper_style import VENUES, formats_of, style_of
+from analysis.parting import compare
 from analysis.repair_report import show_repairs
 from analysis.store import Store, open_root
 from analysis.study import load_study, shipped_studies
@@ -120,6 +124,45 @@ def repairs_command(
     """Print every repair of a finished run, and what every choice among prompts was worth."""
     wide = Console(width=240) if not sys.stdout.isatty() else console
     show_repairs(wide, run.open_run(name, out), latency=latency, markdown=markdown)
+
+
+@app.command("figures")
+def figures_command(
+    name: Annotated[str, typer.Argument(metavar="RUN", help="a run's name or folder")],
+    out: OutFolder = Path("runs"),
+    formats: Annotated[str, typer.Option("--format", help="of pdf, svg, png, html; with commas")] = "pdf,html",
+    width: Annotated[str, typer.Option(help=f"inches, or a venue: {', '.join(VENUES)}")] = "neurips",
+    font_size: Annotated[float, typer.Option(help="height of the text in points")] = 8.0,
+    only: Annotated[str, typer.Option(help="names of figures, with commas; all unless given")] = "",
+    latency: Annotated[Path | None, typer.Option(help="CSV of `python -m benchmarks --only latency --out`")] = None,
+) -> None:
+    """Write every figure of a run, each with its CSV, and its tables in LaTeX and Markdown."""
+    kinds, style = formats_of(formats), style_of(width, font_size)
+    asked = figure_names(only)
+    started = time.perf_counter()
+    written = write_paper(Source(run.open_run(name, out), latency), kinds, style, asked)
+    for figure, reason in written.left_out.items():
+        console.print(f"left out: {figure}: {reason}", markup=False, highlight=False, soft_wrap=True)
+    console.print(
+        f"{time.perf_counter() - started:.0f} s; {len(written.figures)} figures and {len(written.tables)} tables in "
+        f"{written.folder}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+@app.command("compare")
+def compare_command(
+    name: Annotated[str, typer.Argument(metavar="RUN", help="a run's name or folder")],
+    first: Annotated[str, typer.Argument(metavar="A", help="as spoken, such as dense")],
+    second: Annotated[str, typer.Argument(metavar="B", help="as spoken, such as 'gptq-2bit + prompt-8'")],
+    out: OutFolder = Path("runs"),
+    scope: Annotated[str, typer.Option(help="main, or the name of a control")] = "main",
+    group: Annotated[str, typer.Option(help="what the inside was read on; the first unless given")] = "",
+) -> None:
+    """Say at which layer two variants first part, and by how much against the floor."""
+    console.print(compare(run.open_run(name, out), first, second, scope, group), markup=False, highlight=False)
 
 
 @app.command("calibrate")

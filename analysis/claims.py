@@ -3,7 +3,7 @@
 A run that holds no measurement of a claim says so: a claim is never taken for met because nothing spoke against it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,14 +17,17 @@ from analysis.study import Study
 from probes.specs import IdpSpec, LoraSpec
 
 NOT_MEASURED = "not measured in this run"
-Claim = dict[str, str]
+GAIN, FEWER = 0.0124, 21.0
+"""The paper's figures (abstract): mean accuracy gained over nine tasks, and how many times fewer parameters."""
+Measured = dict[str, Any]
+Claim = dict[str, Any]
 
 
-def _difference(evidence: Evidence, compression: str, first: str, second: str) -> str:
+def _difference(evidence: Evidence, compression: str, first: str, second: str) -> Measured | None:
     """Accuracy of one repair less another's on the same test facts, over replicates and people."""
     masks = {name: evidence.rows(MAIN, compression, name, "test") for name in (first, second)}
     if not all(mask.any() for mask in masks.values()):
-        return NOT_MEASURED
+        return None
     tables = arms_of(evidence.joined, masks, "correct")
     rows = evidence.joined[masks[first]]
     found = crossed_estimate(
@@ -33,50 +36,75 @@ def _difference(evidence: Evidence, compression: str, first: str, second: str) -
         weights=item_counts(rows, pd.Index(sorted(rows["entity"].unique()))),
         seed=0,
     )
-    return f"{first} less {second}, accuracy on test facts under {compression}: {found} ({found.clusters} subjects)"
+    said = f"{first} less {second}, accuracy on test facts under {compression}: {found} ({found.clusters} subjects)"
+    return _measured(compression, first, found.estimate, found.lower, found.upper) | {
+        "unit": f"accuracy less that of {second}",
+        "n": found.clusters,
+        "sentence": said,
+    }
 
 
-def _parameters(variants: pd.DataFrame, idp: str, lora: str) -> str:
+def _measured(setting: str, repair: str, value: float, lower: float | None, upper: float | None) -> Measured:
+    return {"setting": setting, "repair": repair, "value": value, "lower": lower, "upper": upper}
+
+
+def _parameters(variants: pd.DataFrame, idp: str, lora: str) -> Measured | None:
     added = variants[variants["scope"] == MAIN].groupby("repair")["parameters_added"].max()
     if idp not in added or lora not in added or not added[idp]:
-        return NOT_MEASURED
-    return f"{lora} adds {added[lora] / added[idp]:.1f} times the parameters of {idp} (a count, no interval)"
+        return None
+    ratio = float(added[lora] / added[idp])
+    said = f"{lora} adds {ratio:.1f} times the parameters of {idp} (a count, no interval)"
+    return _measured(f"{lora} / {idp}", idp, ratio, None, None) | {
+        "unit": "times the parameters",
+        "n": None,
+        "sentence": said,
+    }
+
+
+def _less_drift(verdict: Mapping[str, Any]) -> list[Measured]:
+    """By how much less than LoRA each reported repair drifts from dense, in every compression."""
+    return [
+        _measured(f"{one['compression']}, {what}", one["repair"], found["estimate"], found["lower"], found["upper"])
+        | {"unit": "drift of LoRA less that of the repair", "n": found["n"]}
+        | {"sentence": f"{one['compression']} + {one['repair']}: {found['sentence']}"}
+        for one in verdict["settings"]
+        for found in one.get("further_predictions", ())
+        if found["name"].startswith("less drift") and found["estimate"] is not None
+        for what in ["attention" if "attention" in found["name"] else "residual"]
+    ]
 
 
 def claims(
     study: Study, evidence: Evidence, tables: Mapping[str, pd.DataFrame], verdict: Mapping[str, Any]
 ) -> list[Claim]:
-    """Every claim with the paper's figure and this run's."""
+    """Every claim with the paper's figure and this run's: in a sentence (`ours`) and as numbers (`measured`)."""
     idp = next((one.name for one in study.repairs if isinstance(one, IdpSpec)), None)
     lora = next((one.name for one in study.repairs if isinstance(one, LoraSpec)), None)
     damages = [one.name for one in study.compressions]
     over_prompt = [_difference(evidence, one, idp, study.prompt.name) for one in damages] if idp else []
     over_lora = [_difference(evidence, one, idp, lora) for one in damages] if idp and lora else []
-    drift = [
-        f"{one['compression']} + {one['repair']}: {found['sentence']}"
-        for one in verdict["settings"]
-        for found in one.get("further_predictions", ())
-        if found["name"].startswith("less drift") and found["estimate"] is not None
-    ]
 
-    def said(claim: str, theirs: str, found: list[str], note: str = "") -> Claim:
-        measured = [one for one in found if one != NOT_MEASURED]
-        ours = ("; ".join(measured) + note) if measured else NOT_MEASURED
-        return {"claim": claim, "paper": theirs, "ours": ours}
+    def said(
+        claim: str, theirs: str, found: Sequence[Measured | None], note: str = "", figure: float | None = None
+    ) -> Claim:
+        measured = [one | {"paper_value": figure} for one in found if one is not None]
+        ours = ("; ".join(one.pop("sentence") for one in measured) + note) if measured else NOT_MEASURED
+        return {"claim": claim, "paper": theirs, "ours": ours, "measured": measured}
 
     facts_only = "; facts, not the paper's tasks"
     return [
-        said("IDP gains over one prompt", "+1.24 % mean accuracy on nine tasks", over_prompt, facts_only),
+        said("IDP gains over one prompt", "+1.24 % mean accuracy on nine tasks", over_prompt, facts_only, GAIN),
         said("IDP is as good as LoRA or better", "better or equal", over_lora, facts_only),
         said(
             "IDP adds fewer parameters than LoRA",
             "21 x fewer",
             [_parameters(tables["variants"], idp, lora)] if idp and lora else [],
+            figure=FEWER,
         ),
         said("IDP is faster than LoRA", "60 % less latency", []),
         said("perplexity hides damage to tasks", "longer prompts lower perplexity, not task errors", []),
         said("very short prompts suffice", "no figure known", []),
-        said("prompts and IDP deviate less from dense than LoRA", "no figure known", drift),
+        said("prompts and IDP deviate less from dense than LoRA", "no figure known", _less_drift(verdict)),
     ]
 
 

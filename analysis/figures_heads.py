@@ -15,9 +15,13 @@ from analysis.look import (
     counts_of,
     dress,
     error_bars,
+    label_bottom,
+    lines_by_layer,
     marker,
+    panels_of,
     places_axis,
     reference_words,
+    rows_of,
     symbols_of,
 )
 
@@ -140,5 +144,39 @@ def head_figure(
         title=f"Layer {layer}, head {head}: {words}",
         subtitle=f"{counts_of(data)} of {group}; 95 % intervals over sequences",
         height=210 + 21 * max(4, len(names)),
+    )
+    return Figure(figure, data)
+
+
+def attention_drift_figure(
+    attention: pd.DataFrame, variants: pd.DataFrame, metric: str, group: str, reference: str
+) -> Figure:
+    """At which layer does a variant attend elsewhere than its reference?
+
+    A panel per compression, a line per variant: the mean over heads and replicates; band: from the heads' mean lower to
+    their mean upper ends, each the widest over replicates, so it is no narrower than an interval of the mean.
+    """
+    rows = chosen(attention, group=group, reference=reference, metric=metric)
+    by_head = averaged(rows, variants, ["layer", "head"])
+    data = by_head.groupby(["variant", "compression", "repair", "layer"], sort=False, as_index=False).agg(
+        value=("value", "mean"),
+        lower=("lower", "mean"),
+        upper=("upper", "mean"),
+        floor=("floor", "mean"),
+        tokens=("tokens", "min"),
+        replicates=("replicates", "min"),
+    )
+    figure, panels = panels_of(data["compression"])
+    lines_by_layer(figure, data, panels, variants["compression"])
+    words, unit = METRICS.get(metric, (metric, ""))
+    label_bottom(figure, panels, "layer")
+    figure.update_xaxes(places_axis(data["layer"]))
+    figure.update_yaxes(title=f"{words.split(' over ')[0]} ({unit})", col=1, rangemode="tozero", tickformat=".2~g")
+    dress(
+        figure,
+        title=f"{words[0].upper()}{words[1:]}, against {reference_words(reference)}",
+        subtitle=f"mean over heads, {counts_of(data)} of {group}; bands: mean of the heads' 95 % intervals over "
+        f"sequences; floor at most {data['floor'].max():.1g}",
+        height=170 + 300 * rows_of(panels),
     )
     return Figure(figure, data)

@@ -21,6 +21,8 @@ from analysis.store import SCHEMA
 from data.errors import InputError
 
 MANIFEST = "manifest.json"
+MAIN = "main"
+"""Scope of the study's own variants, as analysis/study.py has it: this module opens no model and no specs."""
 EXAMPLES = "examples"
 """Folder of a run that holds one file per example."""
 GROUP_NOTE = {

@@ -53,20 +53,33 @@ def read_latency(path: Path) -> dict[str, str]:
         ) from None
 
 
-def _ratio(ratios: dict[str, str], phase: str, batch: int, kind: str, repair: str) -> str:
-    """The benchmark's ratios of a repair of this kind to the compressed model, and of each form it can have."""
+def _forms(phase: str, kind: str, repair: str) -> dict[str, str]:
+    """The forms that a repair of this kind can have at inference, with the benchmark's name of each."""
     if kind in ("prompt", "ptuning", "quantised", "sparse", "placebo"):
-        forms = {"": "prompt", " as tokens": "prompt_as_tokens"}
-    elif kind == "lora":
-        forms = {"": "lora", " merged": "lora_merged"}
-    elif kind == "idp" and "-on-" not in repair:
+        return {"": "prompt", " as tokens": "prompt_as_tokens"}
+    if kind == "lora":
+        return {"": "lora", " merged": "lora_merged"}
+    if kind == "idp" and "-on-" not in repair:
         # Once it has chosen, it decodes as one prompt does.
         name = repair.rsplit("-", 1)[-1]
-        forms = {"": "prompt" if phase == "decode" else f"idp_{name}"}
-    else:
-        return ""
-    told = [(ratios.get(f"{phase}_{name}_batch_{batch}"), form) for form, name in forms.items()]
+        return {"": "prompt" if phase == "decode" else f"idp_{name}"}
+    return {}
+
+
+def _ratio(ratios: dict[str, str], phase: str, batch: int, kind: str, repair: str) -> str:
+    """The benchmark's ratios of a repair of this kind to the compressed model, and of each form it can have."""
+    told = [(ratios.get(f"{phase}_{name}_batch_{batch}"), form) for form, name in _forms(phase, kind, repair).items()]
     return ", ".join(f"{ratio}{form}" for ratio, form in told if ratio is not None)
+
+
+def latency_of(ratios: dict[str, str], variants: pd.DataFrame) -> dict[str, float]:
+    """Prefill of one question as a ratio to the compressed model, by repair as it is made; without one it is 1."""
+    found = {"": 1.0}
+    for kind, repair in variants[["kind", "repair"]].drop_duplicates().itertuples(index=False):
+        name = _forms("prefill", kind, repair).get("")
+        if name is not None and (ratio := ratios.get(f"prefill_{name}_batch_{BATCHES[0]}")) is not None:
+            found[repair] = float(ratio)
+    return found
 
 
 def selector_rows(run: Path, scope: str, group: str) -> pd.DataFrame:

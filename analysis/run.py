@@ -21,6 +21,7 @@ from analysis.opening import dense
 from analysis.predictions import predictions_sha
 from analysis.predictions_further import further
 from analysis.reinjected import reinjections
+from analysis.report_page import write_report_page
 from analysis.store import SCHEMA, Store, content_key, open_root, versions, write_atomically
 from analysis.study import MAIN, Study, groups_of, load_facts
 from analysis.tables import gather
@@ -96,6 +97,7 @@ def finish(plan: Plan, facts: FactSet, store: Store, folder: Path, note: str) ->
     verdict["claims"] = claims(plan.study, evidence, tables, verdict)
     write_atomically(folder / "report.md", markdown(verdict, note, plan.study.title or plan.study.name))
     write_atomically(folder / "verdict.json", json.dumps(verdict, indent=1) + "\n")
+    write_report_page(folder)
     write_atomically(folder / MANIFEST, json.dumps(manifest_of(plan, facts, note), indent=1) + "\n")
 
 

@@ -22,6 +22,7 @@ PAGES = {
         st.Page(f"{FOLDER}/question.py", title="Question", icon=":material/help:", default=True),
         st.Page(f"{FOLDER}/recovery.py", title="Recovery", icon=":material/healing:"),
         st.Page(f"{FOLDER}/evidence.py", title="Evidence", icon=":material/balance:"),
+        st.Page(f"{FOLDER}/claims.py", title="Claims", icon=":material/fact_check:"),
     ],
     "The inside": [
         st.Page(f"{FOLDER}/drift.py", title="Drift", icon=":material/moving:"),
@@ -31,6 +32,7 @@ PAGES = {
     ],
     "Runs": [
         st.Page(f"{FOLDER}/compare.py", title="Compare", icon=":material/compare:"),
+        st.Page(f"{FOLDER}/figures.py", title="Figures", icon=":material/imagesmode:"),
     ],
 }
 CHART = {"displaylogo": False, "toImageButtonOptions": {"format": "svg"}}

@@ -1,0 +1,230 @@
+"""Figures of how far a verdict can be trusted: every comparison, calibration, the paper's claims beside ours."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from analysis.figures import Figure
+from analysis.look import GREY, dress, error_bars, kind_of, marker, symbols_of
+
+LINE = {"line_color": GREY, "line_width": 1.2}
+
+
+def _rows_axis(figure: go.Figure, names: Sequence[str]) -> None:
+    """Names of rows, the first on top."""
+    figure.update_yaxes(
+        tickvals=list(range(len(names))), ticktext=list(names), range=[len(names) - 0.4, -0.6], zeroline=False
+    )
+
+
+def forest_figure(predictions: pd.DataFrame) -> Figure:
+    """Does any repair return more than each arm that holds no knowledge?
+
+    A column per comparison, a row per setting (a compression with a repair, or a control of known truth), all on one
+    scale; filled where H0 is rejected by this comparison alone. `predictions` is `saying.prediction_table`.
+    """
+    comparisons = list(dict.fromkeys(predictions["comparison"]))
+    settings = list(dict.fromkeys(predictions["setting"]))
+    symbols = symbols_of(dict.fromkeys(kind_of(repair) for repair in predictions["repair"]))
+    figure = make_subplots(
+        rows=1,
+        cols=max(1, len(comparisons)),
+        shared_yaxes=True,
+        subplot_titles=[_stacked(name) for name in comparisons],
+        horizontal_spacing=0.02,
+    )
+    for _, row in predictions.iterrows():
+        symbol = symbols[kind_of(row["repair"])] + ("" if row["supports"] == "H1" else "-open")
+        figure.add_scatter(
+            x=[row["estimate"]],
+            y=[settings.index(row["setting"])],
+            error_x=error_bars(row.rename({"estimate": "value"})),
+            mode="markers",
+            marker=marker(row["repair"], symbol, 9),
+            showlegend=False,
+            hovertemplate=f"{row['setting']} beyond {row['comparison']}: %{{x:.2f}} [{row['lower']:.2f}, "
+            f"{row['upper']:.2f}]<br>p = {row['p']:.4f}, n = {row['n']} subjects<extra></extra>",
+            row=1,
+            col=comparisons.index(row["comparison"]) + 1,
+        )
+    for name, symbol in (("p < .05, this comparison alone", "circle"), ("not", "circle-open")):
+        figure.add_trace(
+            go.Scatter(x=[None], y=[None], mode="markers", marker=marker("", symbol, 9), name=name), row=1, col=1
+        )
+    figure.add_vline(x=0, **LINE)
+    figure.update_xaxes(title="bits", tickformat=".2~g", zeroline=False, nticks=4, matches="x")
+    _rows_axis(figure, settings)
+    dress(
+        figure,
+        title="What each repair returned beyond each comparison",
+        subtitle="bits per fact on subjects unread by any repair, 95 % intervals over replicates and subjects; "
+        f"n = up to {int(predictions['n'].max())} subjects",
+        height=236 + 27 * max(3, len(settings)),
+    )
+    return Figure(figure, predictions)
+
+
+def _stacked(comparison: str) -> str:
+    """A comparison's name over up to three short lines."""
+    words, lines = comparison.split(), [""]
+    for word in words:
+        if lines[-1] and len(lines[-1]) + len(word) > 13:
+            lines.append("")
+        lines[-1] = f"{lines[-1]} {word}".strip()
+    return "<br>".join(lines)
+
+
+def calibration_figure(summary: pd.DataFrame, organisms: pd.DataFrame) -> Figure:
+    """On models of known truth, how often is *displaced* said, and is the share that was displaced found?
+
+    Left: share of organisms called displaced by any repair or by one, with exact 95 % intervals. Right: the share
+    estimated for each organism against the share planted. `summary` and `organisms` are the tables of
+    `data/calibration/` (analysis/calibration.py).
+    """
+    recipes = list(dict.fromkeys(summary["recipe"]))
+    repairs = list(dict.fromkeys(summary["repair"]))
+    symbols = symbols_of(repairs)
+    figure = make_subplots(
+        rows=1, cols=2, subplot_titles=["called displaced", "share that came back"], horizontal_spacing=0.16
+    )
+    for repair, rows in summary.groupby("repair", sort=False):
+        look = "" if repair == "any" else str(repair)
+        apart = 0.25 * (repairs.index(str(repair)) - (len(repairs) - 1) / 2)
+        figure.add_scatter(
+            x=rows["rate"],
+            y=[recipes.index(recipe) + apart for recipe in rows["recipe"]],
+            error_x={
+                "type": "data",
+                "symmetric": False,
+                "array": rows["upper"] - rows["rate"],
+                "arrayminus": rows["rate"] - rows["lower"],
+                "width": 3,
+                "thickness": 1.6,
+            },
+            mode="markers",
+            marker=marker(look, symbols[str(repair)], 9),
+            name=f"{repair} repair" if repair == "any" else repair,
+            legendgroup=repair,
+            customdata=rows[["displaced", "organisms"]],
+            hovertemplate="%{customdata[0]} of %{customdata[1]}: %{x:.2f}<extra></extra>",
+            row=1,
+            col=1,
+        )
+    planted = organisms[organisms["recipe"].str.startswith("mixture-") & organisms["share_estimate"].notna()]
+    planted = planted.assign(share_true=planted["recipe"].str.removeprefix("mixture-").astype(float))
+    for repair, rows in planted.groupby("repair", sort=False):
+        figure.add_scatter(
+            x=rows["share_true"],
+            y=rows["share_estimate"],
+            error_y={
+                "type": "data",
+                "symmetric": False,
+                "array": rows["share_upper"] - rows["share_estimate"],
+                "arrayminus": rows["share_estimate"] - rows["share_lower"],
+                "width": 3,
+                "thickness": 1.6,
+            },
+            mode="markers",
+            marker=marker(str(repair), symbols[str(repair)], 9),
+            name=str(repair),
+            legendgroup=repair,
+            showlegend=False,
+            row=1,
+            col=2,
+        )
+    figure.add_trace(
+        go.Scatter(x=[0, 1], y=[0, 1], mode="lines", line={"color": GREY, "dash": "dot"}, name="estimated = planted"),
+        row=1,
+        col=2,
+    )
+    for alpha, name in ((0.05, "α = .05"),):
+        figure.add_vline(x=alpha, line_dash="dash", row=1, col=1, **LINE)
+        figure.add_trace(
+            go.Scatter(x=[None], y=[None], mode="lines", line={"color": GREY, "dash": "dash"}, name=name), row=1, col=1
+        )
+    figure.update_xaxes(title="share of organisms", range=[-0.03, 1.03], zeroline=False, nticks=6, col=1)
+    figure.update_xaxes(title="share planted", range=[-0.03, 1.03], zeroline=False, nticks=6, col=2)
+    figure.update_yaxes(
+        tickvals=list(range(len(recipes))), ticktext=recipes, range=[len(recipes) - 0.4, -0.6], zeroline=False, col=1
+    )
+    figure.update_yaxes(title="share estimated", zeroline=False, tickformat=".2~g", col=2)
+    counted = int(summary["organisms"].max())
+    dress(
+        figure,
+        title="The whole pipeline where the truth is known",
+        subtitle=f"up to {counted} independent organism{'s' if counted > 1 else ''} per recipe; exact 95 % intervals "
+        "over organisms on the left, bootstrap intervals on the right",
+        height=240 + 60 * max(3, len(recipes)),
+    )
+    return Figure(figure, pd.concat([summary.assign(table="summary"), planted.assign(table="organisms")]))
+
+
+def claims_figure(measured: pd.DataFrame) -> Figure:
+    """What did this run find of each claim of the paper?
+
+    A panel per claim that was measured, a row per setting, 95 % intervals; the dashed line is the paper's own figure
+    where it gives one. `measured` is `claim_rows`.
+    """
+    named = list(dict.fromkeys(measured["claim"]))
+    figure = make_subplots(
+        rows=len(named),
+        cols=1,
+        subplot_titles=[f"{name} ({measured[measured['claim'] == name]['unit'].iloc[0]})" for name in named],
+        row_heights=[float((measured["claim"] == name).sum()) + 0.6 for name in named],
+        vertical_spacing=min(0.13, 0.6 / max(1, len(named))),
+    )
+    symbols = symbols_of(measured["repair"])
+    for place, name in enumerate(named, 1):
+        rows = measured[measured["claim"] == name].reset_index(drop=True)
+        for number, row in rows.iterrows():
+            figure.add_scatter(
+                x=[row["value"]],
+                y=[number],
+                error_x=None if np.isnan(row["lower"]) else error_bars(row),
+                mode="markers",
+                marker=marker(row["repair"], symbols[row["repair"]], 9),
+                showlegend=False,
+                hovertemplate=f"{row['setting']}: %{{x:.3g}}<extra></extra>",
+                row=place,
+                col=1,
+            )
+        figure.update_yaxes(
+            tickvals=list(range(len(rows))),
+            ticktext=list(rows["setting"]),
+            range=[len(rows) - 0.4, -0.6],
+            zeroline=False,
+            row=place,
+            col=1,
+        )
+        paper = rows["paper_value"].iloc[0]
+        if not np.isnan(paper):
+            figure.add_vline(x=float(paper), line_dash="dash", row=place, col=1, **LINE)
+        figure.update_xaxes(tickformat=".2~g", zeroline=True, zerolinecolor=GREY, nticks=6, row=place, col=1)
+    figure.add_scatter(
+        x=[None], y=[None], mode="lines", line={"color": GREY, "dash": "dash"}, name="the paper's figure"
+    )
+    figure.update_annotations(x=0, xanchor="left")
+    dress(
+        figure,
+        title="The paper's claims beside this run",
+        subtitle="95 % intervals; facts, not the paper's nine tasks; above zero is what the paper claims",
+        height=220 + 24 * len(measured) + 56 * len(named),
+    )
+    return Figure(figure, measured)
+
+
+def claim_rows(claims: Sequence[dict]) -> pd.DataFrame:
+    """Every measurement of every claim: a row per setting, empty where nothing was measured.
+
+    Columns: claim, paper, paper_value (missing where the paper gives none), setting, repair, value, lower, upper
+    (missing for a count), unit, n.
+    """
+    rows = [
+        {"claim": one["claim"], "paper": one["paper"], **found} for one in claims for found in one.get("measured", ())
+    ]
+    columns = ["claim", "paper", "paper_value", "setting", "repair", "value", "lower", "upper", "unit", "n"]
+    numbers = ["paper_value", "value", "lower", "upper"]
+    return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(numbers, float))

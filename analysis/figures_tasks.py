@@ -1,0 +1,156 @@
+"""Figures of standard tasks: every variant on every task, and perplexity against what the tasks say."""
+
+import numpy as np
+import pandas as pd
+from plotly.subplots import make_subplots
+
+from analysis.figures import Figure
+from analysis.look import (
+    GREY,
+    NO_REPAIR,
+    colour_of,
+    dashes_of,
+    dress,
+    error_bars,
+    label_bottom,
+    marker,
+    panels_of,
+    rows_of,
+    symbols_of,
+)
+from analysis.reading import MAIN
+from analysis.recovery import item_counts
+from analysis.statistics import crossed_estimate
+from data.errors import InputError
+
+
+def task_scores(tasks: pd.DataFrame, variants: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy per variant and task with a 95 % interval over replicates and items.
+
+    `tasks` has a row per variant, task and item with `correct`. Columns: variant, compression, repair, task, value,
+    lower, upper, items, replicates.
+    """
+    known = variants[variants["scope"] == MAIN][["variant_id", "variant", "compression", "repair", "replicate"]]
+    joined = known.merge(tasks, on="variant_id", validate="one_to_many").rename(columns={"item": "entity"})
+    rows = []
+    by = ["variant", "compression", "repair", "task"]
+    for key, part in joined.groupby(by, sort=False, observed=True):
+        table = part.pivot(index="replicate", columns="entity", values="correct")
+        found = crossed_estimate(
+            {"arm": table.to_numpy(dtype=float)},
+            lambda arm: arm["arm"],
+            weights=item_counts(part, table.columns),
+            seed=0,
+        )
+        rows.append(
+            dict(zip(by, key, strict=True))
+            | {"value": found.estimate, "lower": max(0.0, found.lower), "upper": min(1.0, found.upper)}
+            | {"items": table.shape[1], "replicates": table.shape[0]}
+        )
+    if not rows:
+        raise InputError(f"table 'tasks' has nothing of scope '{MAIN}'")
+    return pd.DataFrame(rows)
+
+
+def tasks_figure(scores: pd.DataFrame) -> Figure:
+    """On which task does a repair bring back what compression took?
+
+    A panel per compression, a row per task, a mark per repair with its 95 % interval.
+    """
+    names, repairs = list(dict.fromkeys(scores["task"])), list(dict.fromkeys(scores["repair"]))
+    symbols = symbols_of(repairs)
+    figure, panels = panels_of(scores["compression"])
+    shown: set[str] = set()
+    for _, row in scores.iterrows():
+        repair = row["repair"]
+        apart = 0.64 * repairs.index(repair) / max(1, len(repairs) - 1) - 0.32
+        figure.add_scatter(
+            x=[row["value"]],
+            y=[names.index(row["task"]) + apart],
+            error_x=error_bars(row),
+            mode="markers",
+            marker=marker(repair, symbols[repair], 8),
+            name=repair or NO_REPAIR,
+            legendgroup=repair,
+            showlegend=repair not in shown,
+            hovertemplate=f"{row['variant']}, {row['task']}: %{{x:.3f}} [{row['lower']:.3f}, {row['upper']:.3f}]"
+            f"<br>{row['items']} items<extra></extra>",
+            **panels[row["compression"]],
+        )
+        shown.add(repair)
+    label_bottom(figure, panels, "accuracy (share right)")
+    figure.update_xaxes(tickformat=".1f", nticks=6)
+    figure.update_yaxes(
+        tickvals=list(range(len(names))), ticktext=names, range=[len(names) - 0.4, -0.6], zeroline=False
+    )
+    dress(
+        figure,
+        title="Tasks",
+        subtitle=f"95 % intervals over replicates and items; n = {scores['items'].min()} to {scores['items'].max()} "
+        f"items per task, {scores['replicates'].max()} replicates",
+        height=170 + (40 + 58 * len(names)) * rows_of(panels),
+    )
+    return Figure(figure, scores)
+
+
+def perplexity_figure(perplexity: pd.DataFrame, accuracy: pd.DataFrame, variants: pd.DataFrame, of: str) -> Figure:
+    """Does perplexity tell what happened to the answers?
+
+    A panel per text; a mark per variant at its perplexity and its accuracy (`of`: on what), joined by its compression's
+    dash to the copy without a repair: a line that leans left and down got better in perplexity and worse in answers.
+    `perplexity` has `variant_id`, `text` and `perplexity`; `accuracy` has `variant` and `value`.
+    """
+    known = variants[variants["scope"] == MAIN][["variant_id", "variant", "compression", "repair"]]
+    joined = known.merge(perplexity, on="variant_id", validate="one_to_many").merge(
+        accuracy[["variant", "value"]], on="variant"
+    )
+    by = ["variant", "compression", "repair", "text"]
+    data = joined.groupby(by, sort=False, as_index=False).agg(
+        perplexity=("perplexity", "mean"), value=("value", "mean"), replicates=("variant_id", "nunique")
+    )
+    if data.empty:
+        raise InputError(f"table 'perplexity' has no variant whose accuracy on {of} is known")
+    texts = list(dict.fromkeys(data["text"]))
+    figure = make_subplots(rows=1, cols=len(texts), subplot_titles=texts, shared_yaxes=True, horizontal_spacing=0.04)
+    symbols, dashes = symbols_of(data["repair"]), dashes_of(data["compression"])
+    shown: set[str] = set()
+    for (text, compression), rows in data.groupby(["text", "compression"], sort=False):
+        place = {"row": 1, "col": texts.index(str(text)) + 1}
+        bare = rows[rows["repair"] == ""]
+        for _, row in rows.iterrows():
+            repair = row["repair"]
+            if len(bare) and repair:
+                figure.add_scatter(
+                    x=[bare["perplexity"].iloc[0], row["perplexity"]],
+                    y=[bare["value"].iloc[0], row["value"]],
+                    mode="lines",
+                    line={"color": colour_of(repair), "width": 1.2, "dash": dashes[str(compression)]},
+                    showlegend=False,
+                    hoverinfo="skip",
+                    **place,
+                )
+            figure.add_scatter(
+                x=[row["perplexity"]],
+                y=[row["value"]],
+                mode="markers",
+                marker=marker(repair, symbols[repair], 9),
+                name=repair or NO_REPAIR,
+                legendgroup=repair,
+                showlegend=repair not in shown,
+                hovertemplate=f"{row['variant']}: perplexity %{{x:.3g}}, accuracy %{{y:.3f}}<extra></extra>",
+                **place,
+            )
+            shown.add(repair)
+    for compression, dash in dashes.items():
+        if compression in set(data["compression"]):
+            figure.add_scatter(x=[None], y=[None], mode="lines", line={"color": GREY, "dash": dash}, name=compression)
+    spread = float(np.log10(data["perplexity"].max() / data["perplexity"].min()))
+    figure.update_xaxes(title="perplexity", type="log" if spread > 1 else "linear", nticks=5)
+    figure.update_yaxes(title=f"accuracy, {of}", tickformat=".2~g", col=1)
+    dress(
+        figure,
+        title="Perplexity against answers",
+        subtitle=f"mean over {data['replicates'].max()} replicates; lines join a repair to its copy without one",
+        height=430,
+    )
+    return Figure(figure, data)

@@ -1,0 +1,69 @@
+"""Claims: what the paper claims, its figure, and what this run measured of it, with the interval."""
+
+import pandas as pd
+import streamlit as st
+
+from analysis.figures_evidence import claim_rows, claims_figure
+from analysis.pages.shared import View, go_to, panel, show, take, view
+
+
+def table_of(claims: list[dict]) -> pd.DataFrame:
+    """Every claim, those without a measurement too: a row per setting that was measured."""
+    measured = claim_rows(claims)
+    absent = [one for one in claims if one["claim"] not in set(measured["claim"])]
+    # Verdicts of older versions hold sentences alone, and what was not measured is a sentence too.
+    told = pd.DataFrame(
+        [{"claim": one["claim"], "paper": one["paper"], "setting": one["ours"]} for one in absent],
+        columns=["claim", "paper", "setting"],
+    )
+    order = [one["claim"] for one in claims]
+    both = pd.concat([measured, told], ignore_index=True)
+    return both.sort_values("claim", key=lambda names: names.map(order.index), kind="stable").reset_index(drop=True)
+
+
+@panel
+def show_claims(now: View) -> None:
+    claims = now.verdict().get("claims", [])
+    if not claims:
+        st.caption("This run's verdict holds no claims: an older version wrote it. Run its study again.")
+        return
+    table = table_of(claims)
+    measured = claim_rows(claims)
+    number = st.column_config.NumberColumn
+    st.dataframe(
+        table[["claim", "paper", "setting", "value", "lower", "upper", "unit", "n"]],
+        hide_index=True,
+        height="content",
+        key="claims_table",
+        column_config={
+            "claim": st.column_config.TextColumn("the paper claims", width="medium", pinned=True),
+            "paper": st.column_config.TextColumn("its figure", width="medium"),
+            "setting": st.column_config.TextColumn("this run", width="medium"),
+            "value": number("ours", format="%.3f"),
+            "lower": number("from", format="%.3f", help="95 % interval"),
+            "upper": number("to", format="%.3f", help="95 % interval"),
+            "unit": st.column_config.TextColumn("what is measured"),
+            "n": number("n", format="%d", help="test subjects, or replicates where drift is compared"),
+        },
+    )
+    take(table, "claims")
+    st.caption(
+        "Measured on facts, not on the paper's nine tasks. A claim that was not measured is neither met nor refuted. "
+        "A count has no interval."
+    )
+    if measured.empty:
+        return
+    show(
+        claims_figure(measured),
+        "claims_chart",
+        "Right of zero favours the claim; a bar that crosses zero decides nothing. Dashed: the paper's own figure, "
+        "where it gives one.",
+    )
+    with st.container(horizontal=True):
+        go_to("evidence", "See what was tested")
+        go_to("drift", "See every layer")
+
+
+now = view()
+st.title("What the paper claims, and what this run measured")
+show_claims(now)

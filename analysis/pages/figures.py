@@ -1,0 +1,96 @@
+"""Figures: every figure of the run as a paper prints it, with format, width and size of text, and its data."""
+
+import io
+import zipfile
+from pathlib import Path
+
+import streamlit as st
+
+from analysis.pages.shared import View, panel, pick, show, take, view
+from analysis.paper import FIGURES, Named, Source, drawn
+from analysis.paper_style import FORMATS, IMAGES, NO_BROWSER, VENUES, Style, browser_here, image_bytes, style_of
+from data.errors import InputError
+
+MIME = {"pdf": "application/pdf", "svg": "image/svg+xml", "png": "image/png", "html": "text/html"}
+POINTS = ("7", "8", "9", "10")
+
+
+@st.cache_resource(max_entries=24, show_spinner="Drawing")
+def figures_of(run: Path, stamp: str, name: str) -> tuple[list[Named], dict[str, str]]:
+    """The figures of one name, and why there are none."""
+    return drawn(Source(run), (name,))
+
+
+def file_of(one: Named, kind: str, style: Style) -> bytes:
+    """One figure in one format."""
+    if kind == "html":
+        return str(one.figure.figure.to_html()).encode()
+    return image_bytes(one.figure, style, one.wide, kind)
+
+
+def bundle_of(figures: list[Named], kind: str, style: Style) -> bytes:
+    """Figures in one format, each with its data."""
+    held = io.BytesIO()
+    with zipfile.ZipFile(held, "w", zipfile.ZIP_DEFLATED) as bundle:
+        for one in figures:
+            bundle.writestr(f"{one.name}.{kind}", file_of(one, kind, style))
+            bundle.writestr(f"{one.name}.csv", one.figure.data.to_csv(index=False))
+    return held.getvalue()
+
+
+@st.fragment
+@panel
+def show_figure(now: View) -> None:
+    names = [one.name for one in FIGURES]
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        name = pick("Figure", names, "figure", help="; ".join(f"{one.name}: {one.question}" for one in FIGURES))
+        kind = pick("Format", list(FORMATS), "format")
+        venue = pick("Width of", sorted(VENUES), "width", help=widths())
+        points = pick("Text, points", list(POINTS), "points")
+    style = style_of(venue, float(points))
+    found, left_out = figures_of(now.run, now.stamp, name)
+    for reason in left_out.values():
+        raise InputError(f"run '{now.run.name}' has no figure '{name}': {reason}")
+    labels = [one.name for one in found]
+    label = pick("Of", labels, f"of_{name.replace('-', '_')}") if len(found) > 1 else labels[0]
+    one = found[labels.index(label)]
+    wide = style.inches(one.wide)
+    show(one.figure, "paper_figure", f"{kind.upper()}: {wide:g} inches wide, text of {points} points, no title.")
+    if kind in IMAGES and not browser_here():
+        st.warning(NO_BROWSER, icon=":material/warning:")
+        take(one.figure.data, one.name)
+        return
+    with st.container(horizontal=True):
+        st.download_button(
+            f"This figure ({kind.upper()})",
+            data=lambda: file_of(one, kind, style),
+            file_name=f"{one.name}.{kind}",
+            mime=MIME[kind],
+            key="take_figure",
+            icon=":material/download:",
+            on_click="ignore",
+            type="primary",
+        )
+        st.download_button(
+            f"All of '{name}' with data (ZIP)",
+            data=lambda: bundle_of(found, kind, style),
+            file_name=f"{name}.zip",
+            mime="application/zip",
+            key="take_figures",
+            icon=":material/folder_zip:",
+            on_click="ignore",
+        )
+
+
+def widths() -> str:
+    """What each venue's columns measure."""
+    return "; ".join(f"{name}: {column:g} in a column, {text:g} in the text" for name, (column, text) in VENUES.items())
+
+
+now = view()
+st.title("Figures for a paper")
+st.caption(
+    "Every figure of the whole run: choices at the side do not narrow it. All at once, with tables in LaTeX and "
+    f"Markdown: `python -m analysis figures {now.run.name} --format pdf,svg,png,html`."
+)
+show_figure(now)

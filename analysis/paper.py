@@ -1,0 +1,309 @@
+"""All figures of a run for a paper: one function per figure, and the question that each answers.
+
+A figure whose table a run has not, or has empty, is left out with its reason; none is ever drawn without data.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analysis import reading, saying
+from analysis.figures import Figure, layerwise_drift_figure, recovery_figure
+from analysis.figures_account import account_figure
+from analysis.figures_evidence import calibration_figure, claim_rows, claims_figure, forest_figure
+from analysis.figures_heads import attention_drift_figure
+from analysis.figures_maps import maps_figure
+from analysis.figures_prompts import latency_figure, length_figure, selectors_figure
+from analysis.figures_recovery import parameters_figure
+from analysis.figures_tasks import perplexity_figure, task_scores, tasks_figure
+from analysis.inside_figures import heads_figure, interventions_figure, lens_figure, probes_figure
+from analysis.look import kind_of
+from analysis.naming import nearest
+from analysis.reading import MAIN
+from analysis.repair_report import latency_of, read_latency
+from analysis.transfer_figure import transfer_figure
+from data.errors import InputError
+
+CALIBRATION = Path(__file__).parent.parent / "data" / "calibration"
+READING = "candidates"
+SHOWN_KINDS = ("", "placebo", "prompt", "prefix", "ptuning", "idp", "lora", "idp+lora")
+"""Kinds of variants whose layers are drawn: every arm at once would cover one another."""
+Drawn = Iterator[tuple[str, Figure]]
+
+
+@dataclass(frozen=True)
+class Source:
+    """The tables of one run, each read once."""
+
+    run: Path
+    latency: Path | None = None
+    """CSV of `python -m benchmarks --only latency --out FILE`."""
+    read: Callable[[str], pd.DataFrame] | None = None
+    """Another reader of the run's tables, such as one that keeps them between pages."""
+    held: dict[str, pd.DataFrame] = field(default_factory=dict)
+
+    def table(self, name: str) -> pd.DataFrame:
+        """One table of the run.
+
+        Raises:
+            InputError: it is missing, damaged or empty.
+        """
+        if name not in self.held:
+            self.held[name] = (self.read or (lambda name: reading.read_table(self.run, name)))(name)
+        if self.held[name].empty:
+            raise InputError(f"table '{name}' is empty: the study asks for nothing that fills it")
+        return self.held[name]
+
+    @cached_property
+    def verdict(self) -> dict[str, Any]:
+        """What the run's evidence licenses."""
+        return reading.read_json(self.run, "verdict.json")
+
+    def variants(self, scope: str = MAIN) -> pd.DataFrame:
+        """The variants of one scope."""
+        table = self.table("variants")
+        return table[table["scope"] == scope]
+
+    def shown_variants(self) -> pd.DataFrame:
+        """Variants of the study whose layers are drawn."""
+        table = self.variants()
+        return table[table["repair"].map(kind_of).isin(SHOWN_KINDS)]
+
+    def groups(self, scope: str = MAIN) -> list[str]:
+        """Groups of facts of one scope."""
+        recovery = self.table("recovery")
+        return list(dict.fromkeys(recovery.loc[recovery["scope"] == scope, "group"]))
+
+    def scopes(self) -> list[str]:
+        """Main first, then the controls."""
+        return list(dict.fromkeys(self.table("recovery")["scope"]))
+
+
+@dataclass(frozen=True)
+class PaperFigure:
+    """A figure by name: a run may have several of it, each with a suffix."""
+
+    name: str
+    question: str
+    draw: Callable[[Source], Drawn]
+    wide: bool = True
+    """Whether it takes the whole width of the text."""
+
+
+def _recovery(source: Source) -> Drawn:
+    recovery = source.table("recovery")
+    for scope in source.scopes():
+        for group in source.groups(scope):
+            # Answers are the largest table: chance is read off the columns it needs.
+            columns = ["item", "group", "split", "relation", "answer", "predicted", "reading"]
+            if "chance" not in source.held:
+                source.held["chance"] = reading.read_table(source.run, "answers", columns)
+            chance = reading.chance_of(source.held["chance"], group)
+            yield f"{scope}-{group}", recovery_figure(recovery, scope, group, READING, chance=chance)
+
+
+def _tasks(source: Source) -> Drawn:
+    yield "", tasks_figure(task_scores(source.table("tasks"), source.table("variants")))
+
+
+def _perplexity(source: Source) -> Drawn:
+    perplexity = source.table("perplexity")
+    try:
+        scores = task_scores(source.table("tasks"), source.table("variants"))
+        accuracy, of = scores.groupby("variant", as_index=False)["value"].mean(), "mean over tasks"
+    except InputError:
+        recovery = source.table("recovery")
+        rows = recovery[(recovery["scope"] == MAIN) & (recovery["reading"] == READING)]
+        accuracy, of = rows[(rows["measure"] == "accuracy") & (rows["split"] == "test")], "facts of test subjects"
+    yield "", perplexity_figure(perplexity, accuracy, source.table("variants"), of)
+
+
+def _lengths(source: Source) -> Drawn:
+    for group in source.groups():
+        yield group, length_figure(source.table("recovery"), MAIN, group, READING)
+
+
+def _drift(site: str, metric: str = "relative_l2") -> Callable[[Source], Drawn]:
+    def draw(source: Source) -> Drawn:
+        drift = source.table("drift")
+        groups = list(dict.fromkeys(drift["group"]))
+        for group in groups:
+            yield group, layerwise_drift_figure(drift, source.shown_variants(), metric, site, group, "dense")
+
+    return draw
+
+
+def _attention(source: Source) -> Drawn:
+    attention = source.table("attention")
+    for group in dict.fromkeys(attention["group"]):
+        yield group, attention_drift_figure(attention, source.shown_variants(), "jensen_shannon", group, "dense")
+
+
+def _maps(source: Source) -> Drawn:
+    examples, variants = source.table("examples"), source.shown_variants()
+    names = dict(zip(variants["variant_id"], variants["variant"], strict=True))
+    placebos = set(variants.loc[variants["kind"] == "placebo", "variant_id"])
+    for file, rows in examples[examples["variant_id"].isin(names)].groupby("file", sort=False):
+        own = {one: names[one] for one in rows["variant_id"] if one not in placebos}
+        yield str(file).removesuffix(".npz"), maps_figure(reading.read_example(source.run, str(file)), own)
+
+
+def _selectors(source: Source) -> Drawn:
+    selectors, variants = source.table("selectors"), source.variants()
+    group = source.groups()[0]
+    for repair in dict.fromkeys(variants.loc[variants["variant_id"].isin(selectors["variant_id"]), "repair"]):
+        yield repair, selectors_figure(selectors, variants, repair, group)
+
+
+def _parameters(source: Source) -> Drawn:
+    for group in source.groups():
+        yield group, parameters_figure(source.table("recovery"), MAIN, group, READING)
+
+
+def _latency(source: Source) -> Drawn:
+    if source.latency is None:
+        raise InputError(
+            "no latency was given: write it with `python -m benchmarks --only latency --out FILE.csv`, then --latency "
+            "FILE.csv"
+        )
+    ratios = latency_of(read_latency(source.latency), source.variants())
+    for group in source.groups():
+        yield group, latency_figure(source.table("recovery"), ratios, MAIN, group, READING)
+
+
+def _account(source: Source) -> Drawn:
+    for name in ("settings", "controls"):
+        account = saying.account_table(source.verdict.get(name, []))
+        if len(account):
+            yield name, account_figure(account)
+
+
+def _evidence(source: Source) -> Drawn:
+    predictions = saying.prediction_table([*source.verdict["settings"], *source.verdict.get("controls", [])])
+    if predictions.empty:
+        raise InputError("the verdict holds no comparison: name repairs under `reported` in the study")
+    yield "", forest_figure(predictions)
+
+
+def _calibration(source: Source) -> Drawn:
+    try:
+        tables = [pd.read_csv(CALIBRATION / f"{name}.csv") for name in ("summary", "organisms")]
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"data/calibration cannot be read ({type(error).__name__}): `make calibrate` writes it"
+        ) from None
+    yield "", calibration_figure(*tables)
+
+
+def _claims(source: Source) -> Drawn:
+    measured = claim_rows(source.verdict.get("claims", []))
+    if measured.empty:
+        raise InputError("no claim of the paper was measured in this run, or an older version wrote its verdict")
+    yield "", claims_figure(measured)
+
+
+def _lens(source: Source) -> Drawn:
+    lens = source.table("lens")
+    for metric in ("lens_log_prob", "lens_divergence"):
+        for group in [group for group in source.groups() if group in set(lens["group"])]:
+            yield f"{metric.removeprefix('lens_')}-{group}", lens_figure(lens, source.shown_variants(), metric, group)
+
+
+def _probes(source: Source) -> Drawn:
+    probes = source.table("probes")
+    for group in [group for group in source.groups() if group in set(probes["group"])]:
+        for way in dict.fromkeys(probes["way"]):
+            yield f"{group}-{way}", probes_figure(probes, source.variants(), group, str(way))
+
+
+def _interventions(source: Source) -> Drawn:
+    table, variants = source.table("interventions"), source.variants()
+    for row in variants[variants["variant_id"].isin(table["variant_id"])].itertuples():
+        own = table[table["variant_id"] == row.variant_id]
+        for kind, setting in (("patching", "last"), ("knockout", "zeroed")):
+            rows = own[own["intervention"] == kind]
+            for heads, draw in ((False, interventions_figure), (True, heads_figure)):
+                if len(rows[(rows["head"] >= 0) == heads]):
+                    suffix = f"{kind}{'-heads' if heads else ''}-{row.variant}"
+                    yield suffix, draw(rows, variants, row.variant_id, setting)
+
+
+def _transfer(source: Source) -> Drawn:
+    transfer = source.table("transfer")
+    for group in dict.fromkeys(transfer["group"]):
+        yield str(group), transfer_figure(transfer, str(group), READING)
+
+
+FIGURES = (
+    PaperFigure("recovery", "is what compression damaged answered again, and by subjects never read?", _recovery),
+    PaperFigure("tasks", "on which task does a repair bring back what compression took?", _tasks),
+    PaperFigure("perplexity", "does perplexity tell what happened to the answers?", _perplexity),
+    PaperFigure("prompt-length", "how long must a prompt be?", _lengths),
+    PaperFigure("drift-residual", "at which layer does the residual stream part from dense?", _drift("resid_post")),
+    PaperFigure("drift-mlp", "at which layer do MLP activations part from dense?", _drift("mlp_out")),
+    PaperFigure("drift-attention", "at which layer does attention part from dense?", _attention),
+    PaperFigure("attention-maps", "to what does each token attend, variant by variant?", _maps),
+    PaperFigure("selectors", "is it worth choosing among the prompts of a bank?", _selectors),
+    PaperFigure("parameters", "what does an answer that comes back cost in parameters?", _parameters),
+    PaperFigure("latency", "what does an answer that comes back cost in time?", _latency),
+    PaperFigure("account", "where has what was known gone?", _account),
+    PaperFigure("evidence", "does any repair return more than arms that hold no knowledge?", _evidence),
+    PaperFigure("calibration", "is the verdict right where the truth is known?", _calibration),
+    PaperFigure("claims", "what did this run find of each claim of the paper?", _claims),
+    PaperFigure("lens", "at which layer does a variant begin to say the right answer?", _lens),
+    PaperFigure("probes", "can a linear map read the answer off a layer?", _probes),
+    PaperFigure("interventions", "where does a state bring the answer back?", _interventions),
+    PaperFigure("transfer", "does a repair help where it was not tuned?", _transfer),
+)
+
+
+def figure_names(text: str) -> tuple[str, ...]:
+    """Names of figures from a list with commas.
+
+    Raises:
+        InputError: there is no figure of that name.
+    """
+    names = [one.name for one in FIGURES]
+    asked = tuple(one.strip() for one in text.split(",") if one.strip())
+    if unknown := [one for one in asked if one not in names]:
+        raise InputError(f"no figure '{unknown[0]}'; {nearest(unknown[0], names)}")
+    return asked
+
+
+@dataclass(frozen=True)
+class Named:
+    """One figure of a run, ready to be written."""
+
+    name: str
+    figure: Figure
+    wide: bool
+
+
+def drawn(source: Source, names: Sequence[str] = ()) -> tuple[list[Named], dict[str, str]]:
+    """Every figure that the run has the tables for, and why the others are left out."""
+    found: list[Named] = []
+    left_out: dict[str, str] = {}
+    for one in FIGURES:
+        if names and one.name not in names:
+            continue
+        before = len(found)
+        try:
+            for suffix, figure in one.draw(source):
+                found.append(Named(file_name(one.name, suffix), figure, one.wide))
+        except InputError as error:
+            left_out[one.name] = str(error).removeprefix(f"run '{source.run.name}': ")
+        else:
+            if len(found) == before:
+                left_out[one.name] = "its table has nothing of this run's own groups and variants"
+    return found, left_out
+
+
+def file_name(name: str, suffix: str) -> str:
+    """A name that is safe in every file system and in LaTeX: letters, figures, hyphens."""
+    whole = f"{name}-{suffix}" if suffix else name
+    kept = "".join(letter if letter.isalnum() else "-" for letter in whole.lower())
+    return "-".join(part for part in kept.split("-") if part)

@@ -1,0 +1,67 @@
+"""Write a run's figures and tables below its folder: a file per figure and format, each with its CSV."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from analysis.paper import Named, Source, drawn
+from analysis.paper_style import IMAGES, NO_BROWSER, Style, browser_here, write_images
+from analysis.paper_tables import PaperTable, paper_tables
+
+FOLDER = "figures"
+SCRIPT = "directory"
+"""How plotly names a script that lies once beside all pages: no page needs a network."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written where, and what was not, each with its reason."""
+
+    folder: Path
+    figures: tuple[str, ...]
+    tables: tuple[str, ...]
+    left_out: dict[str, str]
+    images: bool
+
+
+def write_paper(source: Source, kinds: Sequence[str], style: Style, names: Sequence[str] = ()) -> Written:
+    """Draw everything first, then write it: what cannot be drawn leaves nothing behind.
+
+    Without Chrome or Chromium images are left out, and pages (HTML) stand in for them.
+    """
+    figures, left_out = drawn(source, names)
+    tables, no_tables = ([], {}) if names else paper_tables(source)
+    folder = source.run / FOLDER
+    folder.mkdir(exist_ok=True)
+    images = [kind for kind in kinds if kind in IMAGES]
+    can_draw = not images or browser_here()
+    pages = "html" in kinds or not can_draw
+    for one in figures:
+        one.figure.data.to_csv(folder / f"{one.name}.csv", index=False)
+        if pages:
+            one.figure.figure.write_html(folder / f"{one.name}.html", include_plotlyjs=SCRIPT)
+    (folder / "captions.md").write_text("".join(map(_caption, figures)), encoding="utf-8")
+    for table in tables:
+        _write_table(table, folder)
+    if images and can_draw:
+        write_images([(one.figure, one.wide, folder / one.name) for one in figures], style, images)
+    return Written(
+        folder=folder,
+        figures=tuple(one.name for one in figures),
+        tables=tuple(f"table-{table.name}" for table in tables),
+        left_out=left_out | no_tables | ({} if can_draw else {", ".join(images): NO_BROWSER}),
+        images=can_draw,
+    )
+
+
+def _caption(one: Named) -> str:
+    """Title and subtitle, which an image for a paper leaves to its caption."""
+    title = one.figure.figure.layout.title
+    return f"**{one.name}**: {title.text}. {title.subtitle.text}.\n\n".replace("<br>", " ")
+
+
+def _write_table(table: PaperTable, folder: Path) -> None:
+    path = folder / f"table-{table.name}"
+    path.with_name(f"{path.name}.tex").write_text(table.latex(), encoding="utf-8")
+    path.with_name(f"{path.name}.md").write_text(table.markdown(), encoding="utf-8")
+    table.cells.to_csv(path.with_name(f"{path.name}.csv"), index=False)

@@ -1,0 +1,208 @@
+"""Tables for a paper, in LaTeX (booktabs) and Markdown: bold and marks follow corrected tests, never the eye.
+
+1. Each repair is compared with its own unrepaired copy on the same entities: paired sign-flip permutation over
+   entities of means over replicates, two-sided; Holm over all repairs. * p < .05, ** p < .01, *** p < .001.
+2. In each block (a compression) every variant is compared with the best in the same way, Holm over the block. Bold: the
+   best, and all that cannot be told from it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from analysis import reading, saying
+from analysis.figures_tasks import task_scores
+from analysis.paper import READING, Source
+from analysis.reading import MAIN, compact
+from analysis.statistics import holm, paired_permutation
+from data.errors import InputError
+
+LEVEL = 0.05
+STARS = ((0.001, "***"), (0.01, "**"), (LEVEL, "*"))
+STARS_SAID = "* p < .05, ** p < .01, *** p < .001"
+DECIDED = ("displaced", "relearned", "re-injected", "unreached")
+LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "–": "--"} | {mark: rf"\{mark}" for mark in "%_&#$"}
+ANSWERS = ["group", "split", "phrasing", "reading", "entity", "correct", "variant_id"]
+
+
+@dataclass(frozen=True)
+class PaperTable:
+    """A table as plain text, and which of its cells are bold."""
+
+    name: str
+    caption: str
+    cells: pd.DataFrame
+    """The first column names the rows."""
+    bold: pd.DataFrame
+    """True where bold; columns that are not named have none."""
+    blocks: list[str]
+    """Of each row: a line is drawn between two that differ."""
+
+    def _is_bold(self, place: int, column: str) -> bool:
+        return column in self.bold and bool(self.bold[column].iloc[place])
+
+    def markdown(self) -> str:
+        """The table in Markdown."""
+        lines = [f"| {' | '.join(self.cells.columns)} |", f"|---|{'---:|' * (self.cells.shape[1] - 1)}"]
+        for place, row in enumerate(self.cells.to_dict("records")):
+            told = [
+                f"**{text}**" if self._is_bold(place, str(name)) else text
+                for name, text in ((name, str(cell).replace("*", r"\*")) for name, cell in row.items())
+            ]
+            lines.append(f"| {' | '.join(told)} |")
+        return "\n".join([*lines, "", self.caption.replace("*", r"\*"), ""])
+
+    def latex(self) -> str:
+        """The table in LaTeX; it needs the package booktabs."""
+        lines = [r"\begin{table}[t]", r"\centering", r"\small", rf"\caption{{{_escaped(self.caption)}}}"]
+        lines += [rf"\label{{tab:{self.name}}}", rf"\begin{{tabular}}{{l{'r' * (self.cells.shape[1] - 1)}}}"]
+        lines += [r"\toprule", rf"{' & '.join(map(_escaped, self.cells.columns))} \\", r"\midrule"]
+        for place, row in enumerate(self.cells.to_dict("records")):
+            if place and self.blocks[place] != self.blocks[place - 1]:
+                lines.append(r"\midrule")
+            told = [
+                rf"\textbf{{{_escaped(cell)}}}" if self._is_bold(place, str(name)) else _escaped(cell)
+                for name, cell in row.items()
+            ]
+            lines.append(rf"{' & '.join(told)} \\")
+        return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
+
+
+def _escaped(text: object) -> str:
+    return "".join(LATEX.get(letter, letter) for letter in str(text))
+
+
+def paper_tables(source: Source) -> tuple[list[PaperTable], dict[str, str]]:
+    """Every table that the run has data for, and why the others are left out."""
+    found: list[PaperTable] = []
+    left_out: dict[str, str] = {}
+    for name, make in (("recovery", _recovery), ("tasks", _tasks), ("evidence", _evidence)):
+        try:
+            found += make(source)
+        except InputError as error:
+            left_out[f"table {name}"] = str(error).removeprefix(f"run '{source.run.name}': ")
+    return found, left_out
+
+
+def _note(over: str, corrected: str) -> str:
+    return (
+        f"Marks: {over} differs from that of the same copy without repair (paired permutation, Holm over {corrected}: "
+        f"{STARS_SAID}). Bold: best of its compression and all that cannot be told from it (Holm over the block)."
+    )
+
+
+def _recovery(source: Source) -> Iterator[PaperTable]:
+    """A table per scope and group: accuracy and bits on subjects read and unread."""
+    answers = reading.read_table(source.run, "answers", ANSWERS)
+    asked = answers[(answers["reading"] == READING) & (answers["phrasing"] == "measure") & (answers["split"] == "test")]
+    recovery = source.table("recovery")
+    for scope in source.scopes():
+        own = recovery[recovery["scope"] == scope]
+        blocks = own.drop_duplicates("variant").set_index("variant")["compression"]
+        for group in source.groups(scope):
+            cells = reading.recovery_rows(recovery, scope, group, READING).drop(columns="replicates").reset_index()
+            tests = significance(asked[asked["group"] == group], source.variants(scope)).reindex(cells["variant"])
+            cells["parameters_added"] = [f"{count:,}" for count in cells["parameters_added"]]
+            marked = zip(cells["accuracy, test"], tests["mark"].fillna(""), strict=True)
+            cells["accuracy, test"] = [f"{cell}{mark}" for cell, mark in marked]
+            subjects = int(own.loc[own["group"] == group, "entities"].max())
+            yield PaperTable(
+                name=f"recovery-{scope}-{group}",
+                caption=f"Recovery, scope {scope}, group {group}: best of the fixed candidates, 95 % intervals over "
+                f"replicates and subjects (n up to {subjects}). " + _note("accuracy on test subjects", "the table"),
+                cells=cells.rename(columns={"parameters_added": "parameters added"}),
+                bold=pd.DataFrame({"accuracy, test": tests["best"].to_numpy()}),
+                blocks=blocks[cells["variant"]].to_list(),
+            )
+
+
+def significance(answers: pd.DataFrame, variants: pd.DataFrame) -> pd.DataFrame:
+    """Per variant: `p` (Holm) and its `mark` against its unrepaired copy, and whether it is not told from the `best`.
+
+    `answers` has `variant_id`, `entity` and `correct`; entities are subjects of facts, or items of a task.
+    """
+    known = variants[["variant_id", "variant", "compression"]].merge(answers, on="variant_id")
+    by = ["compression", "variant", "entity"]
+    means = known.groupby(by, sort=False, observed=True)["correct"].mean().unstack("entity")
+    rows = []
+    for compression, block in means.groupby(level="compression", sort=False):
+        table = block.droplevel("compression")
+        best = table.mean(axis=1).idxmax()
+        rivals = [name for name in table.index if name != best]
+        ps = [_p(table.loc[name] - table.loc[best]) for name in rivals]
+        away = holm(ps) if ps else np.array([])
+        told = dict(zip(rivals, away, strict=True))
+        for name in table.index:
+            # A copy without repair bears its compression's name.
+            has_copy = compression in table.index and name != compression
+            p = _p(table.loc[name] - table.loc[compression]) if has_copy else np.nan
+            rows.append({"variant": name, "p": p, "best": bool(told.get(name, 1.0) >= LEVEL)})
+    found = pd.DataFrame(rows, columns=["variant", "p", "best"]).set_index("variant")
+    compared = found["p"].notna()
+    if compared.any():
+        found.loc[compared, "p"] = holm(found.loc[compared, "p"].to_list())
+    return found.assign(mark=[_stars(p) for p in found["p"]])
+
+
+def _p(differences: pd.Series) -> float:
+    """Two-sided p of a paired permutation over entities; without any difference it is 1."""
+    values: Float[np.ndarray, " entity"] = differences.dropna().to_numpy(dtype=float)
+    return 1.0 if not values.any() else paired_permutation(values, seed=0)
+
+
+def _stars(p: float) -> str:
+    return next((mark for level, mark in STARS if p < level), "")
+
+
+def _tasks(source: Source) -> Iterator[PaperTable]:
+    """A row per variant, a column per task."""
+    tasks, variants = source.table("tasks"), source.variants()
+    scores = task_scores(tasks, variants)
+    order = scores.drop_duplicates("variant")
+    cells, bold = pd.DataFrame({"variant": order["variant"].to_list()}), pd.DataFrame()
+    for task, rows in scores.groupby("task", sort=False):
+        own = tasks[tasks["task"] == task].rename(columns={"item": "entity"})
+        tests = significance(own, variants).reindex(cells["variant"])
+        told = [
+            f"{compact(row.value, row.lower, row.upper)}{tests['mark'].get(row.variant)}" for row in rows.itertuples()
+        ]
+        cells[str(task)] = pd.Series(told, index=rows["variant"]).reindex(cells["variant"]).fillna("").to_numpy()
+        bold[str(task)] = tests["best"].eq(True).to_numpy()
+    yield PaperTable(
+        name="tasks",
+        caption="Accuracy on tasks, 95 % intervals over replicates and items (n = "
+        f"{scores['items'].min()} to {scores['items'].max()}). " + _note("accuracy", "the repairs of each task"),
+        cells=cells,
+        bold=bold,
+        blocks=order["compression"].to_list(),
+    )
+
+
+def _evidence(source: Source) -> Iterator[PaperTable]:
+    """A row per setting: the decision, the account and the p that decides, as the verdict corrected it."""
+    settings = [*source.verdict["settings"], *source.verdict.get("controls", [])]
+    if not settings:
+        raise InputError("the verdict holds no setting: name repairs under `reported` in the study")
+    rows = []
+    for one in settings:
+        account = {
+            words: compact(found["estimate"], found["lower"], found["upper"]) if found else ""
+            for words, found in ((words, one.get(f"{name}_bits")) for name, words in saying.QUANTITIES.items())
+        }
+        p = max((each["p_corrected"] for each in one["predictions"]), default=np.nan)
+        told = "" if np.isnan(p) else f"{p:.3f}{_stars(p)}"
+        rows.append({"setting": saying.place_of(one), "decision": one["decision"]} | account | {"p": told})
+    cells = pd.DataFrame(rows)
+    subjects = max((each["n"] for one in settings for each in one["predictions"]), default=0)
+    yield PaperTable(
+        name="evidence",
+        caption="The four-way account in bits per fact on test subjects, 95 % intervals over replicates and subjects "
+        f"(n up to {subjects}); p: the largest over all comparisons, Holm over settings ({STARS_SAID}). Bold: the "
+        "evidence decides.",
+        cells=cells,
+        bold=pd.DataFrame({"decision": cells["decision"].isin(DECIDED)}),
+        blocks=[one["compression"] if one["scope"] == MAIN else one["scope"] for one in settings],
+    )
