@@ -20,6 +20,7 @@ from analysis.memory import parse_bytes
 from analysis.repair_report import show_repairs
 from analysis.store import Store, open_root
 from analysis.study import load_study, shipped_studies
+from analysis.task_report import show_tasks
 from data.errors import InputError
 
 app = typer.Typer(
@@ -120,6 +121,17 @@ def repairs_command(
     """Print every repair of a finished run, and what every choice among prompts was worth."""
     wide = Console(width=240) if not sys.stdout.isatty() else console
     show_repairs(wide, run.open_run(name, out), latency=latency, markdown=markdown)
+
+
+@app.command("tasks")
+def tasks_command(
+    name: Annotated[str, typer.Argument(metavar="RUN", help="a run's name or folder")],
+    out: OutFolder = Path("runs"),
+    markdown: Annotated[bool, typer.Option("--markdown", help="as Markdown, for the docs")] = False,
+) -> None:
+    """Print a finished run's results on standard tasks: scores, perplexity, and every paired comparison."""
+    wide = Console(width=240) if not sys.stdout.isatty() else console
+    show_tasks(wide, run.open_run(name, out), markdown=markdown)
 
 
 @app.command("calibrate")
