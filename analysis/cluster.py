@@ -93,7 +93,7 @@ class RayEngine:
         return self
 
     def _start(self, ray: Any) -> None:
-        common = {"log_to_driver": False, "logging_level": logging.ERROR, "include_dashboard": None}
+        common = {"log_to_driver": False, "logging_level": logging.CRITICAL, "include_dashboard": None}
         if self.address is None:
             own = {"num_cpus": cores(), "object_store_memory": OBJECTS}
             ray.init(address="local", **(common | own | {"include_dashboard": False}))

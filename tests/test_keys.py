@@ -37,6 +37,8 @@ BASE: dict[str, Any] = {
 EVERY: set[str] = set(KINDS)
 READ = {"lens", "probed", "intervened", "examples"}
 TUNED = {"tuned", "scored", "drift"} | READ
+BANKED = {"tuned", "scored", "drift", "lens"}
+"""What reads every repair, a bank and a prefix among them; the other instruments read the reported prompt."""
 CHANGES: dict[str, tuple[Any, set[str]]] = {
     "name": ("another", set()),
     "title": ("another", set()),
@@ -47,11 +49,11 @@ CHANGES: dict[str, tuple[Any, set[str]]] = {
     "candidates": (6, EVERY),
     "relations": (["instrument"], EVERY),
     "groups": (["open", "graded"], TUNED),
-    "controls": ([], TUNED - {"intervened", "examples"}),
+    "controls": ([], TUNED),
     "text": ("pydoc", EVERY),
     "compressions": ([BASE["compressions"][0] | {"sparsity": 0.5}], EVERY),
-    "seeds": ([0, 2], EVERY),
-    "repairs": ([*BASE["repairs"], {"kind": "prefix", "length": 1, "learning_rate": 0.1}], EVERY - {"compressed"}),
+    "seeds": ([0, 2], EVERY - READ),  # what is read inside is of the first replicate alone
+    "repairs": ([*BASE["repairs"], {"kind": "prefix", "length": 1, "learning_rate": 0.1}], BANKED),
     "reported": (["lora-r1"], {"probed", "intervened", "examples"}),
     "placebos": (10, {"scored"}),
     "score_batch": (32, {"scored", "intervened", "examples"}),
@@ -67,14 +69,14 @@ CHANGES: dict[str, tuple[Any, set[str]]] = {
     "drift.batch": (4, {"drift"}),
     "drift.backend": ("hooks", {"drift"}),
     "drift.metrics": (["basic", "robust"], {"drift"}),
-    "drift.detailed": (1, set()),
+    "drift.detailed": (1, {"drift"}),
     "drift.floors": (["batch_plan", "sdpa"], {"drift"}),
     "transfer.repairs": (["lora-r1"], {"tuned", "scored"}),
     "transfer.compressions": (False, {"scored"}),
     "transfer.relations": (["birthplace"], {"tuned", "scored"}),
     "transfer.text.batch": (4, {"tuned", "scored"}),
     "transfer.text.length": (32, {"tuned", "scored"}),
-    "budget.equal": (["tokens"], TUNED),
+    "budget.equal": (["tokens"], BANKED),
     "budget.to": ("lora-r1", set()),
     "budget.tolerance": (0.5, set()),
     "inside.replicates": (2, READ),
@@ -144,7 +146,7 @@ def test_a_field_changes_the_keys_of_the_cells_that_it_shapes_and_no_others(fiel
     place[last] = value
     after = planned(stored)
     assert {kind for kind in KINDS if after[kind] != before[kind]} == touched
-    if touched == EVERY and field not in ("seeds", "repairs"):
+    if touched == EVERY and field != "compressions":  # dense stays as it is
         assert not any(after[kind] & before[kind] for kind in KINDS)
 
 
