@@ -1,6 +1,5 @@
 """The command line: `python -m analysis run STUDY`, `verdict RUN`; a user's mistake is one line and exit code 2."""
 
-import json
 import sys
 import time
 from pathlib import Path
@@ -21,6 +20,7 @@ from analysis.paper import Source, figure_names
 from analysis.paper_files import write_paper
 from analysis.paper_style import VENUES, formats_of, style_of
 from analysis.parting import compare
+from analysis.reading import read_json
 from analysis.repair_report import show_repairs
 from analysis.store import Store, open_root
 from analysis.study import load_study, shipped_studies
@@ -63,6 +63,10 @@ class _Bar:
         """Advance by one cell."""
         self.progress.update(self.task, advance=1, description=f"{cell.kind}: {cell.label}"[:60])
 
+    def note(self, sentence: str) -> None:
+        """Say above the bar what a person should know of."""
+        self.progress.console.print(sentence, markup=False, highlight=False)
+
     def stop(self) -> None:
         """Close the bar."""
         self.progress.stop()
@@ -73,14 +77,13 @@ def run_command(
     study: Annotated[str, typer.Argument(help="a YAML file, or a shipped study")],
     out: OutFolder = Path("runs"),
     changes: Annotated[list[str] | None, typer.Option("--set", help="key=value, dotted keys, YAML values")] = None,
-    engine: Annotated[str, typer.Option(help="where cells run")] = "local",
+    engine: Annotated[str, typer.Option(help="where cells run: local, or ray")] = "local",
+    address: Annotated[str | None, typer.Option(help="of a Ray cluster; RAY_ADDRESS, or a new one")] = None,
     fresh: Annotated[bool, typer.Option("--fresh/--resume", help="compute everything anew")] = False,
     memory: Annotated[str | None, typer.Option(help="bound on what all workers hold together, such as 8GB")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="list the cells and what they could show")] = False,
 ) -> None:
     """Run a study, or go on with it, and print what it found."""
-    if engine != "local":
-        raise InputError(f"engine '{engine}': this version runs cells with the engine 'local' alone")
     described = load_study(study, changes or [])
     shipped = study in shipped_studies() and not changes
     if dry_run:
@@ -93,7 +96,16 @@ def run_command(
     started = time.perf_counter()
     try:
         folder = run.run(
-            described, out=out, shipped=shipped, fresh=fresh, memory=budget, on_start=bar.start, on_cell=bar.cell
+            described,
+            out=out,
+            shipped=shipped,
+            fresh=fresh,
+            engine=engine,
+            address=address,
+            memory=budget,
+            on_start=bar.start,
+            on_cell=bar.cell,
+            on_note=bar.note,
         )
     finally:
         bar.stop()
@@ -109,10 +121,11 @@ def verdict_command(
 ) -> None:
     """Say what a finished run's evidence licenses, comparison by comparison."""
     folder = run.open_run(name, out)
+    verdict = read_json(folder, "verdict.json")
     if as_json:
         typer.echo((folder / "verdict.json").read_text(), nl=False)
     else:
-        report.show_verdict(console, json.loads((folder / "verdict.json").read_text()))
+        report.show_verdict(console, verdict)
 
 
 @app.command("repairs")

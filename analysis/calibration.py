@@ -9,6 +9,7 @@ Every organism and every cell lies in the store: a second start goes on where th
 """
 
 import json
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ import pandas as pd
 from scipy.special import log_softmax
 
 from analysis.cells import Plan, expand, groups_of
-from analysis.engine import compute, missing
+from analysis.engine import drop_damaged, missing
 from analysis.evidence import Evidence
 from analysis.opening import spec_of
 from analysis.readout import bits, cross_fitted_log_probs
@@ -29,6 +30,7 @@ from analysis.store import Store, code_hash, content_key, versions, write_atomic
 from analysis.study import Study, load_facts
 from analysis.tables import replicate_of
 from analysis.work_scored import scored_items
+from analysis.worker import Job, compute
 from data.facts import FactSet
 from probes.known_truth import SHARES, Organism, train_organism, write_recipe
 
@@ -92,9 +94,9 @@ def organism_folder(store: Store, seed: int, recipe: str, organism: Callable[[],
 
 def run_plan(plan: Plan, store: Store) -> None:
     """Compute what is missing of a plan in this process: starting a worker takes longer than one of these cells."""
+    drop_damaged(plan, store, warnings.warn)
     for cell in missing(plan, store):
-        needs = {role: need.key for role, need in cell.needs.items()}
-        compute(cell.kind, cell.key, cell.fields, needs, str(store.root), cell.description)
+        compute(Job.of(cell, store))
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,11 @@ class Cell:
     fields: dict[str, Any]
     needs: dict[str, "Cell"] = field(default_factory=dict)
 
+    @property
+    def module(self) -> str:
+        """The module whose `work` computes it."""
+        return f"analysis.work_{self.kind}"
+
     @cached_property
     def description(self) -> dict[str, Any]:
         """Everything that shapes the result."""
@@ -31,7 +36,7 @@ class Cell:
             "kind": self.kind,
             "fields": self.fields,
             "needs": {role: cell.key for role, cell in self.needs.items()},
-            "code": code_hash(f"analysis.work_{self.kind}"),
+            "code": code_hash(self.module),
             "versions": versions(),
         }
 

@@ -11,6 +11,7 @@ What decides the key of a cell stands in `analysis/cell.py`.
 """
 
 import hashlib
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,9 @@ class _Expansion:
         self.study = study
         self.facts = facts
         self.by_key: dict[str, Cell] = {}
+        # Every variant's cells are asked for by its own answers, its repairs' and what reads inside: built once.
+        self.compressed, self.parts, self.scored = cache(self._compressed), cache(self._parts), cache(self._scored)
+        self.variants = cache(self._variants)
         self.base = {
             "model": study.model,
             "model_sha": locate(study.model).sha if model_sha is None else model_sha,
@@ -86,7 +90,7 @@ class _Expansion:
         """The cell, or its equal that is already there."""
         return self.by_key.setdefault(cell.key, cell)
 
-    def compressed(self, compression: AnyCompression, seed: int) -> Cell:
+    def _compressed(self, compression: AnyCompression, seed: int) -> Cell:
         fields = self.base | {"compression": compression.model_dump(mode="json"), "seed": seed}
         if isinstance(compression, CheckpointSpec):
             fields["checkpoint_sha"] = locate(compression.path).sha
@@ -168,7 +172,7 @@ class _Expansion:
         label = f"{name} + {repair.name}"  # type: ignore[union-attr]
         return self.add(Cell("tuned", label, fields, self.parent(compression, replicate)))
 
-    def parts(self, variant: VariantSpec, replicate: int) -> dict[str, Cell]:
+    def _parts(self, variant: VariantSpec, replicate: int) -> dict[str, Cell]:
         """What has to be made before a variant can be opened."""
         needs = self.parent(variant.compression, replicate)
         repair, seed = variant.repair, variant.repair_seed
@@ -241,7 +245,7 @@ class _Expansion:
             )
         return needs
 
-    def scored(self, variant: VariantSpec, replicate: int) -> Cell:
+    def _scored(self, variant: VariantSpec, replicate: int) -> Cell:
         fields = self.base | {
             "variant": variant.model_dump(mode="json"),
             "groups": groups_of(self.study)[variant.scope],
@@ -249,7 +253,7 @@ class _Expansion:
         }
         if isinstance(variant.repair, TwinSpec):
             fields["twin_sha"] = locate(TWIN).sha
-        needs = self.parts(variant, replicate)
+        needs = dict(self.parts(variant, replicate))
         if variant.repair is not None:
             parent = variant.parent
             assert parent is not None
@@ -298,7 +302,7 @@ class _Expansion:
         drawn = replicate != seeds[-1] and not isinstance(compression, CheckpointSpec)
         return [name for name in asked if name == "calibration_draw" and drawn]
 
-    def variants(self, scope: str, compression: AnyCompression | None, replicate: int) -> list[VariantSpec]:
+    def _variants(self, scope: str, compression: AnyCompression | None, replicate: int) -> list[VariantSpec]:
         """A parent, the arms without which no recovery counts, and the repairs."""
         parent = VariantSpec(
             model=self.study.model,

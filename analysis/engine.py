@@ -1,39 +1,60 @@
-"""Run the cells of a plan on this machine: a pool of processes, each cell with its own fixed number of threads.
+"""Run the cells of a plan on an engine, each as soon as what it needs is there, together with other runs on the folder.
 
-Results do not depend on how many workers there are: a cell reads nothing but its own description and the folders
-of the cells it needs, and computes with `threads` threads whatever the machine offers.
+Results do not depend on the engine, nor on how many workers there are: a cell reads nothing but its own description
+and the folders of the cells it needs, and computes with `threads` threads whatever the machine offers. A cell that
+fails takes only what needs it with it; a worker that is lost is replaced and its cell computed again; a mistake in
+the study stops the run after the cells under way.
 """
 
-import contextlib
-import importlib
-import json
-import multiprocessing
-import os
-import sys
-import threading
 import time
-import types
-from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from pathlib import Path
-from typing import Any
+from bisect import insort
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from typing import Protocol, Self
 
-from analysis.cells import Cell, Plan
-from analysis.peak import PeakMemory
+from analysis.cell import Cell, Plan
+from analysis.locks import Locks
 from analysis.store import Store, write_atomically
+from analysis.worker import Job, Outcome
 from data.errors import InputError
 
-COST = "cost.json"
+ATTEMPTS = 3
+"""How often a cell is begun whose worker is lost each time."""
+POLL = 0.5
+"""Seconds between looks at cells that another run has under way."""
+NAMED = 5
+"""Failures that a summary names; the rest is counted."""
 Report = Callable[[Cell, float], None]
-"""Told of each finished cell and its seconds."""
+"""Told of each finished cell and its seconds, 0 where another run computed it."""
+Note = Callable[[str], None]
+"""Told in a sentence what a person should know of: a lost worker, a failed cell, another run."""
 
 
-def workers_for(threads: int, device: str) -> int:
-    """As many as the cores hold; one where all share a GPU."""
-    if device != "cpu":
-        return 1
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // threads)
+class UnfinishedError(InputError):
+    """Some cells could not be computed; the rest is finished, and the same run again goes on from there."""
+
+
+class Engine(Protocol):
+    """Where cells are computed; entered while a run lasts."""
+
+    @property
+    def lost(self) -> tuple[type[Exception], ...]:
+        """What a future raises whose worker is gone."""
+        ...
+
+    @property
+    def capacity(self) -> int:
+        """Cells at once."""
+        ...
+
+    def submit(self, job: Job) -> Future[Outcome]:
+        """Start a cell."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
 
 
 def missing(plan: Plan, store: Store) -> list[Cell]:
@@ -41,130 +62,181 @@ def missing(plan: Plan, store: Store) -> list[Cell]:
     return [cell for cell in plan.cells if not store.done(cell.key)]
 
 
-def compute(
-    kind: str, key: str, fields: dict[str, Any], needs: dict[str, str], root: str, description: dict[str, Any]
-) -> float:
-    """Compute one cell into the store with its seconds and peak memory; returns the seconds. Runs inside a worker.
+def drop_damaged(plan: Plan, store: Store, note: Note) -> None:
+    """Compare every finished cell with its checksums; one that is damaged is named and dropped, to be computed anew."""
+    for cell in plan.cells:
+        if store.done(cell.key) and (why := store.damage(cell.key)):
+            note(f"damaged: '{cell.label}' ({why}); it is computed anew")
+            store.forget([cell.key])
+
+
+def run_cells(plan: Plan, store: Store, engine: Engine, report: Report, note: Note) -> None:
+    """Compute every missing cell; those that another run on the folder has under way are waited for.
 
     Raises:
-        InputError: what the user can mend, naming the cell's work.
+        InputError: a mistake in the study, or no room for results; what is finished stays.
+        UnfinishedError: cells failed or lost their workers too often; names them, after everything else is done.
     """
-    # Read by tqdm when it is imported: the libraries' own bars would overwrite the run's.
-    os.environ["TQDM_DISABLE"] = "1"
-    import torch
-
-    torch.set_num_threads(fields["threads"])
-    torch.use_deterministic_algorithms(True, warn_only=False)
-    store = Store(Path(root))
-    started = time.perf_counter()
-    module = importlib.import_module(f"analysis.work_{kind}")
-    with store.writing(key, description) as folder:
-        with PeakMemory() as peak:
-            module.work(fields, {role: store.folder(need) for role, need in needs.items()}, folder)
-        seconds = time.perf_counter() - started
-        write_atomically(folder / COST, json.dumps({"seconds": round(seconds, 3), "peak_bytes": peak.total}) + "\n")
-    return seconds
-
-
-def run_cells(plan: Plan, store: Store, workers: int, report: Report) -> None:
-    """Compute every missing cell, as soon as what it needs is there.
-
-    The first error stops the run after the cells under way; what is finished stays.
-    """
-    waiting = missing(plan, store)
-    if not waiting:
+    todo = missing(plan, store)
+    if not todo:
         return
-    count = min(workers, len(waiting))
-    with _without_main(), _environment(plan.study.threads), _pool(count) as pool:
-        running: dict[Future[float], Cell] = {}
+    with Locks(store.root) as locks:
+        progress = _Progress(plan, todo, store, locks, engine, report, note)
         try:
-            while waiting or running:
-                _submit_ready(pool, store, waiting, running, workers)
-                finished, _ = wait(running, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    cell = running.pop(future)
-                    try:
-                        report(cell, future.result())
-                    except InputError as error:
-                        raise InputError(f"{cell.label}: {error}") from None
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            with engine:
+                progress.go()
+        finally:
+            progress.settle_locks()
+    if progress.failures:
+        raise UnfinishedError(progress.summary())
+
+
+class _Progress:
+    """What of a plan is ready, under way, finished and failed."""
+
+    def __init__(
+        self, plan: Plan, todo: list[Cell], store: Store, locks: Locks, engine: Engine, report: Report, note: Note
+    ) -> None:
+        self.plan, self.store, self.locks, self.engine = plan, store, locks, engine
+        self.report, self.note = report, note
+        self.place = {cell.key: place for place, cell in enumerate(plan.cells)}
+        self.open = {cell.key for cell in todo}
+        self.lacking = {cell.key: {need.key for need in cell.needs.values()} & self.open for cell in todo}
+        self.needed_by: dict[str, list[Cell]] = defaultdict(list)
+        for cell in plan.cells:
+            for key in {need.key for need in cell.needs.values()}:
+                self.needed_by[key].append(cell)
+        self.ready = [self.place[cell.key] for cell in todo if not self.lacking[cell.key]]
+        """Places in the plan, in order: cells of one compressed copy stand together, and a worker keeps it open."""
+        self.running: dict[Future[Outcome], Cell] = {}
+        self.begun: Counter[str] = Counter()
+        self.failures: dict[str, str] = {}
+        self.told_of_others = False
+
+    def go(self) -> None:
+        """Hand out and gather until nothing is left that could be computed; an error lets cells under way finish."""
+        try:
+            self._go()
+        except InputError:
+            wait(self.running)
             raise
 
+    def _go(self) -> None:
+        while True:
+            others = self._hand_out()
+            if self.running:
+                finished, _ = wait(self.running, timeout=POLL if others else None, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    self._gather(future, self.running.pop(future))
+            elif self.ready:
+                time.sleep(POLL)
+            else:
+                return
 
-def _pool(count: int) -> ProcessPoolExecutor:
-    """Workers that leave with the driver, however it ends."""
-    # Spawned, not forked: a forked torch may hang in its thread pool.
-    context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(count, mp_context=context, initializer=_leave_with_driver)
+    def _hand_out(self) -> int:
+        """Start cells that are ready, as many as there is room for; returns how many another run has under way."""
+        others = 0
+        for place in list(self.ready):
+            if len(self.running) >= self.engine.capacity:
+                break
+            cell = self.plan.cells[place]
+            if self.store.done(cell.key):
+                self._finish(cell, 0.0)
+            elif not self.locks.take(cell.key):
+                others += 1
+            elif self.store.done(cell.key):  # finished between the look and the lock
+                self.locks.finish(cell.key)
+                self._finish(cell, 0.0)
+            else:
+                self.store.clear_drafts(cell.key)
+                self.ready.remove(place)
+                self._start(cell)
+        if others and not self.told_of_others:
+            self.told_of_others = True
+            self.note("another run on this folder has cells under way: the work is shared")
+        return others
 
+    def _start(self, cell: Cell) -> None:
+        self.begun[cell.key] += 1
+        self.running[self.engine.submit(Job.of(cell, self.store))] = cell
 
-def _leave_with_driver() -> None:
-    """End this worker when the process that started it is gone: killed, it can tell nobody to stop.
-
-    One that stayed would compute on beside the next run; what it leaves half done is a draft that counts as nothing.
-    """
-
-    def watch() -> None:
-        driver = multiprocessing.parent_process()
-        assert driver is not None
-        driver.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-@contextlib.contextmanager
-def _environment(count: int) -> Iterator[None]:
-    """Tell workers that start now what libraries read when they are imported: threads of linear algebra, and silence.
-
-    Unless told so, every worker takes every core, and they wait for each other: the demo took twice as long.
-    """
-    told = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(count))
-    # Advice about settings that are as they should be would tear the progress bar; errors still come through.
-    told |= {"TRANSFORMERS_VERBOSITY": os.environ.get("TRANSFORMERS_VERBOSITY", "error")}
-    before = {name: os.environ.get(name) for name in told}
-    os.environ.update(told)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name)
-            if value is not None:
-                os.environ[name] = value
-
-
-@contextlib.contextmanager
-def _without_main() -> Iterator[None]:
-    """Hide the program's main module while workers start.
-
-    A spawned worker runs the main file again, though it needs nothing from it: a user's script without a guard
-    would start the study once more, and a page under test (AppTest takes the place of main) would crash it.
-    """
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = types.ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
-
-
-def _submit_ready(
-    pool: ProcessPoolExecutor,
-    store: Store,
-    waiting: list[Cell],
-    running: dict[Future[float], Cell],
-    workers: int,
-) -> None:
-    """Hand out cells whose needs are finished, no more than there are workers, and forget them as waiting.
-
-    Cells of one compressed copy are handed out together, since a worker keeps the copy it has open.
-    """
-    for cell in list(waiting):
-        if len(running) >= workers:
+    def _gather(self, future: Future[Outcome], cell: Cell) -> None:
+        """Take in how a cell ended."""
+        try:
+            outcome = future.result()
+        except self.engine.lost as error:
+            self._begin_again(cell, f"its worker was lost ({type(error).__name__}: killed, or out of memory)")
             return
-        if all(store.done(need.key) for need in cell.needs.values()):
-            needs = {role: need.key for role, need in cell.needs.items()}
-            future = pool.submit(compute, cell.kind, cell.key, cell.fields, needs, str(store.root), cell.description)
-            running[future] = cell
-            waiting.remove(cell)
+        if outcome.kind == "done":
+            self.locks.finish(cell.key)
+            self.store.failure(cell.key).unlink(missing_ok=True)
+            self._finish(cell, outcome.seconds)
+        elif outcome.kind == "input":
+            raise InputError(f"{cell.label}: {outcome.said}")
+        elif outcome.kind == "damaged":
+            self._mend(cell, outcome.said)
+        else:
+            self._fail(cell, outcome.said, outcome.trace)
+
+    def _finish(self, cell: Cell, seconds: float) -> None:
+        """Count a cell as finished and see what can begin now."""
+        place = self.place[cell.key]
+        if place in self.ready:
+            self.ready.remove(place)
+        self.open.discard(cell.key)
+        self.report(cell, seconds)
+        for other in self.needed_by[cell.key]:
+            if other.key in self.open and cell.key in self.lacking[other.key]:
+                self.lacking[other.key].remove(cell.key)
+                if not self.lacking[other.key]:
+                    insort(self.ready, self.place[other.key])
+
+    def _begin_again(self, cell: Cell, why: str) -> None:
+        if self.begun[cell.key] >= ATTEMPTS:
+            self._fail(cell, f"{why}, {ATTEMPTS} times", "")
+            return
+        self.note(f"'{cell.label}': {why}; it begins again")
+        self._start(cell)
+
+    def _mend(self, cell: Cell, damaged: str) -> None:
+        """A cell found that one it reads was damaged meanwhile: that one first, then this one again."""
+        need = next(one for one in cell.needs.values() if one.key == damaged)
+        why = f"'{need.label}', which it reads, is damaged"
+        if self.begun[cell.key] >= ATTEMPTS:
+            self._fail(cell, f"{why}, {ATTEMPTS} times", "")
+            return
+        self.note(f"'{cell.label}': {why}; that is computed anew")
+        self.locks.give_back(cell.key)
+        if damaged not in self.open:  # else another cell found it too, and it is under way
+            self.store.forget([damaged])
+            self.open.add(damaged)
+            self.lacking[damaged] = set()
+            insort(self.ready, self.place[damaged])
+        self.lacking[cell.key].add(damaged)
+
+    def _fail(self, cell: Cell, said: str, trace: str) -> None:
+        self.locks.give_back(cell.key)
+        self.failures[cell.key] = said
+        self.note(f"failed: '{cell.label}': {said}")
+        if trace:
+            path = self.store.failure(cell.key)
+            path.parent.mkdir(exist_ok=True)
+            write_atomically(path, f"{cell.label}\n{trace}")
+
+    def settle_locks(self) -> None:
+        """Leave no lock behind of a cell that was finished while the run was stopping."""
+        for cell in self.running.values():
+            if self.store.done(cell.key):
+                self.locks.finish(cell.key)
+
+    def summary(self) -> str:
+        """Which cells failed and why, how many were left out with them, and how to go on."""
+        named = [f"'{self.plan.cells[self.place[key]].label}' ({said})" for key, said in self.failures.items()]
+        more = f" and {len(named) - NAMED} more" if len(named) > NAMED else ""
+        left = len(self.open) - len(self.failures)
+        behind = f", and {left} that need them" if left else ""
+        traces = f"; how it came to that is in '{self.store.failures}'" if self.store.failures.is_dir() else ""
+        return (
+            f"{len(self.open)} of {len(self.plan.cells)} cells are missing: {'; '.join(named[:NAMED])}{more}{behind}; "
+            f"all others are finished{traces}: run the same again to go on"
+        )

@@ -3,8 +3,8 @@
 import numpy as np
 
 from analysis.cells import KINDS, Cell, Plan
-from analysis.engine import workers_for
 from analysis.memory import TASK_ITEM, Shape, bytes_for, spoken_bytes
+from analysis.pool import workers_for
 from analysis.sizes import check_budget, check_fits
 from analysis.statistics import smallest_detectable
 from analysis.study import groups_of
@@ -99,5 +99,6 @@ def estimate(plan: Plan, facts: FactSet, todo: list[Cell], *, here: bool = True)
         lines.append(
             f"{scope}: {people} test people; a paired accuracy difference of {smallest:.3f} is found with power .8"
         )
-    lines += ["", *(f"  {'todo' if cell in todo else 'done'}  {cell.kind:<11} {cell.label}" for cell in plan.cells)]
+    left = {cell.key for cell in todo}
+    lines += ["", *(f"  {'todo' if cell.key in left else 'done'}  {cell.kind:<11} {cell.label}" for cell in plan.cells)]
     return "\n".join(lines)

@@ -1,11 +1,11 @@
 """Write one repair of a finished run for use outside: as a folder of peft's, a bank of prompts as one file in it."""
 
-import json
 from pathlib import Path
 
 from analysis.cells import Cell
 from analysis.opening import bank_fitting, open_variant, parent_model, spec_of
-from analysis.run import MANIFEST, prepare
+from analysis.reading import read_manifest
+from analysis.run import prepare
 from analysis.store import Store
 from analysis.study import MAIN, Study
 from analysis.tables import replicate_of
@@ -31,7 +31,7 @@ def export(run: Path, out: Path, variant: str, to: Path, *, scope: str = MAIN, r
     """
     if to.exists():
         raise InputError(f"'{to}' is already there: name another folder")
-    study = Study.model_validate(json.loads((run / MANIFEST).read_text())["study"])
+    study = Study.model_validate(read_manifest(run)["study"])
     cell = _find(study, variant, scope, replicate)
     store = Store(out)
     needs = {role: need for role, need in cell.needs.items() if need.kind in ("compressed", "tuned")}
@@ -41,6 +41,8 @@ def export(run: Path, out: Path, variant: str, to: Path, *, scope: str = MAIN, r
         raise InputError(f"'{variant}' is no single prompt, prefix or adapter that was made: peft has no form for it")
     if absent := [need.label for need in needs.values() if not store.done(need.key)]:
         raise InputError(f"'{absent[0]}' was computed by other code or elsewhere: run the study again, then export")
+    if damaged := [need.label for need in needs.values() if store.damage(need.key)]:
+        raise InputError(f"'{damaged[0]}' is damaged: run the study again, which computes it anew, then export")
     folders = {role: store.folder(need.key) for role, need in needs.items()}
     if bank:
         return _write_bank(to, cell, spec, folders)

@@ -7,7 +7,7 @@ import pandas as pd
 
 from analysis import work_examples, work_intervened, work_lens, work_probed
 from analysis.cell import Kind, Plan
-from analysis.reading import EXAMPLES
+from analysis.run_files import EXAMPLES
 from analysis.store import Store
 
 COLUMNS: dict[str, tuple[Kind, tuple[str, ...]]] = {

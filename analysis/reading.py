@@ -4,7 +4,6 @@ A run is a folder directly below the runs root that holds a `manifest.json`; not
 """
 
 import hashlib
-import json
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -17,14 +16,11 @@ from pyarrow import parquet
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from analysis.store import SCHEMA
+from analysis.run_files import EXAMPLES, MANIFEST, read_json, read_manifest, require_whole
 from data.errors import InputError
 
-MANIFEST = "manifest.json"
 MAIN = "main"
 """Scope of the study's own variants, as analysis/study.py has it: this module opens no model and no specs."""
-EXAMPLES = "examples"
-"""Folder of a run that holds one file per example."""
 GROUP_NOTE = {
     "open": "known by construction",
     "graded": "stated 1 to 64 times in training",
@@ -49,7 +45,7 @@ def run_below(root: Path, name: str) -> Path:
         InputError: the name is a path, leads out of the root, or is no finished run.
     """
     folder = root / name
-    if name != Path(name).name or not _is_run(root, folder):
+    if name != Path(name).name or "\x00" in name or not _is_run(root, folder):
         raise InputError(f"run '{name}': no finished run of that name directly below '{root}'")
     return folder
 
@@ -58,35 +54,6 @@ def _is_run(root: Path, folder: Path) -> bool:
     """Whether a folder is a finished run that lies, links followed, directly below the root."""
     manifest = (folder / MANIFEST).resolve()
     return manifest.is_file() and manifest.parent.parent == root.resolve()
-
-
-def read_json(run: Path, name: str) -> dict[str, Any]:
-    """One JSON file of a finished run.
-
-    Raises:
-        InputError: it is missing or damaged.
-    """
-    try:
-        stored = json.loads((run / name).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"run '{run.name}': '{name}' cannot be read ({type(error).__name__}): run it again") from None
-    if not isinstance(stored, dict):
-        raise InputError(f"run '{run.name}': '{name}' holds no object: run it again")
-    return stored
-
-
-def read_manifest(run: Path) -> dict[str, Any]:
-    """What shaped a run's numbers.
-
-    Raises:
-        InputError: it is damaged, or of a schema that this version does not read.
-    """
-    manifest = read_json(run, MANIFEST)
-    if manifest.get("schema") != SCHEMA:
-        raise InputError(
-            f"run '{run.name}': schema {manifest.get('schema')}, and this version reads {SCHEMA}: run the study again"
-        )
-    return manifest
 
 
 def stamp(run: Path) -> str:
@@ -107,6 +74,7 @@ def read_table(run: Path, name: str, columns: list[str] | None = None) -> pd.Dat
             f"run '{run.name}': it has no table '{name}': run its study again with this version, and with what fills "
             "that table"
         )
+    require_whole(run, path.name)
     try:
         absent = set(columns or ()) - set(parquet.read_schema(path).names)
         table = None if absent else pd.read_parquet(path, columns=columns)
@@ -156,10 +124,12 @@ def read_example(run: Path, file: str) -> Example:
     Raises:
         InputError: the name leads out of the run's folder of examples, or the file is missing or damaged.
     """
+    file = file.replace("\x00", "?")  # no file's name has one, and asking for it would be an error of another kind
     home = (run / EXAMPLES).resolve()
     path = (home / file).resolve()
     if file != Path(file).name or path.parent != home or home.parent != run.resolve() or not path.is_file():
         raise InputError(f"run '{run.name}': there is no example '{file}'; the table examples names them")
+    require_whole(run, f"{EXAMPLES}/{file}")
     try:
         with np.load(path, allow_pickle=False) as stored:
             names = [one.name for one in fields(Shown) if one.name not in ("tokens", "prompt")]
@@ -253,3 +223,24 @@ def sentence_of(setting: dict[str, Any]) -> str:
         "undecided": f"the evidence does not decide: {reasons}",
     }
     return said.get(setting["decision"], reasons)
+
+
+__all__ = [
+    "EXAMPLES",
+    "GROUP_NOTE",
+    "MANIFEST",
+    "Example",
+    "Shown",
+    "chance_of",
+    "compact",
+    "list_runs",
+    "place_of",
+    "read_example",
+    "read_json",
+    "read_manifest",
+    "read_table",
+    "recovery_rows",
+    "run_below",
+    "sentence_of",
+    "stamp",
+]

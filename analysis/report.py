@@ -1,6 +1,5 @@
 """What the command line prints: the recovery table and the verdict."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from analysis.predictions import predictions_sha
-from analysis.reading import GROUP_NOTE, compact, place_of, read_table, recovery_rows
+from analysis.reading import GROUP_NOTE, compact, place_of, read_json, read_manifest, read_table, recovery_rows
 from analysis.task_report import show_tasks
 
 LOOK: dict[str, Any] = {"title_justify": "left", "box": box.SIMPLE_HEAD, "padding": (0, 1, 0, 0)}
@@ -20,7 +19,7 @@ WIDEST = 140
 def show(console: Console, folder: Path) -> None:
     """Print the recovery table of each scope and group, then the verdict."""
     recovery = read_table(folder, "recovery")
-    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest = read_manifest(folder)
     for scope, group in recovery[["scope", "group"]].drop_duplicates().itertuples(index=False):
         rows = recovery_rows(recovery, scope, group, "candidates")
         table = Table(title=f"{scope}, {group} people: {GROUP_NOTE.get(group, '')}", **LOOK)
@@ -36,7 +35,7 @@ def show(console: Console, folder: Path) -> None:
         show_tasks(console, folder)
     if manifest["note"]:
         console.print(f"Note: {manifest['note']}.", markup=False)
-    show_verdict(console, json.loads((folder / "verdict.json").read_text()))
+    show_verdict(console, read_json(folder, "verdict.json"))
 
 
 def show_verdict(console: Console, verdict: dict[str, Any]) -> None:

@@ -12,28 +12,37 @@ import pandas as pd
 from analysis.cells import Cell, Plan, compressions_of, expand
 from analysis.checks import check_inputs
 from analysis.claims import claims, markdown
-from analysis.engine import missing, run_cells, workers_for
+from analysis.engine import Note, Report, drop_damaged, missing, run_cells
+from analysis.engines import open_engine, require_engine
 from analysis.evidence import Evidence
 from analysis.hypothesis import Controls, Setting, assess, decide, powers_of
 from analysis.inside_tables import copy_examples
-from analysis.memory import Shape, workers_within
-from analysis.opening import dense
+from analysis.locks import Locks
 from analysis.predictions import predictions_sha
 from analysis.predictions_further import further
 from analysis.reinjected import reinjections
 from analysis.report_page import write_report_page
-from analysis.store import SCHEMA, Store, content_key, open_root, versions, write_atomically
+from analysis.run_files import EXAMPLES, MANIFEST, damaged_file, read_manifest, sealed
+from analysis.store import (
+    SCHEMA,
+    Store,
+    atomically,
+    content_key,
+    open_root,
+    sha_of,
+    telling_storage,
+    versions,
+    write_atomically,
+)
 from analysis.study import MAIN, Study, groups_of, load_facts
 from analysis.tables import gather
 from data.errors import InputError
 from data.facts import FactSet
 from probes.models import locate
 
-MANIFEST = "manifest.json"
 ABSENT = "not on this machine"
 EXPERIMENT = ("study", "model_sha", "facts_sha")
 """What of a manifest says which experiment it is; the rest says with what code and libraries it was computed."""
-OnCell = Callable[[Cell, float], None]
 
 
 def prepare(study: Study, *, absent: bool = False) -> tuple[Plan, FactSet]:
@@ -82,14 +91,15 @@ def manifest_of(plan: Plan, facts: FactSet, note: str) -> dict[str, Any]:
 
 
 def finish(plan: Plan, facts: FactSet, store: Store, folder: Path, note: str) -> None:
-    """Write tables, verdict and, last, the manifest: a folder with a manifest is whole."""
+    """Write tables, verdict and, last, the manifest with every file's checksum: a folder with a manifest is whole."""
     folder.mkdir(parents=True, exist_ok=True)
     tables = gather(plan, store)
     (folder / MANIFEST).unlink(missing_ok=True)  # first: stopped below, the folder must not pass for whole
+    for draft in folder.glob(".*.*.*"):  # of one that was killed here; who finishes holds the folder's lock
+        draft.unlink()
     for name, table in tables.items():
-        draft = folder / f".{name}.parquet"
-        table.to_parquet(draft, index=False)
-        draft.replace(folder / f"{name}.parquet")
+        with atomically(folder / f"{name}.parquet") as draft:
+            table.to_parquet(draft, index=False)
     copy_examples(plan, store, folder)
     evidence = Evidence(tables["answers"], tables["variants"], groups_of(plan.study), plan.study.model)
     verdict = verdict_of(plan.study, facts, evidence)
@@ -98,7 +108,10 @@ def finish(plan: Plan, facts: FactSet, store: Store, folder: Path, note: str) ->
     write_atomically(folder / "report.md", markdown(verdict, note, plan.study.title or plan.study.name))
     write_atomically(folder / "verdict.json", json.dumps(verdict, indent=1) + "\n")
     write_report_page(folder)
-    write_atomically(folder / MANIFEST, json.dumps(manifest_of(plan, facts, note), indent=1) + "\n")
+    written = ["report.md", "report.html", "verdict.json", *(f"{name}.parquet" for name in tables)]
+    written += [f"{EXAMPLES}/{path.name}" for path in (folder / EXAMPLES).glob("*")]
+    manifest = manifest_of(plan, facts, note) | {"files": {name: sha_of(folder / name) for name in sorted(written)}}
+    write_atomically(folder / MANIFEST, json.dumps(sealed(manifest), indent=1) + "\n")
 
 
 def verdict_of(study: Study, facts: FactSet, evidence: Evidence) -> dict[str, Any]:
@@ -164,47 +177,72 @@ def run(
     out: Path = Path("runs"),
     shipped: bool = False,
     fresh: bool = False,
+    engine: str = "local",
+    address: str | None = None,
     memory: int | None = None,
     on_start: Callable[[Plan, list[Cell]], None] | None = None,
-    on_cell: OnCell | None = None,
+    on_cell: Report | None = None,
+    on_note: Note | None = None,
 ) -> Path:
-    """Run a study and return its folder; `memory` bounds, in bytes, what its workers hold together.
+    """Run a study and return its folder.
+
+    Cells are computed by the `engine` local or ray (`address`: of a cluster that is there); `memory` bounds, in
+    bytes, what its workers hold together. `on_note` is told in a sentence of whatever was damaged, lost or failed.
 
     Raises:
         InputError: anything the user can mend; what is finished stays and a second run goes on from it.
+        UnfinishedError: some cells failed; the others are finished.
     """
+    require_engine(engine, address)
     plan, facts = prepare(study)
     folder, store = run_folder(study, shipped, out), Store(out)
+    note = _once(on_note or (lambda sentence: None))
     if not fresh:
-        refuse_other(manifest_of(plan, facts, locate(study.model).note), folder)
+        refuse_other(manifest_of(plan, facts, locate(study.model).note), folder, note)
+        drop_damaged(plan, store, note)
     todo = list(plan.cells) if fresh else missing(plan, store)
     if todo:
         check_inputs(plan, facts)
-    workers = workers_for(study.threads, study.device)
-    if memory is not None:
-        workers = workers_within(memory, todo, Shape.of(dense(plan.cells[0].fields).model), workers)
+        workers = open_engine(engine, plan, todo, memory=memory, address=address)
     open_root(out)
     if fresh:
         store.forget(cell.key for cell in plan.cells)
-    if not todo and is_current(plan, facts, folder):
+    if not todo and is_current(plan, folder, note):
         return folder
     if on_start is not None:
         on_start(plan, todo)
-    run_cells(plan, store, workers, on_cell or (lambda cell, seconds: None))
-    finish(plan, facts, store, folder, locate(study.model).note)
+    with telling_storage(out):
+        while todo:
+            run_cells(plan, store, workers, on_cell or (lambda cell, seconds: None), note)
+            drop_damaged(plan, store, note)  # of what another run on the folder computed
+            todo = missing(plan, store)
+        with Locks(out) as locks, locks.holding(f"run-{content_key({'folder': folder.name})}"):
+            if fresh or not is_current(plan, folder, note):
+                finish(plan, facts, store, folder, locate(study.model).note)
     return folder
 
 
-def refuse_other(manifest: dict[str, Any], folder: Path) -> None:
+def _once(note: Note) -> Note:
+    """Say nothing twice."""
+    said: set[str] = set()
+
+    def first(sentence: str) -> None:
+        if sentence not in said:
+            said.add(sentence)
+            note(sentence)
+
+    return first
+
+
+def refuse_other(manifest: dict[str, Any], folder: Path, note: Note) -> None:
     """Keep a folder that holds another experiment; the same one by newer code or libraries is replaced whole.
 
     Raises:
         InputError: naming what differs.
     """
-    path = folder / MANIFEST
-    if not path.is_file():
+    stored = _stored_manifest(folder, note)
+    if stored is None:
         return
-    stored = json.loads(path.read_text())
     if other := [name for name in EXPERIMENT if stored.get(name) != manifest[name]]:
         raise InputError(
             f"'{folder}' holds another experiment (its {', '.join(other)} differ): give another --out, or replace it "
@@ -212,13 +250,25 @@ def refuse_other(manifest: dict[str, Any], folder: Path) -> None:
         )
 
 
-def is_current(plan: Plan, facts: FactSet, folder: Path) -> bool:
-    """Whether the folder already holds exactly this plan's tables."""
-    path = folder / MANIFEST
-    if not path.is_file():
+def _stored_manifest(folder: Path, note: Note) -> dict[str, Any] | None:
+    """A folder's manifest; None where there is none, or what is there cannot be relied on and is written anew."""
+    if not (folder / MANIFEST).is_file():
+        return None
+    try:
+        return read_manifest(folder)
+    except InputError as error:
+        note(f"{error}; its cells are there, so that it is written anew from them")
+        return None
+
+
+def is_current(plan: Plan, folder: Path, note: Note) -> bool:
+    """Whether the folder already holds exactly this plan's tables, undamaged; what is damaged is named."""
+    stored = _stored_manifest(folder, note)
+    if stored is None or stored.get("cells") != sorted(cell.key for cell in plan.cells):
         return False
-    stored = json.loads(path.read_text())
-    return stored.get("cells") == sorted(cell.key for cell in plan.cells)
+    if damaged := damaged_file(folder):
+        note(f"damaged: {damaged} of '{folder}'; it is written anew from its cells")
+    return damaged is None
 
 
 def open_run(name: str, out: Path) -> Path:

@@ -1,13 +1,19 @@
-"""Where results live: cells under a key made of everything that shapes them, written whole or not at all."""
+"""Where results live: cells under a key made of everything that shapes them, written whole or not at all.
+
+A cell's `cell.json` holds its description, whose hash is the cell's own name, and a checksum of every other file: a
+flipped bit, a cut or missing file anywhere in the folder is found when a process reads the cell for the first time.
+"""
 
 import ast
 import contextlib
+import errno
 import hashlib
 import importlib.metadata
 import json
 import os
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -17,6 +23,8 @@ from typing import Any
 from data.errors import InputError
 
 SCHEMA = 1
+CELL = "cell.json"
+CHECKSUMS = "checksums"
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("data", "probes", "analysis")
 LIBRARIES = ("torch", "transformers", "transformer-lens", "llmcompressor", "peft", "numpy", "scipy", "pandas")
@@ -99,14 +107,37 @@ class Store:
         """Where a finished cell is, or would be."""
         return self.cells / key
 
+    @property
+    def failures(self) -> Path:
+        """Folder of what went wrong, for whoever wants to know more than a line."""
+        return self.root / "failures"
+
+    def failure(self, key: str) -> Path:
+        """Where the trace of a cell that failed is."""
+        return self.failures / f"{key}.txt"
+
     def done(self, key: str) -> bool:
         """Whether a cell is finished: its folder appears only when everything in it is written."""
-        return (self.folder(key) / "cell.json").is_file()
+        return (self.folder(key) / CELL).is_file()
+
+    def damage(self, key: str) -> str | None:
+        """What is wrong with a finished cell's files, read once per process; None where they are as written."""
+        if (self.folder(key), key) not in _WHOLE:
+            if found := _damage(self.folder(key), key):
+                return found
+            _WHOLE.add((self.folder(key), key))
+        return None
 
     def forget(self, keys: Iterable[str]) -> None:
         """Drop finished cells, so that they are computed anew."""
         for key in keys:
+            _WHOLE.discard((self.folder(key), key))
             shutil.rmtree(self.folder(key), ignore_errors=True)
+
+    def clear_drafts(self, key: str) -> None:
+        """Remove what killed writers of a cell left half done; for the one who holds the cell's lock."""
+        for draft in self.cells.glob(f".{key}.*"):
+            shutil.rmtree(draft, ignore_errors=True)
 
     @contextlib.contextmanager
     def writing(self, key: str, description: dict[str, Any]) -> Iterator[Path]:
@@ -115,7 +146,8 @@ class Store:
         draft = Path(tempfile.mkdtemp(prefix=f".{key}.", dir=self.cells))
         try:
             yield draft
-            (draft / "cell.json").write_text(json.dumps(description, indent=1, sort_keys=True) + "\n")
+            stored = description | {CHECKSUMS: checksums(draft)}
+            (draft / CELL).write_text(json.dumps(stored, indent=1, sort_keys=True) + "\n", encoding="utf-8")
             try:
                 draft.rename(self.folder(key))
             except OSError:
@@ -124,6 +156,85 @@ class Store:
                     raise
         finally:
             shutil.rmtree(draft, ignore_errors=True)
+
+
+_WHOLE: set[tuple[Path, str]] = set()
+"""Cells whose files this process has compared with their checksums."""
+
+
+def sha_of(path: Path) -> str:
+    """Checksum of a file, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def checksums(folder: Path) -> dict[str, str]:
+    """Checksum of every file below a folder by its path there; a cell's description is left out."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path != folder / CELL)
+    return {str(path.relative_to(folder)): sha_of(path) for path in sorted(files)}
+
+
+def _damage(folder: Path, key: str) -> str | None:
+    """How a cell's folder differs from what was written into it.
+
+    Cells of before there were checksums have none: of them the description alone can be checked.
+    """
+    try:
+        stored = json.loads((folder / CELL).read_text(encoding="utf-8"))
+        description = {name: value for name, value in stored.items() if name != CHECKSUMS}
+        if content_key(description) != key:
+            return f"{CELL} is not what its key says"
+        expected = stored.get(CHECKSUMS)
+        return None if expected is None else differing(expected, checksums(folder))
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        return f"it cannot be read ({type(error).__name__})"
+
+
+def differing(expected: dict[str, str], found: dict[str, str]) -> str | None:
+    """The first file that is missing or changed; what others put there is not read."""
+    for name in sorted(expected):
+        if name not in found:
+            return f"{name} is missing"
+        if expected[name] != found[name]:
+            return f"{name} is not what was written"
+    return None
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+def storage_fault(error: BaseException, root: Path) -> str | None:
+    """Why results cannot be written, where that is what an error says; libraries wrap the system's own words."""
+    number = getattr(error, "errno", None)
+    for code in (*FULL, errno.EROFS):
+        if number == code or os.strerror(code) in str(error) or f"os error {code}" in str(error):
+            return os.strerror(code)
+    name = getattr(error, "filename", None)
+    below = isinstance(name, str | Path) and Path(name).resolve().is_relative_to(root.resolve())
+    return os.strerror(number) if below and number in READ_ONLY else None
+
+
+@contextlib.contextmanager
+def telling_storage(root: Path) -> Iterator[None]:
+    """Turn a full disk or a folder that became read-only into a sentence.
+
+    Raises:
+        InputError: results cannot be written; what is finished stays.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        if fault := storage_fault(error, root):
+            raise InputError(no_room(root, fault)) from None
+        raise
+
+
+def no_room(root: Path, fault: str) -> str:
+    """What a user reads where results cannot be written."""
+    return f"'{root}' cannot be written to ({fault}): make room, or name another with --out; finished cells are kept"
 
 
 def open_root(out: Path) -> Path:
@@ -145,6 +256,16 @@ def open_root(out: Path) -> Path:
 
 def write_atomically(path: Path, text: str) -> None:
     """Write a text file in one step."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)
+    with atomically(path) as draft:
+        draft.write_text(text, encoding="utf-8")
+
+
+@contextlib.contextmanager
+def atomically(path: Path) -> Iterator[Path]:
+    """A file to write beside the path, which takes its place in one step, or vanishes after an error."""
+    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        yield draft
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)

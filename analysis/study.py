@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from analysis.inside import PROMPT, Inside
 from analysis.study_blocks import MOVABLE, Budget, Tasks, Transfer
+from analysis.study_strings import check_strings
 from data.errors import InputError
 from data.facts import FactSet
 from probes.selectors import UNREPORTED
@@ -108,6 +109,12 @@ class Study(Spec):
     tasks: Tasks | None = None
     """Standard tasks that the variants are scored on; none unless told."""
     score_batch: int = Field(default=64, ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_strings(cls, stored: Any) -> Any:
+        check_strings(stored)
+        return stored
 
     @model_validator(mode="after")
     def _check(self) -> "Study":

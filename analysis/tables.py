@@ -8,13 +8,13 @@ import pandas as pd
 
 from analysis.budgets import with_budget
 from analysis.cells import Cell, Plan
-from analysis.engine import COST
 from analysis.inside_tables import inside_tables
 from analysis.opening import spec_of
 from analysis.recovery import recovery_table
 from analysis.store import Store
 from analysis.task_columns import TASK_COLUMNS, TEXT_COLUMNS
 from analysis.transfer import transfer_table
+from analysis.worker import COST
 from probes.specs import BankSpec, IdpSpec, PlaceboSpec, Spec, TransferredSpec, VariantSpec
 
 TABLES = (

@@ -19,6 +19,10 @@ WORDS = """
 PIECES = "##don ##lin ##er ##s".split()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fuzz", type=int, default=80, help="studies and fact files to try; damaged runs: a quarter")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _single_thread():
     """Tiny tensors are slower on two threads, and sums in a fixed order repeat bit for bit."""

@@ -109,6 +109,8 @@ def bad_studies(folder: Path) -> dict[str, tuple[list[str], str]]:
         "unwritable folder": (["atlas", "--out", str(folder / "file" / "runs")], "cannot be written"),
         "unknown run": (["verdict", "no-such-run"], "no-such-run"),
         "bad change": (["atlas", "--set", "seeds"], "key=value"),
+        "unknown engine": (["atlas", "--engine", "slurm"], "engine 'slurm': there are local and ray"),
+        "address of no engine": (["atlas", "--address", "host:6379"], "add --engine ray"),
     }
 
 
@@ -118,6 +120,7 @@ MISTAKES = [
     "bits out of range", "bare pattern", "unwritable folder", "unknown run", "bad change", "mixed widths",
     "no bank file", "selector without data", "prompt past the context", "peft folder of another base",
     "budget that cannot be met", "steps that do not divide", "transfer of a bank", "transfer from unknown relations",
+    "unknown engine", "address of no engine",
 ]  # fmt: skip
 
 

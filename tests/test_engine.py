@@ -1,28 +1,213 @@
-"""Workers do not outlive the run that started them."""
+"""What an engine owes a run: nothing computed twice, nothing lost with a worker, no failure that takes others along."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections import Counter
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 
-from analysis.store import ROOT
+import pytest
+
+from analysis.engine import UnfinishedError, missing, run_cells
+from analysis.locks import Locks
+from analysis.pool import LocalEngine, _Slot, workers_for
+from analysis.store import ROOT, Store
+from analysis.worker import Job, Outcome, attempt, environment
+from data.errors import InputError
+from tests.toy_cells import toy, toy_plan
 
 DRIVER = """
 import os, time
-from analysis.engine import _pool
+from analysis.pool import one_worker
 
 if __name__ == "__main__":
-    with _pool(1) as pool:
+    with one_worker() as pool:
         print(pool.submit(os.getpid).result(), flush=True)
         pool.submit(time.sleep, 600).result()
 """
 
 
+class Threads:
+    """An engine without processes: the same scheduling in no time."""
+
+    lost: tuple[type[Exception], ...] = ()
+
+    def __init__(self, capacity: int = 4) -> None:
+        self.capacity = capacity
+
+    def __enter__(self) -> "Threads":
+        self.pool = ThreadPoolExecutor(self.capacity)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.pool.shutdown()
+
+    def submit(self, job: Job) -> Future[Outcome]:
+        return self.pool.submit(attempt, job)
+
+
+@pytest.fixture
+def log(tmp_path):
+    return tmp_path / "begun.log"
+
+
+def grid(log: Path, **told) -> list:
+    """Six roots, twelve cells that read two of them each, and one that reads all of those."""
+    roots = [toy(f"root{place}", log, **told) for place in range(6)]
+    middle = [toy(f"middle{place}", log, roots[place % 6], roots[(place + 1) % 6], **told) for place in range(12)]
+    return [*roots, *middle, toy("last", log, *middle, **told)]
+
+
+def begun(log: Path) -> Counter[str]:
+    return Counter(log.read_text().split())
+
+
+def silent(*_: object) -> None:
+    """Report to nobody."""
+
+
+def test_every_cell_is_computed_once_after_what_it_reads(tmp_path, log):
+    store, plan, seen = Store(tmp_path / "runs"), toy_plan(*grid(log)), []
+    run_cells(plan, store, Threads(), lambda cell, seconds: seen.append(cell.label), silent)
+    assert missing(plan, store) == []
+    assert set(begun(log).values()) == {1}
+    assert sorted(seen) == sorted(cell.label for cell in plan.cells)
+    assert seen.index("root0") < seen.index("middle0") < seen.index("last")
+    assert (store.folder(plan.cells[-1].key) / "value.txt").read_text().split()[0] == "37"
+    assert list(Locks(store.root).folder.iterdir()) == []
+
+
+def test_two_runs_on_one_folder_share_the_work(tmp_path, log):
+    plan = toy_plan(*grid(log, seconds=0.05))
+    notes: list[str] = []
+    finished: list[str] = []
+
+    def drive() -> None:
+        store = Store(tmp_path / "runs")
+        run_cells(plan, store, Threads(2), lambda cell, seconds: finished.append(cell.label), notes.append)
+
+    drivers = [threading.Thread(target=drive) for _ in range(3)]
+    for driver in drivers:
+        driver.start()
+    for driver in drivers:
+        driver.join()
+    assert set(begun(log).values()) == {1}
+    assert Counter(finished) == dict.fromkeys((cell.label for cell in plan.cells), 3)
+    assert any("another run" in note for note in notes)
+
+
+@pytest.mark.parametrize("end", ["error", "memory"])
+def test_a_cell_that_fails_takes_with_it_only_what_needs_it(tmp_path, log, end):
+    bad = toy("bad", log, end=end)
+    cells = [bad, toy("after", log, bad), toy("good", log), toy("also", log)]
+    store, plan = Store(tmp_path / "runs"), toy_plan(*cells)
+    with pytest.raises(UnfinishedError, match=r"2 of 4 cells are missing: 'bad' \(.*\), and 1 that need them"):
+        run_cells(plan, store, Threads(1), silent, silent)
+    assert [cell.label for cell in missing(plan, store)] == ["bad", "after"]
+    assert "Traceback" in store.failure(bad.key).read_text()
+    # A second run tries it again: what failed is not locked.
+    with pytest.raises(UnfinishedError):
+        run_cells(plan, store, Threads(1), silent, silent)
+    assert begun(log) == {"bad": 2, "good": 1, "also": 1}
+
+
+def test_a_mistake_in_the_study_stops_the_run_and_is_not_tried_again(tmp_path, log):
+    store = Store(tmp_path / "runs")
+    plan = toy_plan(toy("wrong", log, end="input"), *(toy(f"later{place}", log) for place in range(5)))
+    with pytest.raises(InputError, match="wrong: the study is wrong"):
+        run_cells(plan, store, Threads(1), silent, silent)
+    assert begun(log)["wrong"] == 1
+    assert len(missing(plan, store)) >= 5
+
+
+def test_a_cell_that_another_one_finds_damaged_is_computed_anew_first(tmp_path, log):
+    root = toy("root", log)
+    store, plan = Store(tmp_path / "runs"), toy_plan(root, toy("next", log, root))
+    run_cells(toy_plan(root), store, Threads(), silent, silent)
+    whole = (store.folder(root.key) / "value.txt").read_bytes()
+    (store.folder(root.key) / "value.txt").write_text("7 " * 10 + "\n")
+    notes: list[str] = []
+    run_cells(plan, store, Threads(), silent, notes.append)
+    assert begun(log)["root"] == 2
+    assert notes == ["'next': 'root', which it reads, is damaged; that is computed anew"]
+    assert (store.folder(root.key) / "value.txt").read_bytes() == whole
+    assert (store.folder(plan.cells[1].key) / "value.txt").read_text().split()[0] == "2"
+
+
+def test_drafts_of_killed_writers_are_cleared(tmp_path, log):
+    cell = toy("one", log)
+    store = Store(tmp_path / "runs")
+    (store.cells / f".{cell.key}.dead").mkdir(parents=True)
+    run_cells(toy_plan(cell), store, Threads(), silent, silent)
+    assert [path.name for path in store.cells.iterdir()] == [cell.key]
+
+
+def test_killed_workers_cells_begin_again_and_one_that_always_kills_is_given_up(tmp_path, log):
+    """In real processes: the kernel ends them as it does when memory runs out."""
+    deadly = toy("deadly", log, end="killed")
+    cells = [deadly, toy("after", log, deadly), toy("unlucky", log, end="killed once")]
+    cells += [toy(f"good{place}", log) for place in range(3)]
+    store, plan = Store(tmp_path / "runs"), toy_plan(*cells)
+    notes: list[str] = []
+    with pytest.raises(UnfinishedError, match=r"2 of 6 cells are missing: 'deadly' \(its worker was lost"):
+        run_cells(plan, store, LocalEngine(2, 1), silent, notes.append)
+    assert begun(log) == {"deadly": 3, "unlucky": 2, "good0": 1, "good1": 1, "good2": 1}
+    assert sum("begins again" in note for note in notes) == 3
+
+
+def test_a_disk_that_is_full_stops_the_run_with_one_sentence(tmp_path, log):
+    store = Store(tmp_path / "runs")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    plan = toy_plan(toy("large", log, values=100_000), toy("small", log))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
+    try:
+        with pytest.raises(InputError, match=r"large: '.*runs' cannot be written to \(File too large\)"):
+            run_cells(plan, store, Threads(1), silent, silent)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not [path for path in store.cells.iterdir() if path.name.startswith(".")]
+    run_cells(plan, store, Threads(1), silent, silent)
+    assert missing(plan, store) == []
+
+
+def test_every_engine_tells_its_workers_the_same():
+    told = environment(3)
+    assert {told[name] for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")} == {"3"}
+    assert told["TQDM_DISABLE"] == "1"
+    with LocalEngine(2, 3) as engine:
+        assert [slot.told for slot in engine._slots] == [told, told]
+
+
+def test_each_gpu_has_a_worker_of_its_own(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert workers_for(1, "cuda") == 2
+    assert workers_for(1, "cuda:1") == 1
+    with LocalEngine(2, 1, "cuda") as engine:
+        assert [slot.told["CUDA_VISIBLE_DEVICES"] for slot in engine._slots] == ["4", "6"]
+
+
+def test_a_worker_that_died_while_it_had_nothing_to_do_is_replaced(tmp_path, log):
+    store, slot = Store(tmp_path / "runs"), _Slot(environment(1))
+    slot.submit(Job.of(toy("first", log), store)).result()
+    assert slot.executor is not None
+    (worker,) = slot.executor._processes
+    os.kill(worker, signal.SIGKILL)
+    time.sleep(0.5)
+    assert slot.submit(Job.of(toy("second", log), store)).result().kind == "done"
+    slot.close()
+
+
 def test_a_killed_drivers_workers_leave_in_the_middle_of_their_work(tmp_path):
     script = tmp_path / "driver.py"
     script.write_text(DRIVER)
-    driver = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    here = os.environ | {"PYTHONPATH": str(ROOT)}
+    driver = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True, env=here)
     assert driver.stdout is not None
     worker = int(driver.stdout.readline())
     os.kill(worker, 0)  # it is there

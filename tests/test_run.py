@@ -1,6 +1,8 @@
 """A whole study, small: its tables, its cache, its repeatability and its floor."""
 
 import json
+import random
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -10,7 +12,10 @@ import torch
 from analysis import run
 from analysis.predictions import predictions_sha, written
 from analysis.reading import read_table
+from analysis.run_files import sealed
+from analysis.store import _WHOLE, Store
 from analysis.study import Study
+from benchmarks.kills import Driver, numbers_of
 from data.atlas import load_world
 from data.errors import InputError
 from probes.families import family_of
@@ -89,11 +94,11 @@ def test_a_folder_that_holds_another_experiment_is_refused_and_kept(finished):
     path = folder / run.MANIFEST
     kept = path.read_bytes()
     stored = json.loads(kept)
-    path.write_text(json.dumps(stored | {"facts_sha": "of other facts"}))
+    path.write_text(json.dumps(sealed(stored | {"facts_sha": "of other facts"})))
     try:
         with pytest.raises(InputError, match=r"another experiment.*facts_sha"):
             run.run(STUDY, out=out)
-        path.write_text(json.dumps(stored | {"cells": []}))  # the same one, by other code
+        path.write_text(json.dumps(sealed(stored | {"cells": []})))  # the same one, by other code
         run.run(STUDY, out=out)
         assert path.read_bytes() == kept
     finally:
@@ -106,6 +111,73 @@ def test_the_same_study_elsewhere_gives_the_same_numbers(finished, tmp_path):
     for name in ("variants", "answers", "recovery", "drift", "attention", "selections", "training"):
         pd.testing.assert_frame_equal(read_table(folder, name), read_table(again, name), check_exact=True)
     assert (folder / "verdict.json").read_bytes() == (again / "verdict.json").read_bytes()
+
+
+def test_a_damaged_table_is_refused_named_and_written_anew_from_its_cells(finished):
+    folder, out = finished
+    for name, harm in {
+        "answers.parquet": lambda whole: whole[: len(whole) // 2],
+        "verdict.json": lambda whole: whole.replace(b"0", b"1", 1),
+        "manifest.json": lambda whole: whole.replace(b'"seeds"', b'"seedz"'),
+    }.items():
+        whole = (folder / name).read_bytes()
+        (folder / name).write_bytes(harm(whole))
+        if name.endswith("parquet"):
+            with pytest.raises(InputError, match=r"'answers.parquet' is not what was written: run the study again"):
+                read_table(folder, "answers")
+        notes: list[str] = []
+        assert run.run(STUDY, out=out, on_note=notes.append) == folder
+        assert len(notes) == 1
+        assert name in notes[0]
+        assert (folder / name).read_bytes() == whole
+
+
+def test_a_damaged_cell_is_named_and_computed_anew_to_the_same_bytes(finished):
+    folder, out = finished
+    store, plan = Store(out), run.prepare(STUDY)[0]
+    cell = plan.of("scored")[0]
+    path = store.folder(cell.key) / "answers.parquet"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-10])
+    _WHOLE.clear()  # as a new process has it
+    notes: list[str] = []
+    started: list[str] = []
+    again = run.run(STUDY, out=out, on_note=notes.append, on_cell=lambda one, seconds: started.append(one.label))
+    assert again == folder
+    assert notes == [f"damaged: '{cell.label}' (answers.parquet is not what was written); it is computed anew"]
+    assert started == [cell.label]
+    assert path.read_bytes() == whole
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_and_shared_by_two_drivers_a_run_ends_as_one_left_alone(finished, tmp_path):
+    """Killed: a worker, its driver, and one of the two drivers that go on from there on one folder."""
+    folder, _ = finished
+    stored, draw = STUDY.model_dump(mode="json"), random.Random("moments")
+    first = Driver(stored, tmp_path)
+    first.await_cells(1)
+    time.sleep(draw.uniform(0, 2))
+    assert first.kill("worker")
+    time.sleep(draw.uniform(0, 2))
+    assert first.kill("driver")
+    second, third = Driver(stored, tmp_path), Driver(stored, tmp_path)
+    second.await_cells(len(list(tmp_path.glob("cells/*/cell.json"))) + 4)
+    time.sleep(draw.uniform(0, 2))
+    assert third.kill("driver")
+    assert numbers_of(second.finish()) == numbers_of(folder)
+    computed = second.computed()
+    assert len(computed) > 10
+    assert len(set(computed)) == len(computed)
+
+
+@pytest.mark.slow
+def test_ray_gives_the_bytes_of_the_local_engine_with_a_worker_killed_on_the_way(finished, tmp_path):
+    folder, _ = finished
+    driver = Driver(STUDY.model_dump(mode="json"), tmp_path, "ray")
+    driver.await_cells(2)
+    while not driver.kill("worker"):  # between two cells there is none
+        assert driver.process.poll() is None
+    assert numbers_of(driver.finish()) == numbers_of(folder)
 
 
 def test_drift_of_dense_from_itself_is_at_the_floor(finished):

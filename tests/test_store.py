@@ -1,11 +1,17 @@
-"""A cell's key knows all the code that computes it."""
+"""A cell's key knows all the code that computes it, and its files are read as they were written or not at all."""
 
+import errno
+import json
+import os
 import subprocess
 import sys
 from typing import get_args
 
+import pytest
+
 from analysis import store
 from analysis.cell import Kind
+from data.errors import InputError
 
 
 def test_every_module_of_ours_that_cells_run_is_in_a_key():
@@ -47,3 +53,73 @@ def _fresh_hash() -> str:
     store._imports.cache_clear()
     store.code_hash.cache_clear()
     return found
+
+
+@pytest.fixture
+def kept(tmp_path):
+    """A store with one finished cell of two files."""
+    found = store.Store(tmp_path)
+    description = {"kind": "test", "fields": {"rate": 0.03}}
+    key = store.content_key(description)
+    with found.writing(key, description) as folder:
+        (folder / "numbers.txt").write_text("1 2 3\n")
+        (folder / "weights.bin").write_bytes(bytes(range(256)))
+    return found, key
+
+
+def test_what_was_written_is_whole(kept):
+    found, key = kept
+    assert found.done(key)
+    assert found.damage(key) is None
+
+
+def test_a_bit_flipped_anywhere_is_found_and_the_file_named(kept):
+    found, key = kept
+    for name in ("numbers.txt", "weights.bin", "cell.json"):
+        path = found.folder(key) / name
+        whole = path.read_bytes()
+        for place in range(0, len(whole), 7):
+            path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+            why = store.Store(found.root).damage(key)
+            # A flip that leaves the same JSON (of white space) is no damage.
+            if name != "cell.json" or json_of(path) != json.loads(whole):
+                assert why
+                assert name in why or name == "cell.json"
+        path.write_bytes(whole)
+    assert found.damage(key) is None
+
+
+def json_of(path):
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError:
+        return None
+
+
+def test_a_cut_or_missing_file_is_found(kept):
+    found, key = kept
+    path = found.folder(key) / "weights.bin"
+    path.write_bytes(path.read_bytes()[:100])
+    assert found.damage(key) == "weights.bin is not what was written"
+    path.unlink()
+    assert found.damage(key) == "weights.bin is missing"
+
+
+def test_a_file_is_read_for_its_checksum_once(kept, monkeypatch):
+    found, key = kept
+    assert found.damage(key) is None
+    monkeypatch.setattr(store, "sha_of", lambda path: pytest.fail("read again"))
+    assert found.damage(key) is None
+
+
+def test_no_room_is_one_sentence_whoever_says_it(tmp_path):
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    wrapped = RuntimeError(f"Error while serializing: I/O error: {os.strerror(errno.ENOSPC)} (os error 28)")
+    for error in (full, wrapped):
+        with pytest.raises(InputError, match=r"cannot be written to .No space"), store.telling_storage(tmp_path):
+            raise error
+    with pytest.raises(RuntimeError, match="another"), store.telling_storage(tmp_path):
+        raise RuntimeError("another")
+    elsewhere = PermissionError(errno.EACCES, "Permission denied", "/elsewhere/model")
+    assert store.storage_fault(elsewhere, tmp_path) is None
+    assert store.storage_fault(PermissionError(errno.EACCES, "no", str(tmp_path / "cells")), tmp_path)

@@ -1,0 +1,131 @@
+"""Cells as Ray tasks, on a cluster of this machine alone or on one that is there already; results in a shared folder.
+
+Every task declares its cores, its GPU and its memory, so that Ray starts it where it fits. Retries are the run's own
+(`analysis/engine.py`), the same as on one machine: Ray is told to make none.
+"""
+
+import logging
+import os
+from collections.abc import Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from analysis.pool import cores
+from analysis.store import ROOT
+from analysis.worker import Job, Outcome, attempt, environment, telling
+from data.errors import InputError
+
+OBJECTS = 100_000_000
+"""Bytes of Ray's store for objects: results go to the shared folder, so that it holds next to nothing."""
+NOT_SHIPPED = [".git", ".venv", "runs", "docs", "tests", "benchmarks", ".hypothesis", ".mypy_cache", ".ruff_cache"]
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0"}
+"""Ray tells its makers nothing."""
+
+
+@dataclass
+class RayEngine:
+    """Ray tasks; `address` is a cluster's, or None for one of this machine that lasts as long as the run."""
+
+    threads: int
+    device: str
+    memory: Mapping[str, int]
+    """Foretold bytes of each cell by its key."""
+    address: str | None = None
+    workers: int | None = None
+    """Tasks at once; as many as the cluster holds unless told."""
+    _joined: bool = False
+    _options: dict[str, Any] = field(default_factory=dict)
+    _task: Any = None
+
+    @property
+    def lost(self) -> tuple[type[Exception], ...]:
+        """What a task raises whose worker or machine is gone."""
+        from ray import exceptions
+
+        return (
+            exceptions.WorkerCrashedError,
+            exceptions.OutOfMemoryError,
+            exceptions.NodeDiedError,
+            exceptions.ObjectLostError,
+        )
+
+    @property
+    def capacity(self) -> int:
+        """Tasks that the cluster holds now; machines may join and leave."""
+        import ray
+
+        there = ray.cluster_resources()
+        fit = int(there.get("CPU", 0)) // self.threads
+        if self._gpus:
+            fit = min(fit, int(there.get("GPU", 0)))
+        return fit if self.workers is None else min(fit, self.workers)
+
+    @property
+    def _gpus(self) -> int:
+        return 0 if self.device == "cpu" else 1
+
+    def __enter__(self) -> Self:
+        """Join the cluster, or start one.
+
+        Raises:
+            InputError: there is none at the address, or no machine of it can ever hold a cell of this study.
+        """
+        if self._gpus and self.device != "cuda":
+            raise InputError(f"device '{self.device}': Ray hands out the GPUs; write `device: cuda` with --engine ray")
+        with telling(QUIET):
+            import ray
+
+            told: dict[str, Any] = {"env_vars": environment(self.threads)}
+            self._joined = ray.is_initialized()  # a notebook's own cluster is used and left as it is
+            if not self._joined:
+                self._start(ray)
+            if self.address is None:
+                places = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+                told["env_vars"]["PYTHONPATH"] = os.pathsep.join(places)
+        self._task = ray.remote(attempt)
+        self._options = {"num_cpus": self.threads, "num_gpus": self._gpus, "max_retries": 0, "runtime_env": told}
+        try:
+            self._require_room(ray)
+        except InputError:
+            self.__exit__()
+            raise
+        return self
+
+    def _start(self, ray: Any) -> None:
+        common = {"log_to_driver": False, "logging_level": logging.CRITICAL, "include_dashboard": None}
+        if self.address is None:
+            own = {"num_cpus": cores(), "object_store_memory": OBJECTS}
+            ray.init(address="local", **(common | own | {"include_dashboard": False}))
+            return
+        # Other machines get this very checkout, so that they cannot compute with other code.
+        shipped = {"working_dir": str(ROOT), "excludes": NOT_SHIPPED}
+        try:
+            ray.init(address=self.address, runtime_env=shipped, **common)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            said = " ".join(str(error).split())[:200]
+            raise InputError(f"no Ray cluster can be joined at '{self.address}' ({said})") from None
+
+    def _require_room(self, ray: Any) -> None:
+        """Ray would wait for ever for a machine that can hold the largest cell."""
+        most = max(self.memory.values(), default=0)
+        needed = {"CPU": self.threads, "GPU": self._gpus, "memory": most}
+        for node in ray.nodes():
+            if node["Alive"] and all(node["Resources"].get(name, 0) >= amount for name, amount in needed.items()):
+                return
+        raise InputError(
+            f"no machine of the Ray cluster has {self.threads} cores, {self._gpus} GPUs and {most / 1e9:.1f} GB, which "
+            "the largest cell needs: lower threads, batches or samples, or let a larger machine join"
+        )
+
+    def __exit__(self, *_: object) -> None:
+        import ray
+
+        if not self._joined:
+            ray.shutdown()
+
+    def submit(self, job: Job) -> Future[Outcome]:
+        """Start a task."""
+        placed = self._task.options(memory=self.memory[job.key], **self._options)
+        future: Future[Outcome] = placed.remote(job).future()
+        return future

@@ -1,0 +1,53 @@
+"""The engines by name, each sized to what there is: cores, memory and GPUs."""
+
+import os
+from typing import Literal, get_args
+
+import psutil
+
+from analysis.cells import Cell, Plan
+from analysis.engine import Engine
+from analysis.memory import Shape, bytes_for, workers_within
+from analysis.opening import dense
+from analysis.pool import LocalEngine, workers_for
+from data.errors import InputError
+
+EngineName = Literal["local", "ray"]
+ENGINES: tuple[EngineName, ...] = get_args(EngineName)
+
+
+def require_engine(name: str, address: str | None) -> None:
+    """Refuse what no engine is called, and an address that goes unused.
+
+    Raises:
+        InputError: naming it.
+    """
+    if name not in ENGINES:
+        raise InputError(f"engine '{name}': there are {' and '.join(ENGINES)}")
+    if address is not None and name != "ray":
+        raise InputError(f"address '{address}': only the engine ray has one; add --engine ray")
+
+
+def open_engine(
+    name: str, plan: Plan, todo: list[Cell], *, memory: int | None = None, address: str | None = None
+) -> Engine:
+    """An engine for these cells; `memory` bounds, in bytes, what its workers hold together.
+
+    Raises:
+        InputError: not even one cell at a time keeps within the memory.
+    """
+    study = plan.study
+    shape = Shape.of(dense(plan.cells[0].fields).model)
+    needed = {cell.key: bytes_for(cell, shape) for cell in todo}
+    most = workers_for(study.threads, study.device)
+    if name == "ray":
+        from analysis.cluster import RayEngine
+
+        workers = None if memory is None else workers_within(memory, todo, shape, len(todo))
+        return RayEngine(study.threads, study.device, needed, address or os.environ.get("RAY_ADDRESS"), workers)
+    if memory is not None:
+        return LocalEngine(workers_within(memory, todo, shape, most), study.threads, study.device)
+    if study.device == "cpu":
+        # Foretold to a factor of two, so that it lowers the number of workers and refuses nothing.
+        most = max(1, min(most, psutil.virtual_memory().available // max(needed.values(), default=1)))
+    return LocalEngine(most, study.threads, study.device)

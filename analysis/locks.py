@@ -1,0 +1,194 @@
+"""Locks on a shared folder: who computes which cell, told by files alone, so that any network folder will do.
+
+A lock is a file `NAME.N`, made with O_EXCL; the highest N holds it. Its owner changes the file every `BEAT` seconds.
+Whoever waits never compares clocks: a lock counts as left behind when its bytes stay the same for `STALE` seconds of
+the waiter's own monotonic clock, or at once where its owner was a process of this machine that is gone. It is taken
+over by making N + 1, which one of several waiters alone can do. A lock that is given back without a result is marked
+so and stays, because a number that vanished could be made a second time; what is finished needs no lock, and its
+files are removed.
+"""
+
+import contextlib
+import json
+import os
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+BEAT = 5.0
+STALE = 60.0
+"""Seconds; a network folder may show another machine's writes up to half a minute late."""
+GIVEN_BACK = b"given back"
+
+
+@dataclass
+class Lock:
+    """A lock that this process holds."""
+
+    path: Path
+    owner: str
+    beats: int = 0
+
+    @property
+    def text(self) -> bytes:
+        """What the file holds: the owner and how often it has said that it lives."""
+        return f"{self.owner}\n{self.beats}\n".encode()
+
+
+@dataclass
+class _Seen:
+    """What a waiter saw in a lock's file, and since when it has not changed."""
+
+    number: int
+    text: bytes
+    since: float
+
+
+@dataclass
+class Locks:
+    """The locks of one driver below a runs folder; enter it to keep them alive, leave it to give them back."""
+
+    root: Path
+    beat: float = BEAT
+    stale: float = STALE
+    _held: dict[str, Lock] = field(default_factory=dict)
+    _seen: dict[str, _Seen] = field(default_factory=dict)
+    _guard: threading.Lock = field(default_factory=threading.Lock)
+    _left: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def folder(self) -> Path:
+        """Where the lock files are."""
+        return self.root / "locks"
+
+    def __enter__(self) -> Self:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._left.clear()
+        self._pulse = threading.Thread(target=self._keep_alive, daemon=True)
+        self._pulse.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._left.set()
+        self._pulse.join()
+        for name in list(self._held):
+            self.give_back(name)
+
+    def take(self, name: str) -> bool:
+        """Hold a lock, unless another driver does."""
+        number, text = self._highest(name)
+        if number >= 0 and not self._is_left(name, number, text):
+            return False
+        lock = Lock(self.folder / f"{name}.{number + 1}", _owner())
+        try:
+            # O_EXCL: of several who saw the same number one alone makes the next.
+            file = lock.path.open("xb")
+        except FileExistsError:
+            return False
+        try:
+            with file:
+                file.write(lock.text)
+        except OSError:
+            lock.path.unlink(missing_ok=True)
+            raise
+        with self._guard:
+            self._held[name] = lock
+        return True
+
+    def give_back(self, name: str) -> None:
+        """Let others have a lock whose work was not finished."""
+        with self._guard:
+            lock = self._held.pop(name)
+            # Only over one's own file: one that was taken for left behind may have been removed.
+            with contextlib.suppress(OSError):
+                _overwrite(lock.path, GIVEN_BACK)
+
+    def finish(self, name: str) -> None:
+        """Remove a lock whose work is finished, and those it was taken over from."""
+        with self._guard:
+            self._held.pop(name)
+            for path in self.folder.glob(f"{name}.*"):
+                path.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def holding(self, name: str) -> Iterator[None]:
+        """Wait for a lock, hold it for a while and remove it."""
+        while not self.take(name):
+            time.sleep(0.1)
+        try:
+            yield
+        finally:
+            self.finish(name)
+
+    def _highest(self, name: str) -> tuple[int, bytes]:
+        """The number that holds a lock, -1 where none does, and its bytes."""
+        numbers = [int(path.suffix[1:]) for path in self.folder.glob(f"{name}.*") if path.suffix[1:].isdigit()]
+        number = max(numbers, default=-1)
+        try:
+            return number, (self.folder / f"{name}.{number}").read_bytes() if numbers else b""
+        except FileNotFoundError:  # finished meanwhile: seen again, it will be gone
+            return number, b""
+
+    def _is_left(self, name: str, number: int, text: bytes) -> bool:
+        """Whether nobody holds this lock any more."""
+        if text == GIVEN_BACK or _is_gone(text):
+            return True
+        seen = self._seen.get(name)
+        if seen is None or (seen.number, seen.text) != (number, text):
+            self._seen[name] = _Seen(number, text, time.monotonic())
+            return False
+        return time.monotonic() - seen.since > self.stale
+
+    def _keep_alive(self) -> None:
+        while not self._left.wait(self.beat):
+            with self._guard:
+                for lock in self._held.values():
+                    lock.beats += 1
+                    # A folder that cannot be reached for a while is no reason to stop; the next beat tries again.
+                    with contextlib.suppress(OSError):
+                        _overwrite(lock.path, lock.text)
+
+
+def _overwrite(path: Path, text: bytes) -> None:
+    """Replace a file's bytes in place, never making one: an open file is seen anew by every reader of a share."""
+    with path.open("r+b") as file:
+        file.write(text)
+        file.truncate()
+
+
+def _owner() -> str:
+    """This process, in a way that others of this machine can look up and that never comes again."""
+    told = {"machine": _machine(), "process": os.getpid(), "started": _started(os.getpid()), "id": uuid.uuid4().hex}
+    return json.dumps(told)
+
+
+def _is_gone(text: bytes) -> bool:
+    """Whether the owner was a process of this machine that has ended; False wherever that cannot be known."""
+    try:
+        told = json.loads(text.splitlines()[0])
+        machine, process, started = told["machine"], int(told["process"]), told["started"]
+    except (ValueError, LookupError, TypeError):
+        return False
+    return machine is not None and machine == _machine() and _started(process) != started
+
+
+def _machine() -> str | None:
+    """This boot of this kernel and this container, where Linux says so."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return None
+
+
+def _started(process: int) -> str | None:
+    """When a running process began, in ticks since the machine did; None for one that has ended."""
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
+    except OSError:
+        return None
+    return None if fields[0] in "ZX" else fields[19]

@@ -1,0 +1,110 @@
+"""The files of a finished run, each compared with its checksum before it is read for the first time.
+
+The manifest holds the checksum of every other file and the hash of what it says itself.
+"""
+
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from analysis.store import SCHEMA, content_key, sha_of
+from data.errors import InputError
+
+MANIFEST = "manifest.json"
+SEAL = "seal"
+"""Key of a manifest that holds the hash of all the others."""
+EXAMPLES = "examples"
+"""Folder of a run that holds one file per example."""
+
+
+def read_json(run: Path, name: str) -> dict[str, Any]:
+    """One JSON file of a finished run.
+
+    Raises:
+        InputError: it is missing or damaged.
+    """
+    if name != MANIFEST:
+        require_whole(run, name)
+    try:
+        stored = json.loads((run / name).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"run '{run.name}': '{name}' cannot be read ({type(error).__name__}): run it again") from None
+    if not isinstance(stored, dict):
+        raise InputError(f"run '{run.name}': '{name}' holds no object: run it again")
+    return stored
+
+
+def read_manifest(run: Path) -> dict[str, Any]:
+    """What shaped a run's numbers.
+
+    Raises:
+        InputError: it is damaged, or of a schema that this version does not read.
+    """
+    manifest = read_json(run, MANIFEST)
+    if SEAL in manifest and manifest != sealed(manifest):
+        raise InputError(f"run '{run.name}': '{MANIFEST}' is not what was written: run the study again")
+    if manifest.get("schema") != SCHEMA:
+        raise InputError(
+            f"run '{run.name}': schema {manifest.get('schema')}, and this version reads {SCHEMA}: run the study again"
+        )
+    return manifest
+
+
+def sealed(manifest: dict[str, Any]) -> dict[str, Any]:
+    """A manifest with the hash of what it says."""
+    said = {name: value for name, value in manifest.items() if name != SEAL}
+    return said | {SEAL: content_key(said)}
+
+
+def damaged_file(run: Path) -> str | None:
+    """The first file of a finished run that is missing or not what was written."""
+    for name in read_manifest(run).get("files", {}):
+        try:
+            require_whole(run, name)
+        except InputError:
+            return str(name)
+    return None
+
+
+def require_whole(run: Path, name: str) -> None:
+    """Compare a file with its checksum, once per process; runs of before there were checksums have none.
+
+    Raises:
+        InputError: it is missing, or is not what was written.
+    """
+    if not (run / MANIFEST).is_file():  # being written: its readers are those who write it
+        return
+    expected = _checksums(run, _written(run / MANIFEST)).get(name)
+    path = run / name
+    if expected is None:
+        return
+    try:
+        found = _sha(path, _written(path))
+    except OSError as error:
+        raise InputError(
+            f"run '{run.name}': '{name}' cannot be read ({type(error).__name__}): run the study again, which writes "
+            "it anew from its cells"
+        ) from None
+    if found != expected:
+        raise InputError(
+            f"run '{run.name}': '{name}' is not what was written: run the study again, which writes it anew from its "
+            "cells"
+        )
+
+
+def _written(path: Path) -> tuple[int, int, int]:
+    """What changes when a file is written."""
+    told = path.stat()
+    return told.st_mtime_ns, told.st_size, told.st_ino
+
+
+@lru_cache(maxsize=64)
+def _checksums(run: Path, written: tuple[int, int, int]) -> dict[str, str]:
+    found: dict[str, str] = read_manifest(run).get("files", {})
+    return found
+
+
+@lru_cache(maxsize=4096)
+def _sha(path: Path, written: tuple[int, int, int]) -> str:
+    return sha_of(path)

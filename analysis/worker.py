@@ -1,0 +1,148 @@
+"""What a worker does, whichever engine started it: compute one cell into the store and tell how it went."""
+
+import contextlib
+import importlib
+import json
+import os
+import time
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from analysis.cell import Cell
+from analysis.peak import PeakMemory
+from analysis.store import Store, code_hash, no_room, storage_fault, versions, write_atomically
+from data.errors import InputError
+
+COST = "cost.json"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One cell as plain values, which any process on any machine can be handed."""
+
+    module: str
+    """Whose `work` computes it."""
+    key: str
+    fields: dict[str, Any]
+    needs: dict[str, str]
+    """Keys of the cells it reads, by role."""
+    description: dict[str, Any]
+    root: str
+    """The runs folder, the same on every machine."""
+    here: str
+    """The driver's working folder, which relative paths of a study start from."""
+
+    @classmethod
+    def of(cls, cell: Cell, store: Store) -> "Job":
+        """The job of a cell."""
+        needs = {role: need.key for role, need in cell.needs.items()}
+        return cls(
+            cell.module, cell.key, cell.fields, needs, cell.description, str(store.root.absolute()), str(Path.cwd())
+        )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a cell ended where its worker did not."""
+
+    kind: Literal["done", "input", "damaged", "failed"]
+    """`input`: the user can mend it, so the run stops; `damaged`: so is a cell it reads; `failed`: anything else."""
+    seconds: float = 0.0
+    said: str = ""
+    trace: str = ""
+
+
+class DamagedNeedError(RuntimeError):
+    """A cell that another one reads is not what was written; its only argument is the key."""
+
+
+def environment(threads: int) -> dict[str, str]:
+    """What libraries read when they are imported: threads of linear algebra, silence, and repeatable GPU sums.
+
+    Unless told so, every worker takes every core, and they wait for each other: the demo took twice as long.
+    """
+    told = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
+    # Advice about settings that are as they should be would tear the progress bar, and so would the libraries' own
+    # bars; errors still come through.
+    told |= {"TRANSFORMERS_VERBOSITY": os.environ.get("TRANSFORMERS_VERBOSITY", "error"), "TQDM_DISABLE": "1"}
+    # Without it, torch refuses matrix products on a GPU once asked for repeatable ones.
+    told |= {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
+    for name in ("HF_HUB_OFFLINE", "HF_HOME"):
+        if name in os.environ:
+            told[name] = os.environ[name]
+    return told
+
+
+@contextlib.contextmanager
+def telling(told: dict[str, str]) -> Iterator[None]:
+    """Set environment variables, for processes that start meanwhile."""
+    before = {name: os.environ.get(name) for name in told}
+    os.environ.update(told)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
+
+
+def compute(job: Job) -> float:
+    """Compute one cell into the store with its seconds and peak memory; returns the seconds.
+
+    Raises:
+        InputError: what the user can mend.
+        DamagedNeedError: a cell that it reads has to be computed anew first.
+    """
+    # Read by tqdm when it is imported; set here too for the one who computes in his own process.
+    os.environ["TQDM_DISABLE"] = "1"
+    import torch
+
+    torch.set_num_threads(job.fields["threads"])
+    torch.use_deterministic_algorithms(True, warn_only=False)
+    store = Store(Path(job.root))
+    for key in job.needs.values():
+        if store.damage(key):
+            raise DamagedNeedError(key)
+    started = time.perf_counter()
+    module = importlib.import_module(job.module)
+    with store.writing(job.key, job.description) as folder:
+        with PeakMemory() as peak:
+            module.work(job.fields, {role: store.folder(need) for role, need in job.needs.items()}, folder)
+        seconds = time.perf_counter() - started
+        write_atomically(folder / COST, json.dumps({"seconds": round(seconds, 3), "peak_bytes": peak.total}) + "\n")
+    return seconds
+
+
+def attempt(job: Job) -> Outcome:
+    """Compute one cell in a worker; whatever happens is told, never raised, so that every engine hears the same."""
+    try:
+        _stand_where_told(job)
+        return Outcome("done", seconds=compute(job))
+    except InputError as error:
+        return Outcome("input", said=str(error))
+    except DamagedNeedError as error:
+        return Outcome("damaged", said=str(error))
+    except Exception as error:
+        if fault := storage_fault(error, Path(job.root)):
+            return Outcome("input", said=no_room(Path(job.root), fault))
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        return Outcome("failed", said=said[:300], trace=traceback.format_exc())
+
+
+def _stand_where_told(job: Job) -> None:
+    """Go to the driver's working folder and make sure that this is the code and the libraries that the key names.
+
+    Raises:
+        InputError: this machine lacks the folder, or has other code or versions.
+    """
+    if not Path(job.here).is_dir():
+        raise InputError(f"a worker's machine has no folder '{job.here}': share it, or start the study from one it has")
+    os.chdir(job.here)
+    ours = {"code": code_hash(job.module), "versions": versions()}
+    for name, value in ours.items():
+        if job.description[name] != value:
+            raise InputError(f"a worker's machine has other {name} than this one: set both up from one checkout")

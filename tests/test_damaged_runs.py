@@ -1,0 +1,145 @@
+"""A damaged run: what a reader gives back is what was written, or one clear line; never a wrong number.
+
+`pytest tests/test_damaged_runs.py --fuzz 2000` damages 500 runs; the suite damages few.
+"""
+
+import contextlib
+import io
+import json
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pyarrow import parquet
+from rich.console import Console
+
+from analysis import report, run_files
+from analysis.reading import list_runs, read_example, read_json, read_manifest, read_table, run_below
+from analysis.store import checksums
+from data.errors import InputError
+from tests.stored_runs import write_run
+from tests.test_fuzz import require_line
+
+STEPS = ["..", ".", "/", "first", "examples", "x.npz", "~", "", "\x00", "etc"]
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory) -> Path:
+    """A run's folder as `analysis.run.finish` leaves it: tables, verdict, an example, sealed checksums."""
+    folder = write_run(tmp_path_factory.mktemp("runs") / "first")
+    (folder / "examples").mkdir()
+    shown = {"tokens": np.array(["a", "b"]), "prompt": np.array(0), "attention": np.zeros((1, 1, 2, 2))}
+    shown |= {name: np.zeros((1, 2)) for name in ("lens_top_log_prob", "lens_log_prob", "lens_rank")}
+    shown["lens_top"] = np.array([["a", "b"]])
+    about = dict.fromkeys(("item", "group", "question", "answer", "why"), np.array("x"))
+    told: dict[str, Any] = (
+        {f"0.{name}": value for name, value in shown.items()} | about | {"variant_ids": np.array(["v"])}
+    )
+    np.savez_compressed(folder / "examples" / "x.npz", **told)
+    (folder / "report.md").write_text("# Report\n")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    files = {name: sha for name, sha in checksums(folder).items() if name != "manifest.json"}
+    (folder / "manifest.json").write_text(json.dumps(run_files.sealed(manifest | {"files": files})))
+    return folder
+
+
+def read_all(folder: Path, tables: list[str]) -> dict[str, Any]:
+    """What every reader makes of every file: what it read, or None where it said one line."""
+    run_files._checksums.cache_clear()
+    run_files._sha.cache_clear()
+    readers: dict[str, Any] = {name: lambda name=name: read_table(folder, name) for name in tables}
+    readers |= {f"{name}, a column": lambda name=name: read_table(folder, name, FIRST[name]) for name in tables}
+    readers |= {"manifest": lambda: read_manifest(folder), "verdict": lambda: read_json(folder, "verdict.json")}
+    readers |= {
+        "example": lambda: read_example(folder, "x.npz"),
+        "below": lambda: run_below(folder.parent, folder.name),
+    }
+    readers |= {"list": lambda: list_runs(folder.parent)}
+    readers |= {"shown": lambda: shown(folder)}
+    found = {}
+    for name, reader in readers.items():
+        try:
+            found[name] = reader()
+        except InputError as error:
+            require_line(error)
+            found[name] = None
+    return found
+
+
+FIRST: dict[str, list[str]] = {}
+"""A column of each table."""
+
+
+def shown(folder: Path) -> str:
+    text = io.StringIO()
+    report.show(Console(file=text, width=140), folder)
+    return text.getvalue()
+
+
+def same(ours: Any, sound: Any) -> bool:
+    if isinstance(ours, pd.DataFrame):
+        return ours.equals(sound)
+    if hasattr(ours, "variants"):
+        return repr(ours) == repr(sound)
+    return bool(ours == sound)
+
+
+def damage(path: Path, draw: random.Random) -> str:
+    """Cut, flip, empty, overwrite or delete a file."""
+    whole = bytearray(path.read_bytes())
+    act = draw.choice(["cut", "flip", "flip", "flip", "empty", "zeros", "delete"])
+    if act == "delete":
+        path.unlink()
+        return act
+    place = draw.randrange(len(whole))
+    if act == "flip":
+        whole[place] ^= 1 << draw.randrange(8)
+    elif act == "zeros":
+        whole[place : place + 64] = bytes(len(whole[place : place + 64]))
+    path.write_bytes(whole[:place] if act == "cut" else b"" if act == "empty" else whole)
+    return f"{act} at {place}"
+
+
+def test_a_damaged_run_is_read_as_it_was_written_or_refused(request, stored, tmp_path):
+    tables = [path.stem for path in stored.glob("*.parquet")]
+    FIRST.update({name: parquet.read_schema(stored / f"{name}.parquet").names[:1] for name in tables})
+    sound = read_all(stored, tables)
+    assert not [name for name, one in sound.items() if one is None], "the run is read whole before it is damaged"
+    refused = 0
+    for seed in range(request.config.getoption("--fuzz") // 4):
+        draw = random.Random(seed)
+        folder = tmp_path / "first"
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(stored, folder)
+        path = draw.choice(sorted(path for path in folder.rglob("*") if path.is_file()))
+        how = damage(path, draw)
+        found = read_all(folder, tables)
+        wrong = [
+            name for name, one in found.items() if one is not None and not same_but_place(one, sound[name], folder)
+        ]
+        # A run whose manifest is gone is not listed; nothing else may differ from what was written.
+        assert set(wrong) <= ({"list"} if path.name == "manifest.json" else set()), (seed, path.name, how, wrong)
+        refused += any(one is None for one in found.values())
+    assert refused, "no damage was found: the test proves nothing"
+
+
+def same_but_place(ours: Any, sound: Any, folder: Path) -> bool:
+    return ours == folder if isinstance(ours, Path) else same(ours, sound)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(parts=st.lists(st.sampled_from(STEPS), max_size=5))
+def test_no_name_leads_out_of_the_runs_folder(stored, parts):
+    name = "/".join(parts)
+    root = stored.parent.resolve()
+    with contextlib.suppress(InputError):
+        assert run_below(root, name).resolve().parent == root
+    with contextlib.suppress(InputError):
+        read_example(stored, name)
+        assert name == "x.npz"
