@@ -11,6 +11,7 @@ from analysis.cell import Cell
 from analysis.cells_inside import Around
 from analysis.study import MAIN, groups_of
 from analysis.study_blocks import OWN_TEXT, Perplexity, Tasks
+from data.errors import InputError
 from data.task_names import TEXTS
 from data.tasks import TaskSource, find_tasks
 from probes.specs import AnyCompression, VariantSpec
@@ -25,15 +26,30 @@ def add_tasks(expansion: "_Expansion", compression: AnyCompression | None, repli
     if block is None or replicate not in study.seeds[: block.replicates]:
         return
     sources = find_tasks(block.names, block.files)
+    _refuse_unreadable(expansion, compression, replicate, block)
     arms = Around(expansion, MAIN, compression, replicate, block.batch).arms(block.repairs)
     for variant in arms:
         for source in sources:
             add_task(expansion, variant, replicate, source, block)
-        for text in () if block.perplexity is None else block.perplexity.texts:
-            add_text(expansion, variant, replicate, text, block.perplexity or Perplexity(), block.batch)
+        if block.perplexity is not None:
+            for text in block.perplexity.texts:
+                add_text(expansion, variant, replicate, text, block.perplexity, block.batch)
     if compression is None and block.other_batch is not None:
         for source in sources:
             add_task(expansion, arms[0], replicate, source, block, plan="other")
+
+
+def _refuse_unreadable(
+    expansion: "_Expansion", compression: AnyCompression | None, replicate: int, block: Tasks
+) -> None:
+    """Refuse to name an arm that keeps no single prompt, rather than leave it out without a word."""
+    made = {one.repair.name for one in expansion.variants(MAIN, compression, replicate) if one.repair is not None}
+    read = {one.repair.name for one in expansion.readable(MAIN, compression, replicate) if one.repair is not None}
+    if lost := sorted(set(block.repairs or ()) & (made - read)):
+        raise InputError(
+            f"tasks.repairs: {', '.join(lost)} cannot read a text by itself (it keeps several prompts, or was tuned "
+            "for facts alone): leave it out"
+        )
 
 
 def add_task(

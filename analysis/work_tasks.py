@@ -42,7 +42,13 @@ def work(fields: dict[str, Any], needs: dict[str, Path], folder: Path) -> None:
 
 
 def score_task(lm: Any, source: TaskSource, items: int | None, seed: int) -> pd.DataFrame:
-    """One row per item of a task under any model of lm-eval's; what `VariantLM` notes is empty under another."""
+    """One row per item of a task under any model of lm-eval's; what `VariantLM` notes is empty under another.
+
+    A task that reads its answers in several ways is taken in the first.
+
+    Raises:
+        InputError: a task that is a perplexity, or whose items are not right or wrong.
+    """
     tasks = open_task(source)
     samples = drawn(tasks, items, seed)
     asked = {name: tasks[name] for name in samples}
@@ -55,6 +61,7 @@ def score_task(lm: Any, source: TaskSource, items: int | None, seed: int) -> pd.
         item_row(asked[name], sample, lm) | {"item": f"{name}/{sample['doc_id']}"}
         for name in samples
         for sample in found["samples"][name]
+        if sample["filter"] == found["samples"][name][0]["filter"]
     ]
     return pd.DataFrame(rows).assign(task=source.name, domain=domain_of(source.name))
 
@@ -65,7 +72,7 @@ def item_row(task: Any, sample: dict[str, Any], lm: Any) -> dict[str, Any]:
     requests = [(str(one[0]), str(one[1]) if isinstance(one[1], str) else "") for one in sample["arguments"]]
     row: dict[str, Any] = {
         "kind": str(task.OUTPUT_TYPE),
-        "correct": bool(sample[next(score for score in SCORES if score in sample)]),
+        "correct": _right(task, sample),
         "correct_norm": bool(sample["acc_norm"]) if "acc_norm" in sample else None,
         "choice": None,
         "choice_norm": None,
@@ -93,6 +100,17 @@ def item_row(task: Any, sample: dict[str, Any], lm: Any) -> dict[str, Any]:
         "answer": choices[gold] if isinstance(gold, int) else str(gold),
         "said": choices[best],
     }
+
+
+def _right(task: Any, sample: dict[str, Any]) -> bool:
+    """Whether an item is right, by the first score that its task has."""
+    found = next((sample[score] for score in SCORES if score in sample), None)
+    if found not in (0, 1):
+        raise InputError(
+            f"task '{task.config.task}': its items are not right or wrong by {' or '.join(SCORES)}, so no two variants "
+            "can be compared on them: leave it out"
+        )
+    return bool(found)
 
 
 def _joined(answer: object) -> str:

@@ -43,7 +43,7 @@ class VariantLM(TemplateLM):
         self.cut: dict[tuple[str, str], int] = {}
         """By context and continuation ("" where one is generated): tokens that the context lost."""
         self.chosen: dict[tuple[str, str], int] = {}
-        """By context and continuation: the prompt that IDP kept."""
+        """By context and continuation ("" where one is generated): the prompt that IDP kept."""
 
     tok_encode = HFLM.tok_encode
 
@@ -161,10 +161,12 @@ class VariantLM(TemplateLM):
         order = sorted(range(len(rows)), key=lambda place: len(rows[place]))
         for first in range(0, len(order), self.batch):
             places = order[first : first + self.batch]
-            found = self.variant.generate_rows(
-                [rows[place][-spare:] for place in places], new, lambda tokens: self._ended(tokens, stops)
-            )
-            for place, tokens in zip(places, found, strict=True):
+            read = [rows[place][-spare:] for place in places]
+            choice = self.variant.choose(read)
+            found = self.variant.generate_rows(read, new, lambda tokens: self._ended(tokens, stops), choice)
+            for row, (place, tokens) in enumerate(zip(places, found, strict=True)):
+                if choice is not None:
+                    self.chosen[contexts[place], ""] = int(choice.kept[row])
                 said[place] = postprocess_generated_text(self._text(tokens), stop=stops, think_end_token=None)
         return [said[place] for place in range(len(contexts))]
 

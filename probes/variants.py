@@ -132,14 +132,20 @@ class Variant:
 
     @torch.no_grad()
     def generate_rows(
-        self, rows: Sequence[Sequence[int]], new_tokens: int, ended: Callable[[list[int]], bool] | None = None
+        self,
+        rows: Sequence[Sequence[int]],
+        new_tokens: int,
+        ended: Callable[[list[int]], bool] | None = None,
+        choice: Choice | None = None,
     ) -> list[list[int]]:
         """Greedy continuations of a batch, each until it has `ended` or has so many tokens.
+
+        IDP chooses once, from the rows, unless the choice has been made.
 
         Raises:
             InputError: when a row and its continuation are longer than the model's positions.
         """
-        reading = self.read(rows)
+        reading = self.read(rows, choice)
         # The last token said is never read.
         if int(reading.next_position.max()) + new_tokens - 1 > longest_content(self.model):
             raise InputError(

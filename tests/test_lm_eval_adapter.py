@@ -203,6 +203,8 @@ def test_every_variant_says_in_a_batch_what_it_says_alone(kind, tokenizer):
         alone = variant.generate(tokenizer(context).input_ids, 6)
         ended = alone.index(tokenizer.eos_token_id) + 1 if tokenizer.eos_token_id in alone else 6
         assert text == tokenizer.decode(alone[:ended], skip_special_tokens=True)
+        if variant.bank is not None:
+            assert lm.chosen[context, ""] == int(variant.bank.choose([tokenizer(context).input_ids])[0])
 
 
 def test_what_cannot_be_scored_is_said(tokenizer):

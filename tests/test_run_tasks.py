@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from analysis import run
+from analysis.engine import missing, run_cells
 from analysis.reading import read_table
 from analysis.store import Store
 from analysis.study import Study
@@ -113,14 +114,14 @@ def test_perplexity_is_of_all_tokens(finished):
 
 
 def test_a_lost_cell_is_computed_alone_and_comes_out_the_same(finished, folder):
-    run_folder, out = finished
-    study, before = study_with(folder), read_table(finished[0], "tasks")
-    lost = run.prepare(study)[0].of("tasks")[3]
-    Store(out).forget([lost.key])
-    started: list[list[str]] = []
-    run.run(study, out=out, on_start=lambda plan, todo: started.append([cell.key for cell in todo]))
-    assert started == [[lost.key]]
-    pd.testing.assert_frame_equal(before, read_table(run_folder, "tasks"), check_exact=True)
+    _, out = finished
+    plan, store = run.prepare(study_with(folder))[0], Store(out)
+    lost = next(cell for cell in plan.of("tasks") if "idp" in cell.label)
+    before = pd.read_parquet(store.folder(lost.key) / "tasks.parquet")
+    store.forget([lost.key])
+    assert missing(plan, store) == [lost]
+    run_cells(plan, store, 1, lambda cell, seconds: None)
+    pd.testing.assert_frame_equal(before, pd.read_parquet(store.folder(lost.key) / "tasks.parquet"), check_exact=True)
 
 
 def test_the_results_are_printed_with_their_comparisons(finished):
@@ -151,6 +152,14 @@ def test_a_block_that_makes_no_sense_is_refused(folder):
     ):
         with pytest.raises(ValueError, match=said):
             study_with(folder, **changes)
+    ensemble = {"kind": "ensemble", "lengths": [2, 2], "learning_rate": 0.03}
+    made = Study.model_validate(
+        BARE
+        | {"repairs": [*BARE["repairs"], ensemble]}
+        | {"tasks": {"files": str(folder), "repairs": ["ensemble-2x2"]}}
+    )
+    with pytest.raises(InputError, match=r"tasks.repairs: ensemble-2x2 cannot read a text by itself"):
+        run.prepare(made)
     assert study_with(folder, names="said").tasks.names == ("said",)  # type: ignore[union-attr]
     with pytest.raises(InputError, match=r"no file sade.jsonl; the nearest are said"):
         run.prepare(study_with(folder, names=["sade"]))

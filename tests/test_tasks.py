@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from lm_eval.models.huggingface import HFLM
 
-from analysis.work_tasks import score_task, score_text
+from analysis.work_tasks import item_row, score_task, score_text
 from benchmarks.models import Bench
 from data.errors import InputError
 from data.task_names import PAPER_NINE, PAPER_TASKS, domain_of
@@ -65,6 +65,16 @@ def test_the_right_answer_is_read_from_every_shape(tokenizer, folder):
         assert found[name]["choice"].nunique() > 1
     for name in ("lambada", "facts"):
         assert (found[name]["correct"] == found[name]["greedy"].map(all)).all()
+
+
+@pytest.mark.parametrize("scores", [{"acc": 0.3}, {"f1": 1.0}])
+def test_items_that_are_neither_right_nor_wrong_are_refused(scores, folder, tokenizer):
+    (source,) = find_tasks(["facts"], str(folder))
+    (task,) = open_task(source).values()
+    sample = {"filtered_resps": [(-1.0, True)], "arguments": [("ada", " oslo")], "doc": {}, "target": "oslo"}
+    with pytest.raises(InputError, match="task 'facts': its items are not right or wrong by acc or exact_match"):
+        item_row(task, sample | scores, VariantLM(Variant("dense", tiny("llama"), tokenizer)))
+    assert item_row(task, sample | {"acc": 1}, None)["correct"]
 
 
 def test_items_are_drawn_by_their_seed(folder):
