@@ -210,7 +210,7 @@ def claims_figure(measured: pd.DataFrame) -> Figure:
     dress(
         figure,
         title="The paper's claims beside this run",
-        subtitle="95 % intervals; facts, not the paper's nine tasks; above zero is what the paper claims",
+        subtitle="95 % intervals; facts, not the paper's nine tasks; further right favours the claim",
         height=220 + 24 * len(measured) + 56 * len(named),
     )
     return Figure(figure, measured)

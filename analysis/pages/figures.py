@@ -11,7 +11,7 @@ from analysis.paper_style import FORMATS, IMAGES, NO_BROWSER, VENUES, browser_he
 from data.errors import InputError
 
 MIME = {"pdf": "application/pdf", "svg": "image/svg+xml", "png": "image/png", "html": "text/html"}
-POINTS = ("7", "8", "9", "10")
+POINTS = ("8", "9", "10")
 
 
 @st.cache_resource(max_entries=24, show_spinner="Drawing")
