@@ -24,6 +24,7 @@ from analysis.parting import compare
 from analysis.repair_report import show_repairs
 from analysis.store import Store, open_root
 from analysis.study import load_study, shipped_studies
+from analysis.task_report import show_tasks
 from data.errors import InputError
 
 app = typer.Typer(
@@ -164,6 +165,17 @@ def compare_command(
     """Say at which layer two variants first part, and by how much against the floor."""
     said = compare(run.open_run(name, out), first, second, scope, group)
     console.print(said, markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command("tasks")
+def tasks_command(
+    name: Annotated[str, typer.Argument(metavar="RUN", help="a run's name or folder")],
+    out: OutFolder = Path("runs"),
+    markdown: Annotated[bool, typer.Option("--markdown", help="as Markdown, for the docs")] = False,
+) -> None:
+    """Print a finished run's results on standard tasks: scores, perplexity, and every paired comparison."""
+    wide = Console(width=240) if not sys.stdout.isatty() else console
+    show_tasks(wide, run.open_run(name, out), markdown=markdown)
 
 
 @app.command("calibrate")

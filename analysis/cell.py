@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 from analysis.store import code_hash, content_key, versions
 from analysis.study import Study
 
-Kind = Literal["compressed", "tuned", "scored", "drift", "lens", "probed", "intervened", "examples"]
+Kind = Literal["compressed", "tuned", "scored", "drift", "lens", "probed", "intervened", "examples", "tasks"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 

@@ -5,6 +5,7 @@
     scored       one variant's answers to the facts of its scope
     drift        all variants of one parent compared with it and with the dense model, in one reference pass
     lens, probed, intervened, examples           what a study reads inside: see `analysis/cells_inside.py`
+    tasks        one variant on one standard task or text: see `analysis/cells_tasks.py`
 
 What decides the key of a cell stands in `analysis/cell.py`.
 """
@@ -15,6 +16,7 @@ from typing import Any
 
 from analysis.cell import KINDS, Cell, Plan
 from analysis.cells_inside import add_inside
+from analysis.cells_tasks import add_tasks
 from analysis.study import MAIN, Study, groups_of
 from data.errors import InputError
 from data.facts import FactSet
@@ -380,6 +382,8 @@ def expand(study: Study, facts: FactSet, model_sha: str | None = None) -> Plan:
                     expansion.scored(variant, replicate)
                 expansion.drift(scope, compression, replicate)
                 add_inside(expansion, scope, compression, replicate)
+                if scope == MAIN:
+                    add_tasks(expansion, compression, replicate)
     ordered = sorted(expansion.by_key.values(), key=lambda cell: KINDS.index(cell.kind))
     return Plan(study, tuple(_parents_first(ordered)))
 

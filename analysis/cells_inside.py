@@ -44,7 +44,7 @@ def add_inside(expansion: "_Expansion", scope: str, compression: AnyCompression 
     inside = study.inside
     if inside is None or replicate not in study.seeds[: inside.replicates]:
         return
-    around = _Around(expansion, scope, compression, replicate, inside.batch)
+    around = Around(expansion, scope, compression, replicate, inside.batch)
     if inside.lens is not None:
         around.add("lens", inside.lens, around.arms(inside.lens.repairs))
     if inside.probes is not None and (groups := _probed_groups(expansion, scope, inside.probes.groups)):
@@ -77,7 +77,7 @@ def _may_have_prompt(repair: Spec | None) -> bool:
     return not isinstance(repair, LoraSpec | ReinjectionSpec | KeySpec | TwinSpec)
 
 
-class _Around:
+class Around:
     """One parent with its arms."""
 
     def __init__(

@@ -7,8 +7,10 @@ from analysis.cells import Plan
 from analysis.opening import calibration_blocks, clean_blocks, dense
 from analysis.sizes import check_budget, check_fits, prompt_lengths
 from analysis.study import Study
+from analysis.study_blocks import OWN_TEXT
 from data.errors import InputError
 from data.facts import FactSet
+from data.tasks import TaskSource, open_task
 from data.text import load_text
 from probes.adapter_folders import read_adapter
 from probes.capture import Recorder
@@ -37,6 +39,7 @@ def check_inputs(plan: Plan, facts: FactSet) -> None:
     if plan.of("drift"):
         Recorder(opened.model, backend=plan.study.drift.backend)
     check_text(plan)
+    check_tasks(plan)
 
 
 def _check_checkpoints(study: Study, opened: OpenedModel) -> None:
@@ -118,3 +121,19 @@ def check_text(plan: Plan) -> None:
     if study.tuning.text_batch:
         clean_blocks(fields, "tuning", study.tuning.text_length, study.seeds[0], 1)
     encode_blocks(dense(fields).tokenizer, load_text(study.text, "heldout").paragraphs, study.drift.length)
+
+
+def check_tasks(plan: Plan) -> None:
+    """Open every task and text that some cell will score, so that one of a hub out of reach is found first.
+
+    Raises:
+        InputError: naming the task.
+    """
+    asked = [cell.fields for cell in plan.of("tasks")]
+    sources = [
+        TaskSource(one["task"]["name"], one["task"]["file"], one["task"]["sha"]) for one in asked if "task" in one
+    ]
+    texts = [one["perplexity"] for one in asked if "perplexity" in one]
+    sources += [TaskSource(one["source"]) for one in texts if one["text"] != OWN_TEXT]
+    for source in dict.fromkeys(sources):
+        open_task(source)

@@ -4,7 +4,7 @@ import numpy as np
 
 from analysis.cells import KINDS, Cell, Plan
 from analysis.engine import workers_for
-from analysis.memory import Shape, bytes_for, spoken_bytes
+from analysis.memory import TASK_ITEM, Shape, bytes_for, spoken_bytes
 from analysis.sizes import check_budget, check_fits
 from analysis.statistics import smallest_detectable
 from analysis.study import groups_of
@@ -34,11 +34,20 @@ def seconds_for(cell: Cell, shape: Shape, facts: FactSet) -> float:
     if cell.kind == "scored":
         items = len(facts.select(cell.fields["groups"]))
         return 2 * parameters * items * 24 * one
+    if cell.kind == "tasks":
+        return 2 * parameters * _task_tokens(cell) * one
     if "inside" in cell.fields:
         return 2 * parameters * _questions_inside(cell, shape, facts) * 24 * one
     drift = cell.fields["drift"]
     tokens = drift["questions"] * 12 + drift["windows"] * drift["length"]
     return 2 * parameters * tokens * (len(cell.fields["variants"]) + 3) * one
+
+
+def _task_tokens(cell: Cell) -> int:
+    """Tokens read by a cell that scores a task; a task without a limit of items is taken for a thousand."""
+    if "perplexity" in cell.fields:
+        return cell.fields["perplexity"]["documents"] * TASK_ITEM * 2
+    return (cell.fields["task"]["items"] or 1000) * TASK_ITEM
 
 
 def _questions_inside(cell: Cell, shape: Shape, facts: FactSet) -> int:

@@ -1,10 +1,10 @@
-"""Write one repair of a finished run as a folder of peft's, for use outside."""
+"""Write one repair of a finished run for use outside: as a folder of peft's, a bank of prompts as one file in it."""
 
 import json
 from pathlib import Path
 
 from analysis.cells import Cell
-from analysis.opening import open_variant, parent_model, spec_of
+from analysis.opening import bank_fitting, open_variant, parent_model, spec_of
 from analysis.run import MANIFEST, prepare
 from analysis.store import Store
 from analysis.study import MAIN, Study
@@ -13,17 +13,21 @@ from analysis.tuners import ADAPTER
 from data.errors import InputError
 from probes.adapter_folders import write_lora, write_prefix, write_prompt
 from probes.lora import load_lora
-from probes.specs import PTuningSpec
+from probes.prompts import save_prompts
+from probes.specs import BankSpec, PTuningSpec, VariantSpec
+
+BANK = "bank.safetensors"
 
 
 def export(run: Path, out: Path, variant: str, to: Path, *, scope: str = MAIN, replicate: int | None = None) -> Path:
     """Write a variant's prompt, prefix or adapter; the folder names the dense model as its base.
 
-    A repair of a compressed copy belongs on that copy: the same architecture with other weights.
+    A repair of a compressed copy belongs on that copy: the same architecture with other weights. peft has no form for
+    a bank: its prompts are one safetensors file, which a study's `bank: files` reads.
 
     Raises:
-        InputError: no such variant, one without anything that peft has a form for, a folder that is already there,
-            or a run whose cells were computed by other code than this.
+        InputError: no such variant, one that holds nothing to be written, a folder that is already there, or a run
+            whose cells were computed by other code than this.
     """
     if to.exists():
         raise InputError(f"'{to}' is already there: name another folder")
@@ -31,12 +35,16 @@ def export(run: Path, out: Path, variant: str, to: Path, *, scope: str = MAIN, r
     cell = _find(study, variant, scope, replicate)
     store = Store(out)
     needs = {role: need for role, need in cell.needs.items() if need.kind in ("compressed", "tuned")}
-    if set(needs) - {"compressed"} != {"tuned0"}:
+    spec = spec_of(cell.fields["variant"])
+    bank = isinstance(spec.repair, BankSpec) and spec.repair.adapter is None
+    if not bank and set(needs) - {"compressed"} != {"tuned0"}:
         raise InputError(f"'{variant}' is no single prompt, prefix or adapter that was made: peft has no form for it")
     if absent := [need.label for need in needs.values() if not store.done(need.key)]:
         raise InputError(f"'{absent[0]}' was computed by other code or elsewhere: run the study again, then export")
     folders = {role: store.folder(need.key) for role, need in needs.items()}
-    parent, spec = parent_model(cell.fields, folders).model, spec_of(cell.fields["variant"])
+    if bank:
+        return _write_bank(to, cell, spec, folders)
+    parent = parent_model(cell.fields, folders).model
     opened = open_variant(cell.fields, spec, folders)
     if opened.prompt is not None:
         method = "P_TUNING" if isinstance(spec.repair, PTuningSpec) else "PROMPT_TUNING"
@@ -45,6 +53,14 @@ def export(run: Path, out: Path, variant: str, to: Path, *, scope: str = MAIN, r
         write_prefix(to, opened.prefix.flat, parent, study.model)
     else:
         write_lora(to, load_lora(parent, folders["tuned0"] / ADAPTER), parent, study.model)
+    return to
+
+
+def _write_bank(to: Path, cell: Cell, spec: VariantSpec, folders: dict[str, Path]) -> Path:
+    """The prompts that a bank keeps, in its order."""
+    found = bank_fitting(cell.fields, spec, folders)
+    to.mkdir(parents=True)
+    save_prompts(found.prompts, to / BANK, {"model": spec.model, "variant": spec.name, "scope": spec.scope})
     return to
 
 

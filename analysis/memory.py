@@ -7,6 +7,7 @@ In numbers of the model's dtype unless said, T tokens a row, L layers:
     scored         keys and values, the tensors of one layer, logits of one batch three times (fp32)
     drift          two references: four states and a pattern per layer; a variant's layer beside them
     lens, probed   the tensors of one layer, logits of one batch three times (fp32); examples: of one question
+    tasks          keys and values of a context for four answers, one layer's tensors, logits of 1,024 positions (fp32)
     intervened     states of both models at every site and layer, the tensors of one layer, logits of one batch (fp32)
 Good to a factor of two.
 """
@@ -25,6 +26,10 @@ PROCESS = 900_000_000
 """Bytes of a worker with its libraries and no model, as measured."""
 QUESTION = 24
 """Tokens of an ordinary question with its prompt."""
+TASK_ITEM = 64
+"""Tokens of an ordinary item of a task with its answers."""
+HELD_LOGITS = 1024
+"""Positions of answers whose logits `probes/continuations.py` holds at once."""
 UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
@@ -131,9 +136,18 @@ def _examples(fields: dict[str, Any], shape: Shape) -> int:
     return patterns + _states_read(1, shape) + 3 * 4 * QUESTION * shape.vocabulary
 
 
+def _tasks(fields: dict[str, Any], shape: Shape) -> int:
+    asked = fields["task"] if "task" in fields else fields["perplexity"]
+    length = asked.get("window", TASK_ITEM)
+    rows = asked["batch"] if "task" in fields else 1
+    cache = 2 * 4 * shape.number * rows * length * shape.layers * shape.width
+    return cache + shape.layer(rows, length) + 3 * 4 * HELD_LOGITS * shape.vocabulary
+
+
 _WORK = {
     **{"compressed": _compressed, "tuned": _tuned, "scored": _scored, "drift": _drift},
     **{"lens": _read, "probed": _read, "intervened": _intervened, "examples": _examples},
+    "tasks": _tasks,
 }
 
 
@@ -180,6 +194,7 @@ def workers_within(budget: int, cells: list[Cell], shape: Shape, most: int) -> i
             "probed": "inside.batch",
             "intervened": "inside.interventions: items or sites",
             "examples": "inside.examples, by leaving them out (null)",
+            "tasks": "tasks.batch or tasks.perplexity.window",
         }[largest.kind]
         raise InputError(
             f"'{largest.label}' needs about {spoken_bytes(needed)} and the budget is {spoken_bytes(budget)}: "

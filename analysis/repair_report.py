@@ -124,10 +124,12 @@ def show_repairs(console: Console, run: Path, *, latency: Path | None = None, ma
     """Print the repair table and the selector table of every scope and group."""
     recovery = read_table(run, "recovery")
     for scope, group in recovery[["scope", "group"]].drop_duplicates().itertuples(index=False):
-        _show(console, f"Repairs: {scope}, {group}", repair_table(run, scope, group, latency).reset_index(), markdown)
+        show_rows(
+            console, f"Repairs: {scope}, {group}", repair_table(run, scope, group, latency).reset_index(), markdown
+        )
         selectors = selector_rows(run, scope, group)
         if len(selectors):
-            _show(console, f"Choices among prompts: {scope}, {group}, test subjects", selectors, markdown)
+            show_rows(console, f"Choices among prompts: {scope}, {group}, test subjects", selectors, markdown)
     notes = [
         "Best of the fixed candidates; 95 % intervals over replicates and subjects; bits per fact, calibrated. Equal: "
         "what a tuned repair has in common with the budget's reference over the same parent.",
@@ -143,7 +145,7 @@ def show_repairs(console: Console, run: Path, *, latency: Path | None = None, ma
         console.print(note, markup=False, highlight=False, soft_wrap=True)
 
 
-def _show(console: Console, title: str, rows: pd.DataFrame, markdown: bool) -> None:
+def show_rows(console: Console, title: str, rows: pd.DataFrame, markdown: bool) -> None:
     """One table under its title."""
     shown = [[_cell(one) for one in row] for row in rows.itertuples(index=False)]
     names = [str(name).replace("_", " ") for name in rows.columns]

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from analysis.predictions import predictions_sha
 from analysis.reading import GROUP_NOTE, compact, place_of, read_table, recovery_rows
+from analysis.task_report import show_tasks
 
 LOOK: dict[str, Any] = {"title_justify": "left", "box": box.SIMPLE_HEAD, "padding": (0, 1, 0, 0)}
 WIDEST = 140
@@ -31,6 +32,8 @@ def show(console: Console, folder: Path) -> None:
             table.add_row(variant, *(f"{one:,}" if isinstance(one, int) else str(one) for one in figures))
         console.print(table)
     console.print("Best of the fixed candidates; 95 % intervals over replicates and people; bits per fact, calibrated.")
+    if manifest["study"].get("tasks") is not None:
+        show_tasks(console, folder)
     if manifest["note"]:
         console.print(f"Note: {manifest['note']}.", markup=False)
     show_verdict(console, json.loads((folder / "verdict.json").read_text()))

@@ -321,6 +321,21 @@ def smallest_detectable(clusters: int, standard_deviation: float, *, power: floa
     return float(effect * standard_deviation)
 
 
+def items_needed(effect: float, standard_deviation: float, *, power: float = 0.8, level: float = 0.05) -> float:
+    """Give how many pairs a two-sided paired t-test needs to find a mean difference as large as `effect`.
+
+    Infinite where there is no difference; 2 where all pairs differ alike.
+    """
+    if not standard_deviation >= 0:
+        raise ValueError("the number of items needs a standard deviation of 0 or more")
+    if effect == 0:
+        return float("inf")
+    if standard_deviation == 0 or abs(effect) > 3 * standard_deviation:
+        return 2.0
+    size = TTestPower().solve_power(effect / standard_deviation, None, level, power, "two-sided")
+    return float(np.ceil(np.atleast_1d(size)[0]))
+
+
 def column_means(
     values: Float[np.ndarray, "cluster column"], *, level: float = 0.95, resamples: int = 1000, seed: int
 ) -> tuple[Float[np.ndarray, "column"], Float[np.ndarray, "column"], Float[np.ndarray, "column"]]:

@@ -8,7 +8,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from analysis.inside import PROMPT, Inside
-from analysis.study_blocks import MOVABLE, Budget, Transfer
+from analysis.study_blocks import MOVABLE, Budget, Tasks, Transfer
 from data.errors import InputError
 from data.facts import FactSet
 from probes.selectors import UNREPORTED
@@ -105,6 +105,8 @@ class Study(Spec):
     drift: Drift = Drift()
     inside: Inside | None = None
     """What is read inside the variants beyond drift; nothing unless told."""
+    tasks: Tasks | None = None
+    """Standard tasks that the variants are scored on; none unless told."""
     score_batch: int = Field(default=64, ge=1)
 
     @model_validator(mode="after")
@@ -126,9 +128,8 @@ class Study(Spec):
             raise ValueError("compress_controls: there are no controls; name them or leave it out")
         if self.controls and self.facts != "atlas":
             raise ValueError("controls: locked and never people live in the atlas alone; leave controls out")
-        if self.inside is not None and (unknown := set(self.inside.named) - {PROMPT, *self.arms}):
-            there = ", ".join((PROMPT, *self.arms))
-            raise ValueError(f"inside: no arm is called {', '.join(sorted(unknown))}; there are {there}")
+        self._check_arms("inside", () if self.inside is None else self.inside.named)
+        self._check_arms("tasks", () if self.tasks is None else self.tasks.repairs or ())
         if (self.model == "atlas") != (self.facts == "atlas"):
             raise ValueError("the atlas's facts and its model go together: name atlas for both or neither")
         return self
@@ -150,6 +151,12 @@ class Study(Spec):
             )
         if planted := [one.name for one in self.repairs if _planted(one) and one.name in self.reported]:
             raise ValueError(f"reported: {', '.join(planted)} is made to be wrong: a control, no repair; leave it out")
+
+    def _check_arms(self, block: str, named: Sequence[str]) -> None:
+        """Refuse to read or score an arm that is not there."""
+        if unknown := set(named) - {PROMPT, *self.arms}:
+            there = ", ".join((PROMPT, *self.arms))
+            raise ValueError(f"{block}: no arm is called {', '.join(sorted(unknown))}; there are {there}")
 
     def _check_moved(self) -> None:
         """Refuse to move what is not there or is no single tuned thing."""

@@ -1,10 +1,14 @@
-"""Blocks of a study that not every study has: where repairs are moved to, and what they have to have alike."""
+"""Blocks of a study that not every study has.
+
+Where repairs are moved to, what they have to have alike, and the tasks and texts that variants are scored on.
+"""
 
 from collections.abc import Sequence
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from data.task_names import PAPER_NINE, TEXTS
 from probes.specs import AnyCompression, LoraSpec, PrefixSpec, PromptSpec, PTuningSpec, Spec, TransferredSpec
 
 MOVABLE = (PromptSpec, PrefixSpec, PTuningSpec, LoraSpec)
@@ -72,4 +76,58 @@ class Budget(Spec):
     def _check(self) -> Self:
         if {"steps", "tokens"} <= set(self.equal):
             raise ValueError("equal: tokens decide how many steps there are; name one of steps and tokens")
+        return self
+
+
+OWN_TEXT = "text"
+"""Among the texts of perplexity: the held-out part of the study's own."""
+
+
+class Perplexity(Spec):
+    """Texts whose perplexity is taken, every token scored once, in windows that a prompt shortens."""
+
+    texts: tuple[str, ...] = Field(default=(OWN_TEXT,), min_length=1)
+    """`text`, or of a hub wikitext, ptb, c4."""
+    window: int = Field(default=512, ge=2, description="tokens read at once, the prompt's not counted")
+    documents: int = Field(default=64, ge=2, description="documents of each text at most; the first ones")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if unknown := set(self.texts) - {OWN_TEXT, *TEXTS}:
+            there = ", ".join((OWN_TEXT, *TEXTS))
+            raise ValueError(f"texts: there is no {', '.join(sorted(unknown))}; there are {there}")
+        return self
+
+
+class Tasks(Spec):
+    """Standard tasks that variants are scored on through lm-eval, and the perplexity beside them."""
+
+    names: tuple[str, ...] | None = None
+    """lm-eval's names, or `paper-nine`; without them every file of the folder, or `paper-nine` where none is given."""
+    files: str | None = None
+    """A folder of JSONL files, one task each, for machines that reach no hub: see `data/tasks.py`."""
+    items: int | None = Field(default=300, ge=2, description="items of each task at most, drawn with the seed")
+    seed: int = 0
+    batch: int = Field(default=16, ge=1, description="contexts per pass")
+    other_batch: int | None = Field(
+        default=3, ge=1, description="contexts per pass of the plan that dense is scored in again, for the floor"
+    )
+    replicates: int = Field(default=1, ge=1, description="the first so many seeds of the study")
+    repairs: tuple[str, ...] | None = None
+    """Arms scored, by name; all that can read a text unless told."""
+    perplexity: Perplexity | None = Perplexity()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_name(cls, given: object) -> object:
+        if isinstance(given, dict) and isinstance(given.get("names"), str):
+            return given | {"names": [given["names"]]}
+        return given
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.names is not None and not self.names:
+            raise ValueError(f"names: name a task, or {PAPER_NINE}")
+        if self.other_batch == self.batch:
+            raise ValueError("other_batch: it is the batch itself; give another number, or null for no floor")
         return self

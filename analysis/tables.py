@@ -13,13 +13,14 @@ from analysis.inside_tables import inside_tables
 from analysis.opening import spec_of
 from analysis.recovery import recovery_table
 from analysis.store import Store
+from analysis.task_columns import TASK_COLUMNS, TEXT_COLUMNS
 from analysis.transfer import transfer_table
 from probes.specs import BankSpec, IdpSpec, PlaceboSpec, Spec, TransferredSpec, VariantSpec
 
 TABLES = (
     *("variants", "answers", "recovery", "transfer", "drift", "attention", "floors"),
     *("lens", "lens_items", "probes", "interventions", "examples"),
-    *("selections", "banks", "selectors", "training", "timings"),
+    *("selections", "banks", "selectors", "tasks", "perplexity", "training", "timings"),
 )
 
 
@@ -50,6 +51,8 @@ def gather(plan: Plan, store: Store) -> dict[str, pd.DataFrame]:
         "selections": _concatenate(_of_banks(scored, store, "selections")),
         "banks": _concatenate(_of_banks(scored, store, "banks")),
         "selectors": _concatenate(_of_banks(scored, store, "selectors")),
+        "tasks": _tasks(plan, store, "task", TASK_COLUMNS),
+        "perplexity": _tasks(plan, store, "perplexity", TEXT_COLUMNS),
         "training": _concatenate(
             (pd.read_parquet(store.folder(need.key) / "training.parquet").assign(part=role), spec.identity)
             for cell, spec in scored
@@ -61,6 +64,14 @@ def gather(plan: Plan, store: Store) -> dict[str, pd.DataFrame]:
         ),
     }
     return tables
+
+
+def _tasks(plan: Plan, store: Store, what: str, columns: tuple[str, ...]) -> pd.DataFrame:
+    """Items of tasks, or documents of texts; with their columns and no rows where the study asks for none."""
+    name = "tasks" if what == "task" else what
+    cells = [cell for cell in plan.of("tasks") if what in cell.fields]
+    parts = [pd.read_parquet(store.folder(cell.key) / f"{name}.parquet") for cell in cells]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(columns))
 
 
 def _of_banks(scored: list[tuple[Cell, VariantSpec]], store: Store, name: str) -> Iterator[tuple[pd.DataFrame, str]]:

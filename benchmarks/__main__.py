@@ -14,8 +14,13 @@ from benchmarks.drift import drift_ratios
 from benchmarks.latency import latency_ratios
 from benchmarks.measure import Ratio
 from benchmarks.models import Bench
+from benchmarks.tasks import task_ratios
 
-BENCHMARKS: dict[str, Callable[[int], dict[str, Ratio]]] = {"latency": latency_ratios, "drift": drift_ratios}
+BENCHMARKS: dict[str, Callable[[int], dict[str, Ratio]]] = {
+    "latency": latency_ratios,
+    "drift": drift_ratios,
+    "tasks": task_ratios,
+}
 COLUMNS = ("benchmark", "ratio", "target", "met", "unit", "against")
 
 

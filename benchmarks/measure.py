@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from tqdm import tqdm
 
 from analysis.peak import PeakMemory
 from data.errors import InputError
@@ -35,13 +36,16 @@ def times(works: Mapping[str, Work], *, rounds: int = 5) -> dict[str, list[float
     """Seconds of each piece of work in each round, in an order that turns from round to round; one round unseen."""
     names = list(works)
     found: dict[str, list[float]] = {name: [] for name in names}
-    for number in range(rounds + 1):
-        turn = number % len(names)
-        for name in names[turn:] + names[:turn]:
-            started = time.perf_counter()
-            works[name]()
-            if number:
-                found[name].append(time.perf_counter() - started)
+    with tqdm(total=(rounds + 1) * len(names), unit="timing", leave=False) as bar:
+        for number in range(rounds + 1):
+            turn = number % len(names)
+            for name in names[turn:] + names[:turn]:
+                bar.set_description(name)
+                started = time.perf_counter()
+                works[name]()
+                if number:
+                    found[name].append(time.perf_counter() - started)
+                bar.update()
     return found
 
 

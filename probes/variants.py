@@ -5,7 +5,7 @@ tokenizer, and the prompt, bank of prompts or trained prefix before every conten
 any use of it reads.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -122,26 +122,40 @@ class Variant:
         """Logits after the last token of each row."""
         return self.read(rows).logits
 
-    @torch.no_grad()
     def generate(self, row: Sequence[int], new_tokens: int) -> list[int]:
         """Greedy continuation of one row; IDP chooses once, from the row.
 
         Raises:
             InputError: when row and continuation are longer than the model's positions.
         """
-        reading = self.read([row])
+        return self.generate_rows([row], new_tokens)[0]
+
+    @torch.no_grad()
+    def generate_rows(
+        self, rows: Sequence[Sequence[int]], new_tokens: int, ended: Callable[[list[int]], bool] | None = None
+    ) -> list[list[int]]:
+        """Greedy continuations of a batch, each until it has `ended` or has so many tokens.
+
+        Raises:
+            InputError: when a row and its continuation are longer than the model's positions.
+        """
+        reading = self.read(rows)
         # The last token said is never read.
-        if int(reading.next_position) + new_tokens - 1 > longest_content(self.model):
+        if int(reading.next_position.max()) + new_tokens - 1 > longest_content(self.model):
             raise InputError(
-                f"{len(row)} tokens and {new_tokens} new ones pass the model's {longest_content(self.model)} "
-                "positions: shorten the text or ask for fewer"
+                f"{max(map(len, rows))} tokens and {new_tokens} new ones pass the model's "
+                f"{longest_content(self.model)} positions: shorten the text or ask for fewer"
             )
         mask, position, logits = reading.attention_mask, reading.next_position, reading.logits
-        said: list[int] = []
-        for _ in range(new_tokens):
+        said: list[list[int]] = [[] for _ in rows]
+        going = set(range(len(rows)))
+        for place in range(new_tokens):
             token = logits.argmax(dim=-1, keepdim=True)
-            said.append(int(token))
-            if len(said) == new_tokens:
+            for row in sorted(going):
+                said[row].append(int(token[row]))
+                if ended is not None and ended(said[row]):
+                    going.discard(row)
+            if not going or place == new_tokens - 1:
                 break
             mask = torch.cat([mask, torch.ones_like(token)], dim=1)
             output = self.model(

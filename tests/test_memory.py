@@ -18,8 +18,10 @@ SHAPE = Shape(parameters=10**8, layers=12, width=768, inner=3072, heads=12, voca
 
 
 @pytest.fixture(scope="module")
-def cells() -> list[Cell]:
-    study = load_study("atlas", ["controls=[]", "seeds=[0]"])
+def cells(tmp_path_factory) -> list[Cell]:
+    folder = tmp_path_factory.mktemp("tasks")
+    (folder / "one.jsonl").write_text('{"context": "ada lives in", "continuation": "oslo"}\n')
+    study = load_study("atlas", ["controls=[]", "seeds=[0]", f"tasks={{files: {folder}}}"])
     return list(expand(study, load_facts(study)).cells)
 
 
@@ -47,7 +49,12 @@ def test_the_shape_of_every_family_is_read(family):
 def test_more_to_read_takes_more_memory(cells, kind):
     cell = next(cell for cell in cells if cell.kind == kind)
     sizes = {"compressed": ("compression", "samples"), "tuned": ("tuning", "batch"), "drift": ("drift", "batch")}
-    sizes |= {"lens": ("inside", "batch"), "probed": ("inside", "batch"), "intervened": ("inside", "items")}
+    sizes |= {
+        "lens": ("inside", "batch"),
+        "probed": ("inside", "batch"),
+        "intervened": ("inside", "items"),
+        "tasks": ("task", "batch"),
+    }
     if kind in sizes:
         part, name = sizes[kind]
         larger = cell.fields | {part: cell.fields[part] | {name: 4 * cell.fields[part][name]}}

@@ -4,12 +4,14 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from analysis import run
 from analysis.banks import Fitting
 from analysis.choices import bank_table, selections_of
+from analysis.export import BANK, export
 from analysis.reading import read_table
 from analysis.selection import selector_table
 from analysis.study import Study
@@ -79,6 +81,27 @@ def test_every_bank_is_asked_by_every_selector(finished):
     texts = variants[variants["repair"] == "idp-2-texts-key"]
     assert set(texts["parameters_added"]) == {0}
     assert (texts["soft_tokens_untuned"] > 2).all()
+
+
+@pytest.mark.slow
+def test_an_exported_bank_brought_back_answers_as_it_did(finished, tmp_path):
+    """One file, read by `bank: files`: the choice by likelihood and every answer are equal."""
+    name = IdpSpec(**BANKS[5]).name
+    folder = export(finished, finished.parent, f"dense + {name}", tmp_path / "bank")
+    brought = {"kind": "idp", "bank": "files", "files": [str(folder / BANK)], "selector": "likelihood"}
+    again = BANK_STUDY.model_dump() | {"repairs": [BANK_STUDY.model_dump()["repairs"][0], brought], "seeds": [0]}
+    other = run.run(Study.model_validate(again | {"reported": ["prompt-2"]}), out=finished.parent)
+
+    def answers_of(run_folder, repair):
+        variants = read_table(run_folder, "variants").query("compression == 'dense' and replicate == 0")
+        chosen = variants[variants["repair"] == repair]["variant_id"]
+        answers = read_table(run_folder, "answers")
+        return answers[answers["variant_id"].isin(chosen)].set_index(["item", "reading"]).sort_index()
+
+    new = read_table(other, "variants").query("kind == 'idp'")["repair"].unique()
+    mine, theirs = answers_of(finished, name), answers_of(other, new[0])
+    assert len(theirs)
+    pd.testing.assert_series_equal(mine.loc[theirs.index, "log_prob"], theirs["log_prob"], rtol=1e-6)
 
 
 @pytest.mark.slow

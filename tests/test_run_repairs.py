@@ -207,7 +207,7 @@ def test_an_exported_repair_is_the_one_that_was_made(finished, tmp_path, repair)
 
 @pytest.mark.slow
 def test_what_peft_has_no_form_for_is_not_exported(finished, tmp_path):
-    for name, said in (("dense + ensemble-2x2", "peft has no form"), ("dense + nothing", "no variant 'dense")):
+    for name, said in (("dense + recalibrated", "peft has no form"), ("dense + nothing", "no variant 'dense")):
         with pytest.raises(InputError, match=said):
             export(finished, finished.parent, name, tmp_path / "new")
     with pytest.raises(InputError, match="already there"):

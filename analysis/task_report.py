@@ -1,0 +1,261 @@
+"""Variants compared on standard tasks: paired by item, corrected over tasks and variants.
+
+1. A score is the share of items that are right, with an interval that resamples items (and replicates, crossed).
+2. A variant is compared with its references, dense and its own parent, on the same items: items lost and won, the share
+   answered alike, the difference with its interval.
+3. One p per variant and task: McNemar's exact test in one replicate; with several, sign flips of whole items. Holm over
+   all variants and tasks of one reference.
+4. How many items would have been needed to see a difference as large as the one found, with power .8.
+
+What counts as answered alike: the same choice, the same text said, or, where a task only asks whether greedy decoding
+says the answer, the same outcome. The floor is how often dense does not answer alike in another batch plan.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from rich.console import Console
+
+from analysis.reading import compact, read_table
+from analysis.repair_report import show_rows
+from analysis.statistics import (
+    Estimate,
+    crossed_draws,
+    crossed_estimate,
+    crossed_mean,
+    holm,
+    items_needed,
+    mcnemar,
+    paired_permutation,
+)
+from data.errors import InputError
+
+ALL = "all tasks"
+"""Every item of every task, each counting once."""
+REFERENCES = ("dense", "parent")
+SEED = 0
+
+
+def compare_tasks(tasks: pd.DataFrame, variants: pd.DataFrame) -> pd.DataFrame:
+    """One row per variant, task and reference; a variant without that reference has one row with its score alone.
+
+    Columns: variant, compression, repair, task, domain, items, replicates, score, lower, upper, score_norm, cut,
+    reference, difference, difference_lower, difference_upper, lost, won, alike, test, p, p_holm, items_needed.
+    """
+    items = _items(tasks, variants)
+    rows = []
+    names = list(dict.fromkeys(items["task"]))
+    for name in [*names, *([ALL] if len(names) > 1 else [])]:
+        part = items if name == ALL else items[items["task"] == name]
+        domain = "" if name == ALL else str(part["domain"].iloc[0])
+        for variant in dict.fromkeys(part["variant"]):
+            rows += [{"task": name, "domain": domain} | one for one in _compared(part, variant)]
+    table = pd.DataFrame(rows).assign(p_holm=np.nan)
+    for reference in REFERENCES:
+        told = (table["reference"] == reference) & table["p"].notna() & (table["task"] != ALL)
+        pooled = (table["reference"] == reference) & table["p"].notna() & (table["task"] == ALL)
+        for family in (told, pooled):
+            if family.any():
+                table.loc[family, "p_holm"] = holm(table.loc[family, "p"].to_numpy(dtype=float))
+    return table
+
+
+def _items(tasks: pd.DataFrame, variants: pd.DataFrame) -> pd.DataFrame:
+    """Items of the main plan with what their variant is; `column` names an item within all tasks."""
+    joined = tasks[tasks["plan"] == "main"].merge(_seeded(variants), on="variant_id", validate="many_to_one")
+    answered = joined["said"].fillna(joined["correct"].astype(str))
+    return joined.assign(answered=answered, column=joined["task"] + "\t" + joined["item"])
+
+
+def _seeded(variants: pd.DataFrame) -> pd.DataFrame:
+    """What a variant is, and the seed of its replicate: a placebo's seed also says which draw it is."""
+    repaired = variants["repair_seed"].where(variants["kind"] != "placebo", variants["repair_seed"] // 100)
+    seed = repaired.fillna(variants["compression_seed"]).fillna(0).astype(int)
+    return variants[["variant_id", "variant", "compression", "repair"]].assign(seed=seed)
+
+
+def _compared(part: pd.DataFrame, variant: str) -> list[dict[str, Any]]:
+    """One variant's score, once for each reference that it has."""
+    mine = part[part["variant"] == variant]
+    score = crossed_mean(_table(mine, "correct"), seed=SEED)
+    normed = mine["correct_norm"].dropna()
+    first = mine.iloc[0]
+    row = {
+        "variant": variant,
+        "compression": first["compression"],
+        "repair": first["repair"],
+        "items": mine["column"].nunique(),
+        "replicates": mine["seed"].nunique(),
+        "score": score.estimate,
+        "lower": max(score.lower, 0.0),
+        "upper": min(score.upper, 1.0),
+        "score_norm": float(normed.astype(float).mean()) if len(normed) else np.nan,
+        "cut": int((mine["tokens_cut"] > 0).sum()),
+    }
+    found = []
+    for reference, other in zip(REFERENCES, ("dense", str(first["compression"])), strict=True):
+        # A repair of dense has dense for a parent: told once.
+        if other == variant or (reference == "parent" and other == "dense") or other not in set(part["variant"]):
+            continue
+        found.append(row | {"reference": reference} | _paired(mine, part[part["variant"] == other]))
+    nothing = dict.fromkeys(
+        ("difference", "difference_lower", "difference_upper", "alike", "p", "items_needed"), np.nan
+    )
+    return found or [row | {"reference": "", "test": "", "lost": 0, "won": 0} | nothing]
+
+
+def _paired(mine: pd.DataFrame, other: pd.DataFrame) -> dict[str, Any]:
+    """One variant against another on the same items."""
+    ours, theirs = _aligned(mine, other, "correct")
+    shared = ["column"] if other["seed"].nunique() == 1 else ["column", "seed"]
+    answers = mine.merge(other, on=shared, suffixes=("", "_other"))
+    difference = _difference(ours, theirs)
+    by_item = (ours - theirs).mean(axis=0)
+    if len(ours) == 1:
+        test, p = "McNemar", mcnemar(ours[0] > 0.5, theirs[0] > 0.5)[2]
+    else:
+        test, p = "sign flips", paired_permutation(by_item, seed=SEED)
+    return {
+        "difference": difference.estimate,
+        "difference_lower": difference.lower,
+        "difference_upper": difference.upper,
+        "lost": int((answers["correct_other"] & ~answers["correct"]).sum()),
+        "won": int((~answers["correct_other"] & answers["correct"]).sum()),
+        "alike": float((answers["answered"] == answers["answered_other"]).mean()),
+        "test": test,
+        "p": p,
+        "items_needed": items_needed(difference.estimate, float(by_item.std(ddof=1))),
+    }
+
+
+def _table(items: pd.DataFrame, column: str) -> Float[np.ndarray, "seed item"]:
+    """A column by replicate and item."""
+    return items.astype({column: float}).pivot(index="seed", columns="column", values=column).to_numpy()
+
+
+def _aligned(mine: pd.DataFrame, other: pd.DataFrame, column: str) -> tuple[np.ndarray, np.ndarray]:
+    """Both variants' tables over the same replicates and items; a reference that has no replicate holds under all."""
+    items = sorted(set(mine["column"]) & set(other["column"]))
+    ours, theirs = (one[one["column"].isin(items)] for one in (mine, other))
+    first, second = _table(ours, column), _table(theirs, column)
+    return (first, second) if len(first) == len(second) else (first, np.broadcast_to(second[:1], first.shape))
+
+
+def _difference(ours: np.ndarray, theirs: np.ndarray) -> Estimate:
+    """The mean difference with its interval, both under the same draws."""
+    arms = {"ours": ours, "theirs": np.array(theirs)}
+    return crossed_estimate(arms, lambda means: means["ours"] - means["theirs"], seed=SEED)
+
+
+def floors(tasks: pd.DataFrame) -> pd.DataFrame:
+    """How dense answers in another batch plan: one row per task with items, how many flip, and right answers gained."""
+    rows = []
+    for task, part in tasks.groupby("task", sort=False):
+        other = part[part["plan"] == "other"].set_index("item")
+        main = part[(part["plan"] == "main") & part["variant_id"].isin(set(other["variant_id"]))].set_index("item")
+        if other.empty:
+            continue
+        main = main.loc[other.index]
+        said = [one["said"].fillna(one["correct"].astype(str)) for one in (main, other)]
+        gained = int(other["correct"].sum()) - int(main["correct"].sum())
+        rows.append({"task": task, "items": len(other), "flips": int((said[0] != said[1]).sum()), "gained": gained})
+    return pd.DataFrame(rows, columns=["task", "items", "flips", "gained"])
+
+
+def perplexities(perplexity: pd.DataFrame, variants: pd.DataFrame) -> pd.DataFrame:
+    """One row per variant and text: perplexity of a token with an interval that resamples documents and replicates."""
+    joined = perplexity.merge(_seeded(variants), on="variant_id", validate="many_to_one")
+    rows = []
+    for (text, variant), part in joined.groupby(["text", "variant"], sort=False):
+        arms = {
+            name: part.pivot(index="seed", columns="document", values=name) for name in ("log_likelihood", "tokens")
+        }
+        tables = {name: one.to_numpy(dtype=float) for name, one in arms.items()}
+        draws = np.exp(crossed_draws(tables, lambda means: -means["log_likelihood"] / means["tokens"], seed=SEED))
+        rows.append(
+            {
+                "variant": variant,
+                "text": text,
+                "perplexity": float(np.exp(-part["log_likelihood"].sum() / part["tokens"].sum())),
+                "lower": float(np.quantile(draws, 0.025)),
+                "upper": float(np.quantile(draws, 0.975)),
+                "bits_per_byte": float(-part["log_likelihood"].sum() / part["bytes"].sum() / np.log(2)),
+                "window": int(part["window"].iloc[0]),
+                "documents": part["document"].nunique(),
+            }
+        )
+    columns = ["variant", "text", "perplexity", "lower", "upper", "bits_per_byte", "window", "documents"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def results_table(run: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What is shown of a run: scores by variant (rows) and task, perplexity beside them; and every comparison.
+
+    A star stands at a score that differs from dense, a dagger at one that differs from the parent (p < .05 after Holm).
+
+    Raises:
+        InputError: the run's study named no tasks.
+    """
+    tasks, variants = read_table(run, "tasks"), read_table(run, "variants")
+    if tasks.empty:
+        raise InputError(f"run '{run.name}': its study names no tasks: add a block tasks to it and run it again")
+    compared = compare_tasks(tasks, variants)
+    cells: dict[str, dict[str, str]] = {}
+    for (variant, task), part in compared.groupby(["variant", "task"], sort=False):
+        one = part.iloc[0]
+        found = dict(zip(part["reference"], part["p_holm"], strict=True))
+        marks = "".join(mark for name, mark in zip(REFERENCES, "*†", strict=True) if found.get(name, 1.0) < 0.05)
+        cells.setdefault(variant, {})[task] = compact(one["score"], one["lower"], one["upper"]) + marks
+    table = pd.DataFrame(cells).T
+    for one in perplexities(read_table(run, "perplexity"), variants).itertuples():
+        table.loc[one.variant, f"perplexity, {one.text}"] = f"{one.perplexity:.1f} [{one.lower:.1f}, {one.upper:.1f}]"
+    return table, compared
+
+
+COMPARED = {
+    **{"task": "task", "variant": "variant", "reference": "against", "items": "items"},
+    **{"difference": "difference", "lost": "lost", "won": "won", "alike": "alike", "p": "p", "p_holm": "p, Holm"},
+    **{"items_needed": "items needed", "cut": "cut"},
+}
+"""Columns of the table of comparisons, as stored and as shown."""
+
+
+def shown(compared: pd.DataFrame) -> pd.DataFrame:
+    """The comparisons as text."""
+    told = compared[compared["reference"] != ""]
+    difference = [compact(*row) for row in told[["difference", "difference_lower", "difference_upper"]].to_numpy()]
+    needed = ["never" if not np.isfinite(one) else f"{one:,.0f}" for one in told["items_needed"]]
+    table = told.assign(
+        difference=difference,
+        items_needed=needed,
+        alike=told["alike"].map("{:.2f}".format),
+        p=told["p"].map("{:.3f}".format),
+        p_holm=told["p_holm"].map("{:.3f}".format),
+    )
+    return table[list(COMPARED)].rename(columns=COMPARED)
+
+
+def show_tasks(console: Console, run: Path, *, markdown: bool = False) -> None:
+    """Print a run's results on tasks, every comparison, and the floor."""
+    scores, compared = results_table(run)
+    show_rows(console, "Tasks: share right", scores.rename_axis("variant").reset_index().fillna(""), markdown)
+    _say(console, "95 % intervals over items. * differs from dense, † from the parent: p < .05 after Holm.")
+    show_rows(console, "Compared item by item", shown(compared), markdown)
+    _say(
+        console,
+        "lost, won: right answers that the reference had and that only the variant has. alike: answered as the "
+        "reference did. items needed: for a difference as large as found, power .8. cut: items whose context lost "
+        "tokens to the window. Holm over tasks and variants of one reference; the pooled rows among themselves.",
+    )
+    for one in floors(read_table(run, "tasks")).itertuples():
+        _say(
+            console,
+            f"Floor, {one.task}: in another batch plan dense answers {one.flips} of {one.items} items otherwise.",
+        )
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)

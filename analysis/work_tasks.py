@@ -1,0 +1,135 @@
+"""Score one variant on one standard task through lm-eval, item by item, or on one text for its perplexity."""
+
+import contextlib
+import io
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from lm_eval.evaluator import evaluate
+
+from analysis.opening import open_variant, spec_of
+from analysis.study_blocks import OWN_TEXT
+from analysis.task_columns import TASK_COLUMNS, TEXT_COLUMNS
+from data.errors import InputError
+from data.task_names import domain_of
+from data.tasks import TaskSource, drawn, open_task
+from data.text import load_text
+from probes.lm_eval_adapter import VariantLM
+
+SCORES = ("acc", "exact_match")
+"""What counts as right, by lm-eval's names: the first that a task has."""
+
+
+def work(fields: dict[str, Any], needs: dict[str, Path], folder: Path) -> None:
+    """Write `tasks.parquet` or `perplexity.parquet`."""
+    spec = spec_of(fields["variant"])
+    variant = open_variant(fields, spec, needs)
+    if "task" in fields:
+        asked = fields["task"]
+        lm = VariantLM(variant, batch=asked["batch"])
+        source = TaskSource(asked["name"], asked["file"], asked["sha"])
+        name, table = "tasks", score_task(lm, source, asked["items"], asked["seed"]).assign(plan=asked["plan"])
+    else:
+        asked = fields["perplexity"]
+        lm = VariantLM(variant, batch=asked["batch"], window=asked["window"])
+        name, table = "perplexity", score_text(lm, asked["text"], asked["source"], asked["documents"])
+    columns = TASK_COLUMNS if name == "tasks" else TEXT_COLUMNS
+    table.assign(variant_id=spec.identity)[list(columns)].to_parquet(folder / f"{name}.parquet", index=False)
+
+
+def score_task(lm: Any, source: TaskSource, items: int | None, seed: int) -> pd.DataFrame:
+    """One row per item of a task under any model of lm-eval's; what `VariantLM` notes is empty under another."""
+    tasks = open_task(source)
+    samples = drawn(tasks, items, seed)
+    asked = {name: tasks[name] for name in samples}
+    if rolling := [name for name, task in asked.items() if task.OUTPUT_TYPE == "loglikelihood_rolling"]:
+        raise InputError(f"task '{rolling[0]}' is a text's perplexity: name it under tasks.perplexity.texts")
+    with contextlib.redirect_stderr(io.StringIO()):  # lm-eval draws bars there, whatever it is told
+        found = evaluate(lm, {"tasks": asked}, samples=samples, bootstrap_iters=0, log_samples=True)
+    assert found is not None
+    rows = [
+        item_row(asked[name], sample, lm) | {"item": f"{name}/{sample['doc_id']}"}
+        for name in samples
+        for sample in found["samples"][name]
+    ]
+    return pd.DataFrame(rows).assign(task=source.name, domain=domain_of(source.name))
+
+
+def item_row(task: Any, sample: dict[str, Any], lm: Any) -> dict[str, Any]:
+    """One item's outcome, in lm-eval's own reading, and what led to it."""
+    said, doc = sample["filtered_resps"], sample["doc"]
+    requests = [(str(one[0]), str(one[1]) if isinstance(one[1], str) else "") for one in sample["arguments"]]
+    row: dict[str, Any] = {
+        "kind": str(task.OUTPUT_TYPE),
+        "correct": bool(sample[next(score for score in SCORES if score in sample)]),
+        "correct_norm": bool(sample["acc_norm"]) if "acc_norm" in sample else None,
+        "choice": None,
+        "choice_norm": None,
+        "answer": _joined(sample["target"]),
+        "said": None,
+        "log_probs": None,
+        "greedy": None,
+        "chosen": [lm.chosen[request] for request in requests] if getattr(lm, "chosen", None) else None,
+        "tokens_cut": sum(getattr(lm, "cut", {}).get(request, 0) for request in requests),
+    }
+    if task.OUTPUT_TYPE == "generate_until":
+        return row | {"said": str(said[0])}
+    log_probs = [float(one[0]) for one in said]
+    row |= {"log_probs": log_probs, "greedy": [bool(one[1]) for one in said]}
+    if task.OUTPUT_TYPE != "multiple_choice":
+        return row
+    choices = [str(one) for one in task.doc_to_choice(doc)]
+    if "acc" not in sample:  # any of them is right
+        return row | {"answer": _joined(choices)}
+    gold = task.doc_to_text(doc) if task.multiple_input else sample["target"]
+    best = int(np.argmax(log_probs))
+    return row | {
+        "choice": best,
+        "choice_norm": int(np.argmax(np.array(log_probs) / [len(one) for one in choices])),
+        "answer": choices[gold] if isinstance(gold, int) else str(gold),
+        "said": choices[best],
+    }
+
+
+def _joined(answer: object) -> str:
+    """A right answer, or all of them."""
+    return " | ".join(map(str, answer)) if isinstance(answer, list) else str(answer)
+
+
+def score_text(lm: VariantLM, text: str, source: str, most: int) -> pd.DataFrame:
+    """One row per document of a text: log-likelihood in nats, how long it is, and its perplexity."""
+    documents = _own(source, most) if text == OWN_TEXT else _of_hub(source, most)
+    scored = lm.rolled([words for words, _ in documents])
+    rows = [
+        {"document": place, "log_likelihood": total, "tokens": tokens} | _sizes(counted)
+        for place, ((_, counted), (total, tokens)) in enumerate(zip(documents, scored, strict=True))
+    ]
+    table = pd.DataFrame(rows).assign(text=text, window=lm.max_length)
+    nats = -table["log_likelihood"]
+    return table.assign(
+        perplexity=np.exp(nats / table["tokens"]),
+        word_perplexity=np.exp(nats / table["words"]),
+        bits_per_byte=nats / table["bytes"] / np.log(2),
+    )
+
+
+def _sizes(counted: str) -> dict[str, int]:
+    """Words and bytes as lm-eval counts them."""
+    return {"words": len(re.split(r"\s+", counted)), "bytes": len(counted.encode())}
+
+
+def _own(source: str, most: int) -> list[tuple[str, str]]:
+    """The first held-out paragraphs of the study's text, each as it is read and as it is counted."""
+    return [(one, one) for one in load_text(source, "heldout").paragraphs[:most]]
+
+
+def _of_hub(name: str, most: int) -> list[tuple[str, str]]:
+    """Documents of a text of lm-eval's; wikitext counts the words of a page before it is made readable."""
+    found: Sequence[Any] = list(open_task(TaskSource(name)).values())
+    (task,) = found
+    docs = [task.eval_docs[place] for place in range(min(most, len(task.eval_docs)))]
+    return [(str(task.doc_to_target(doc)), str(doc.get("page", task.doc_to_target(doc)))) for doc in docs]

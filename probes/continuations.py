@@ -1,0 +1,149 @@
+"""Log-likelihood of token continuations under any variant, each context read once: facts and tasks are scored by it.
+
+1. Read every context once behind its prompt, keeping keys and values: this gives every continuation's first token.
+   IDP chooses here, from the context alone: it never sees what is scored.
+2. Where continuations are longer, go on from those keys and values, one row per (context, continuation).
+
+Log-softmax in fp32 whatever the model's dtype.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from data.errors import InputError
+from probes.inputs import longest_content
+from probes.variants import Choice, Reading, Variant
+
+HELD_LOGITS = 1024
+"""Positions of continuations whose logits are held at once, in every batch plan: about 200 MB a 50,000 words."""
+
+
+@dataclass(frozen=True)
+class Continued:
+    """A batch of contexts with what a variant says of each one's continuations; log-probabilities in nats."""
+
+    log_probs: list[list[float]]
+    """Per context and continuation, summed over the continuation's tokens."""
+    greedy: list[list[bool]]
+    """Whether every token of a continuation is the most likely one."""
+    likeliest: list[int]
+    """The most likely next token after each context."""
+    choice: Choice | None
+
+
+@torch.no_grad()
+def continue_contexts(
+    variant: Variant, contexts: Sequence[Sequence[int]], tails: Sequence[Sequence[Sequence[int]]]
+) -> Continued:
+    """Score the continuations (`tails`) of each context: one pass over contexts, one over what is longer than a token.
+
+    Raises:
+        InputError: a context with its longest continuation passes the model's positions.
+    """
+    choice = variant.choose(contexts)
+    reading = variant.read(contexts, choice)
+    first = reading.logits.float().log_softmax(dim=-1)
+    best = first.argmax(dim=-1)
+    totals = [
+        first[row, torch.tensor([tail[0] for tail in mine], device=first.device)] for row, mine in enumerate(tails)
+    ]
+    greedy = [[int(best[row]) == tail[0] for tail in mine] for row, mine in enumerate(tails)]
+    longer = [(row, place) for row, mine in enumerate(tails) for place, tail in enumerate(mine) if len(tail) > 1]
+    if longer:
+        rows = torch.tensor([row for row, _ in longer], device=first.device)
+        log_probs, agreed = _rest(variant, reading, rows, [tails[row][place] for row, place in longer])
+        for which, (row, place) in enumerate(longer):
+            totals[row][place] += log_probs[which]
+            greedy[row][place] = greedy[row][place] and agreed[which]
+    return Continued([total.tolist() for total in totals], greedy, best.tolist(), choice)
+
+
+def _rest(
+    variant: Variant, reading: Reading, rows: Tensor, tails: Sequence[Sequence[int]]
+) -> tuple[Float[Tensor, " tails"], list[bool]]:
+    """Log-probability of all but the first token of each tail, and whether all of them are the most likely."""
+    reading.cache.batch_select_indices(rows)
+    longest = max(len(tail) for tail in tails) - 1
+    device = rows.device
+    tokens = torch.zeros(len(tails), longest, dtype=torch.long, device=device)
+    targets = torch.zeros_like(tokens)
+    mask = torch.zeros_like(tokens)
+    for place, tail in enumerate(tails):
+        length = len(tail) - 1
+        tokens[place, :length] = torch.tensor(list(tail[:-1]))
+        targets[place, :length] = torch.tensor(list(tail[1:]))
+        mask[place, :length] = 1
+    positions = reading.next_position[rows] + torch.arange(longest, device=device)
+    last = longest_content(variant.model) - 1
+    if bool(((positions > last) & (mask == 1)).any()):
+        raise InputError(
+            f"a question with its longest answer passes the model's {last + 1} positions: "
+            "shorten the question or the prompt"
+        )
+    output = variant.model(
+        inputs_embeds=variant.model.get_input_embeddings()(tokens),
+        attention_mask=torch.cat([reading.attention_mask[rows], mask], dim=1),
+        position_ids=positions.clamp(max=last),  # of padding alone
+        past_key_values=reading.cache,
+        use_cache=True,
+    )
+    log_probs = output.logits.float().log_softmax(dim=-1)
+    taken = log_probs.gather(2, targets[:, :, None])[:, :, 0] * mask
+    agreed = (log_probs.argmax(dim=-1) == targets) | (mask == 0)
+    return taken.sum(dim=1), agreed.all(dim=1).tolist()
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One continuation after its context."""
+
+    log_prob: float
+    greedy: bool
+    chosen: int | None
+    """The prompt that IDP kept for the context."""
+
+
+Pair = tuple[tuple[int, ...], tuple[int, ...]]
+"""Tokens of a context and of what follows it, neither empty."""
+
+
+def score_pairs(variant: Variant, pairs: Sequence[Pair], *, batch: int) -> list[Scored]:
+    """Score (context, continuation) pairs in a fixed batch plan; results in the order given.
+
+    Equal contexts are read once. Contexts are sorted by length and taken `batch` at a time, fewer where their
+    continuations are long.
+    """
+    places: dict[tuple[int, ...], list[int]] = {}
+    for place, (context, _) in enumerate(pairs):
+        places.setdefault(context, []).append(place)
+    results: dict[int, Scored] = {}
+    for contexts in _batches(places, pairs, batch):
+        tails = [[pairs[place][1] for place in places[context]] for context in contexts]
+        read = continue_contexts(variant, contexts, tails)
+        for row, context in enumerate(contexts):
+            chosen = None if read.choice is None else int(read.choice.kept[row])
+            for which, place in enumerate(places[context]):
+                results[place] = Scored(read.log_probs[row][which], read.greedy[row][which], chosen)
+    return [results[place] for place in range(len(pairs))]
+
+
+def _batches(
+    places: Mapping[tuple[int, ...], Sequence[int]], pairs: Sequence[Pair], batch: int
+) -> Iterator[list[tuple[int, ...]]]:
+    """Contexts in batches, the shortest first."""
+    held: list[tuple[int, ...]] = []
+    rows = longest = 0
+    for context in sorted(places, key=len):
+        mine = len(places[context])
+        own = max(len(pairs[place][1]) for place in places[context])
+        if held and (len(held) == batch or (rows + mine) * max(longest, own) > HELD_LOGITS):
+            yield held
+            held, rows, longest = [], 0, 0
+        held.append(context)
+        rows, longest = rows + mine, max(longest, own)
+    if held:
+        yield held
