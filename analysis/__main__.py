@@ -176,7 +176,8 @@ def compare_command(
     group: Annotated[str, typer.Option(help="what the inside was read on; the first unless given")] = "",
 ) -> None:
     """Say at which layer two variants first part, and by how much against the floor."""
-    console.print(compare(run.open_run(name, out), first, second, scope, group), markup=False, highlight=False)
+    said = compare(run.open_run(name, out), first, second, scope, group)
+    console.print(said, markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command("tasks")

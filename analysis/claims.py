@@ -64,7 +64,13 @@ def _parameters(variants: pd.DataFrame, idp: str, lora: str) -> Measured | None:
 def _less_drift(verdict: Mapping[str, Any]) -> list[Measured]:
     """By how much less than LoRA each reported repair drifts from dense, in every compression."""
     return [
-        _measured(f"{one['compression']}, {what}", one["repair"], found["estimate"], found["lower"], found["upper"])
+        _measured(
+            f"{one['compression']} + {one['repair']}, {what}",
+            one["repair"],
+            found["estimate"],
+            found["lower"],
+            found["upper"],
+        )
         | {"unit": "drift of LoRA less that of the repair", "n": found["n"]}
         | {"sentence": f"{one['compression']} + {one['repair']}: {found['sentence']}"}
         for one in verdict["settings"]

@@ -202,7 +202,7 @@ def claims_figure(measured: pd.DataFrame) -> Figure:
         paper = rows["paper_value"].iloc[0]
         if not np.isnan(paper):
             figure.add_vline(x=float(paper), line_dash="dash", row=place, col=1, **LINE)
-        figure.update_xaxes(tickformat=".2~g", zeroline=True, zerolinecolor=GREY, nticks=6, row=place, col=1)
+        figure.update_xaxes(tickformat=".3~g", zeroline=True, zerolinecolor=GREY, nticks=6, row=place, col=1)
     figure.add_scatter(
         x=[None], y=[None], mode="lines", line={"color": GREY, "dash": "dash"}, name="the paper's figure"
     )
@@ -210,7 +210,7 @@ def claims_figure(measured: pd.DataFrame) -> Figure:
     dress(
         figure,
         title="The paper's claims beside this run",
-        subtitle="95 % intervals; facts, not the paper's nine tasks; above zero is what the paper claims",
+        subtitle="95 % intervals; facts, not the paper's nine tasks; further right favours the claim",
         height=220 + 24 * len(measured) + 56 * len(named),
     )
     return Figure(figure, measured)

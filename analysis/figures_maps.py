@@ -28,7 +28,7 @@ def maps_figure(example: Example, names: Mapping[str, str]) -> Figure:
         rows=rows,
         cols=min(COLUMNS, len(shown)),
         subplot_titles=[name.replace(" + ", "<br>+ ") for name in shown],
-        horizontal_spacing=0.09,
+        horizontal_spacing=0.035,
         vertical_spacing=0.4 / max(1, rows),
     )
     parts = []
@@ -37,6 +37,7 @@ def maps_figure(example: Example, names: Mapping[str, str]) -> Figure:
         later = np.arange(len(one.tokens))[None] > np.arange(one.prompt, len(one.tokens))[:, None]
         words = [_short(token) for token in one.tokens]
         queries = words[one.prompt :]
+        ticks = [key for key in range(len(words)) if key >= one.prompt or key in (0, one.prompt - 1)]
         where = {"row": place // COLUMNS + 1, "col": place % COLUMNS + 1}
         figure.add_heatmap(
             z=np.where(later, np.nan, grid),
@@ -51,7 +52,7 @@ def maps_figure(example: Example, names: Mapping[str, str]) -> Figure:
             hoverinfo="z",
             **where,
         )
-        figure.update_xaxes(tickvals=list(range(len(words))), ticktext=words, tickangle=-90, **where)
+        figure.update_xaxes(tickvals=ticks, ticktext=[words[key] for key in ticks], tickangle=-90, **where)
         figure.update_yaxes(
             tickvals=list(range(len(queries))), ticktext=queries, range=[len(queries) - 0.5, -0.5], **where
         )

@@ -151,6 +151,6 @@ def perplexity_figure(perplexity: pd.DataFrame, accuracy: pd.DataFrame, variants
         figure,
         title="Perplexity against answers",
         subtitle=f"mean over {data['replicates'].max()} replicates; lines join a repair to its copy without one",
-        height=430,
+        height=500,
     )
     return Figure(figure, data)

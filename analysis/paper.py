@@ -90,8 +90,8 @@ class PaperFigure:
     name: str
     question: str
     draw: Callable[[Source], Drawn]
-    wide: bool = True
-    """Whether it takes the whole width of the text."""
+    narrow: bool = False
+    """Whether one of its figures fits a single column of text where it has one column of panels."""
 
 
 def _recovery(source: Source) -> Drawn:
@@ -242,21 +242,23 @@ FIGURES = (
     PaperFigure("recovery", "is what compression damaged answered again, and by subjects never read?", _recovery),
     PaperFigure("tasks", "on which task does a repair bring back what compression took?", _tasks),
     PaperFigure("perplexity", "does perplexity tell what happened to the answers?", _perplexity),
-    PaperFigure("prompt-length", "how long must a prompt be?", _lengths),
-    PaperFigure("drift-residual", "at which layer does the residual stream part from dense?", _drift("resid_post")),
-    PaperFigure("drift-mlp", "at which layer do MLP activations part from dense?", _drift("mlp_out")),
-    PaperFigure("drift-attention", "at which layer does attention part from dense?", _attention),
+    PaperFigure("prompt-length", "how long must a prompt be?", _lengths, narrow=True),
+    PaperFigure(
+        "drift-residual", "at which layer does the residual stream part from dense?", _drift("resid_post"), narrow=True
+    ),
+    PaperFigure("drift-mlp", "at which layer do MLP activations part from dense?", _drift("mlp_out"), narrow=True),
+    PaperFigure("drift-attention", "at which layer does attention part from dense?", _attention, narrow=True),
     PaperFigure("attention-maps", "to what does each token attend, variant by variant?", _maps),
     PaperFigure("selectors", "is it worth choosing among the prompts of a bank?", _selectors),
-    PaperFigure("parameters", "what does an answer that comes back cost in parameters?", _parameters),
-    PaperFigure("latency", "what does an answer that comes back cost in time?", _latency),
+    PaperFigure("parameters", "what does an answer that comes back cost in parameters?", _parameters, narrow=True),
+    PaperFigure("latency", "what does an answer that comes back cost in time?", _latency, narrow=True),
     PaperFigure("account", "where has what was known gone?", _account),
     PaperFigure("evidence", "does any repair return more than arms that hold no knowledge?", _evidence),
     PaperFigure("calibration", "is the verdict right where the truth is known?", _calibration),
     PaperFigure("claims", "what did this run find of each claim of the paper?", _claims),
-    PaperFigure("lens", "at which layer does a variant begin to say the right answer?", _lens),
-    PaperFigure("probes", "can a linear map read the answer off a layer?", _probes),
-    PaperFigure("interventions", "where does a state bring the answer back?", _interventions),
+    PaperFigure("lens", "at which layer does a variant begin to say the right answer?", _lens, narrow=True),
+    PaperFigure("probes", "can a linear map read the answer off a layer?", _probes, narrow=True),
+    PaperFigure("interventions", "where does a state bring the answer back?", _interventions, narrow=True),
     PaperFigure("transfer", "does a repair help where it was not tuned?", _transfer),
 )
 
@@ -281,6 +283,12 @@ class Named:
     name: str
     figure: Figure
     wide: bool
+    """Whether it takes the whole width of the text, not a single column."""
+
+
+def _columns(figure: Figure) -> int:
+    """How many panels stand side by side."""
+    return len({axis.domain for axis in figure.figure.select_xaxes()})
 
 
 def drawn(source: Source, names: Sequence[str] = ()) -> tuple[list[Named], dict[str, str]]:
@@ -293,7 +301,8 @@ def drawn(source: Source, names: Sequence[str] = ()) -> tuple[list[Named], dict[
         before = len(found)
         try:
             for suffix, figure in one.draw(source):
-                found.append(Named(file_name(one.name, suffix), figure, one.wide))
+                wide = not (one.narrow and _columns(figure) == 1)
+                found.append(Named(file_name(one.name, suffix), figure, wide))
         except InputError as error:
             left_out[one.name] = str(error).removeprefix(f"run '{source.run.name}': ")
         else:

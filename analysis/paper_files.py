@@ -1,11 +1,14 @@
 """Write a run's figures and tables below its folder: a file per figure and format, each with its CSV."""
 
+import io
+import tempfile
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from analysis.paper import Named, Source, drawn
-from analysis.paper_style import IMAGES, NO_BROWSER, Style, browser_here, write_images
+from analysis.paper_style import IMAGES, NO_BROWSER, Style, browser_here, image_bytes, write_images
 from analysis.paper_tables import PaperTable, paper_tables
 
 FOLDER = "figures"
@@ -52,6 +55,26 @@ def write_paper(source: Source, kinds: Sequence[str], style: Style, names: Seque
         left_out=left_out | no_tables | ({} if can_draw else {", ".join(images): NO_BROWSER}),
         images=can_draw,
     )
+
+
+def file_bytes(one: Named, kind: str, style: Style) -> bytes:
+    """One figure in one format; a page (HTML) carries the script that draws it."""
+    if kind == "html":
+        return str(one.figure.figure.to_html()).encode()
+    return image_bytes(one.figure, style, one.wide, kind)
+
+
+def bundle_bytes(figures: Sequence[Named], kind: str, style: Style) -> bytes:
+    """Figures in one format, each with its data, as a ZIP file; images by one browser."""
+    held = io.BytesIO()
+    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(held, "w", zipfile.ZIP_DEFLATED) as bundle:
+        if kind in IMAGES:
+            write_images([(one.figure, one.wide, Path(folder, one.name)) for one in figures], style, [kind])
+        for one in figures:
+            drawn_as = Path(folder, f"{one.name}.{kind}")
+            bundle.writestr(drawn_as.name, drawn_as.read_bytes() if kind in IMAGES else file_bytes(one, kind, style))
+            bundle.writestr(f"{one.name}.csv", one.figure.data.to_csv(index=False))
+    return held.getvalue()
 
 
 def _caption(one: Named) -> str:

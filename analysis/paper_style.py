@@ -4,6 +4,7 @@ A figure is laid out in its own units (text of 13 pixels) and scaled as a whole,
 alike: at eight points on a column of 3.25 inches it is drawn 365 units wide, and no mark outgrows its text.
 """
 
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,7 +119,18 @@ def printed(figure: Figure, style: Style, wide: bool) -> go.Figure:
     drawn.update_xaxes(title_font_size=TEXT, tickfont_size=TEXT)
     drawn.update_yaxes(title_font_size=TEXT, tickfont_size=TEXT)
     drawn.update_annotations(font={"size": TEXT, "color": "#000000"})
+    drawn.update_traces(colorbar={"title": {"font": {"size": TEXT}}}, selector={"type": "heatmap"})
+    _wrap_titles(drawn, units, height)
     return drawn
+
+
+def _wrap_titles(drawn: go.Figure, width: float, height: float) -> None:
+    """Break titles of axes that are longer than their axis, which would run into the next one's."""
+    for axes, long in ((drawn.select_xaxes(), 0.85 * width), (drawn.select_yaxes(), height - 100)):
+        for axis in axes:
+            start, end = axis.domain or (0, 1)
+            letters = int((end - start) * long / (0.55 * TEXT))
+            axis.title.text = "<br>".join(textwrap.wrap(axis.title.text or "", max(10, letters)))
 
 
 def _above(note: Any) -> bool:

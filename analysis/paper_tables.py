@@ -6,7 +6,8 @@
    best, and all that cannot be told from it.
 """
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +25,8 @@ LEVEL = 0.05
 STARS = ((0.001, "***"), (0.01, "**"), (LEVEL, "*"))
 STARS_SAID = "* p < .05, ** p < .01, *** p < .001"
 DECIDED = ("displaced", "relearned", "re-injected", "unreached")
-LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "–": "--"} | {mark: rf"\{mark}" for mark in "%_&#$"}
+LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "–": "--", "<": "$<$", ">": "$>$"}
+LATEX |= {mark: rf"\{mark}" for mark in "%_&#$"}
 ANSWERS = ["group", "split", "phrasing", "reading", "entity", "correct", "variant_id"]
 
 
@@ -72,19 +74,9 @@ class PaperTable:
 
 
 def _escaped(text: object) -> str:
-    return "".join(LATEX.get(letter, letter) for letter in str(text))
-
-
-def paper_tables(source: Source) -> tuple[list[PaperTable], dict[str, str]]:
-    """Every table that the run has data for, and why the others are left out."""
-    found: list[PaperTable] = []
-    left_out: dict[str, str] = {}
-    for name, make in (("recovery", _recovery), ("tasks", _tasks), ("evidence", _evidence)):
-        try:
-            found += make(source)
-        except InputError as error:
-            left_out[f"table {name}"] = str(error).removeprefix(f"run '{source.run.name}': ")
-    return found, left_out
+    told = "".join(LATEX.get(letter, letter) for letter in str(text))
+    # A hyphen before a figure is a minus.
+    return re.sub(r"(?<![\w-])-(?=[.\d])", "$-$", told)
 
 
 def _note(over: str, corrected: str) -> str:
@@ -206,3 +198,20 @@ def _evidence(source: Source) -> Iterator[PaperTable]:
         bold=pd.DataFrame({"decision": cells["decision"].isin(DECIDED)}),
         blocks=[one["compression"] if one["scope"] == MAIN else one["scope"] for one in settings],
     )
+
+
+TABLES = {"recovery": _recovery, "tasks": _tasks, "evidence": _evidence}
+
+
+def paper_tables(source: Source, names: Sequence[str] = ()) -> tuple[list[PaperTable], dict[str, str]]:
+    """Every table that the run has data for, or those named, and why the others are left out."""
+    found: list[PaperTable] = []
+    left_out: dict[str, str] = {}
+    for name, make in TABLES.items():
+        if names and name not in names:
+            continue
+        try:
+            found += make(source)
+        except InputError as error:
+            left_out[f"table {name}"] = str(error).removeprefix(f"run '{source.run.name}': ")
+    return found, left_out

@@ -11,6 +11,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from analysis.figures import averaged, chosen
@@ -49,11 +50,14 @@ class Parting:
             return f"{self.first} and {self.second} part at no layer ({self.way} at most {most:.2g}; {read}){beyond}."
         one = parted.iloc[0]
         words, unit = METRICS[one["metric"]]
-        largest = parted.loc[parted["value"].abs().idxmax()]
+        measure = f"{_size(one)} bits" if unit == "bits" else _size(one)
+        # Divergences and distances have no common scale: the most is sought among places of the first one's metric.
+        alike = parted[parted["metric"] == one["metric"]]
+        largest = alike.loc[alike["value"].abs().idxmax()]
         return (
             f"{self.first} and {self.second} first part at layer {one['layer']}, {SITES[one['site']]}: {words} "
-            f"{_size(one)} {unit}, {_times(one)} ({self.way}; {read}). They part in {len(parted)} of "
-            f"{len(self.places)} places, most at layer {largest['layer']}, {SITES[largest['site']]}: {_size(largest)}."
+            f"{measure}, {_times(one)} ({self.way}; {read}). They part in {len(parted)} of {len(self.places)} places; "
+            f"by this measure most at layer {largest['layer']}, {SITES[largest['site']]}: {_size(largest)}."
         )
 
 
@@ -66,7 +70,8 @@ def _times(row: pd.Series) -> str:
     if not row["floor"] > 0:
         return "where the floor is 0"
     ratio = abs(row["value"]) / row["floor"]
-    return f"{ratio:,.0f} times the floor ({row['floor']:.1g})" if ratio >= 10 else f"{ratio:.1f} times the floor"
+    about = round(ratio, 1 - int(np.floor(np.log10(ratio))))  # two figures: a floor is no more exact than that
+    return f"{about:,.0f} times the floor ({row['floor']:.1g})" if about >= 10 else f"{about:g} times the floor"
 
 
 def compare(run: Path, first: str, second: str, scope: str = MAIN, group: str = "") -> str:

@@ -82,7 +82,7 @@ def test_tasks_are_drawn_and_tabled_where_the_run_has_them(run):
     assert scores["gptq-3bit", "arc"] == 0.25
     assert scores["gptq-3bit + prompt-4", "sciq"] == 0.75
     assert len(tasks_figure(task_scores(tasks_of(variants), variants)).data) == variants["variant"].nunique() * 2
-    tables, _ = paper_tables(Source(run))
+    tables, _ = paper_tables(Source(run), ["tasks"])
     table = next(one for one in tables if one.name == "tasks")
     cells = table.cells.set_index("variant")["arc"]
     assert cells["gptq-3bit + prompt-4"].endswith("]**")
@@ -108,15 +108,15 @@ def test_marks_follow_corrected_tests_and_bold_what_is_not_told_from_the_best():
 
 
 def test_tables_are_valid_latex_and_markdown():
-    cells = pd.DataFrame({"variant": ["gptq_3bit", "wanda-70%"], "accuracy": [".5 [.4, .6]***", ".7 [.6, .8]"]})
+    cells = pd.DataFrame({"variant": ["gptq_3bit", "wanda-70%"], "accuracy": ["-.5 [-.6, .6]***", ".7 [.6, .8]"]})
     table = PaperTable("x", "n = 5 % of & all", cells, pd.DataFrame({"accuracy": [False, True]}), ["a", "b"])
     latex = table.latex()
-    assert r"gptq\_3bit & .5 [.4, .6]*** \\" in latex
+    assert r"gptq\_3bit & $-$.5 [$-$.6, .6]*** \\" in latex
     assert r"wanda-70\% & \textbf{.7 [.6, .8]} \\" in latex
     assert latex.count(r"\midrule") == 2
     assert r"n = 5 \% of \& all" in latex
     assert "| wanda-70% | **.7 [.6, .8]** |" in table.markdown()
-    assert r"[.4, .6]\*\*\*" in table.markdown()
+    assert r"[-.6, .6]\*\*\*" in table.markdown()
 
 
 def test_lengths_are_drawn_only_where_there_are_several():

@@ -17,7 +17,7 @@ def table_of(claims: list[dict]) -> pd.DataFrame:
         columns=["claim", "paper", "setting"],
     )
     order = [one["claim"] for one in claims]
-    both = pd.concat([measured, told], ignore_index=True)
+    both = pd.concat([measured, told], ignore_index=True).fillna({"unit": ""})
     return both.sort_values("claim", key=lambda names: names.map(order.index), kind="stable").reset_index(drop=True)
 
 
@@ -31,14 +31,14 @@ def show_claims(now: View) -> None:
     measured = claim_rows(claims)
     number = st.column_config.NumberColumn
     st.dataframe(
-        table[["claim", "paper", "setting", "value", "lower", "upper", "unit", "n"]],
+        table[["claim", "paper", "setting", "value", "lower", "upper", "n", "unit"]],
         hide_index=True,
         height="content",
         key="claims_table",
         column_config={
-            "claim": st.column_config.TextColumn("the paper claims", width="medium", pinned=True),
-            "paper": st.column_config.TextColumn("its figure", width="medium"),
-            "setting": st.column_config.TextColumn("this run", width="medium"),
+            "claim": st.column_config.TextColumn("the paper claims", width=250, pinned=True),
+            "paper": st.column_config.TextColumn("its figure", width=130),
+            "setting": st.column_config.TextColumn("this run", width=240),
             "value": number("ours", format="%.3f"),
             "lower": number("from", format="%.3f", help="95 % interval"),
             "upper": number("to", format="%.3f", help="95 % interval"),
@@ -56,7 +56,7 @@ def show_claims(now: View) -> None:
     show(
         claims_figure(measured),
         "claims_chart",
-        "Right of zero favours the claim; a bar that crosses zero decides nothing. Dashed: the paper's own figure, "
+        "Further right favours the claim; a bar that crosses zero decides nothing. Dashed: the paper's own figure, "
         "where it gives one.",
     )
     with st.container(horizontal=True):

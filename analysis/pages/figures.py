@@ -1,41 +1,23 @@
 """Figures: every figure of the run as a paper prints it, with format, width and size of text, and its data."""
 
-import io
-import zipfile
 from pathlib import Path
 
 import streamlit as st
 
 from analysis.pages.shared import View, panel, pick, show, take, view
 from analysis.paper import FIGURES, Named, Source, drawn
-from analysis.paper_style import FORMATS, IMAGES, NO_BROWSER, VENUES, Style, browser_here, image_bytes, style_of
+from analysis.paper_files import bundle_bytes, file_bytes
+from analysis.paper_style import FORMATS, IMAGES, NO_BROWSER, VENUES, browser_here, style_of
 from data.errors import InputError
 
 MIME = {"pdf": "application/pdf", "svg": "image/svg+xml", "png": "image/png", "html": "text/html"}
-POINTS = ("7", "8", "9", "10")
+POINTS = ("8", "9", "10")
 
 
 @st.cache_resource(max_entries=24, show_spinner="Drawing")
 def figures_of(run: Path, stamp: str, name: str) -> tuple[list[Named], dict[str, str]]:
     """The figures of one name, and why there are none."""
     return drawn(Source(run), (name,))
-
-
-def file_of(one: Named, kind: str, style: Style) -> bytes:
-    """One figure in one format."""
-    if kind == "html":
-        return str(one.figure.figure.to_html()).encode()
-    return image_bytes(one.figure, style, one.wide, kind)
-
-
-def bundle_of(figures: list[Named], kind: str, style: Style) -> bytes:
-    """Figures in one format, each with its data."""
-    held = io.BytesIO()
-    with zipfile.ZipFile(held, "w", zipfile.ZIP_DEFLATED) as bundle:
-        for one in figures:
-            bundle.writestr(f"{one.name}.{kind}", file_of(one, kind, style))
-            bundle.writestr(f"{one.name}.csv", one.figure.data.to_csv(index=False))
-    return held.getvalue()
 
 
 @st.fragment
@@ -63,7 +45,7 @@ def show_figure(now: View) -> None:
     with st.container(horizontal=True):
         st.download_button(
             f"This figure ({kind.upper()})",
-            data=lambda: file_of(one, kind, style),
+            data=lambda: file_bytes(one, kind, style),
             file_name=f"{one.name}.{kind}",
             mime=MIME[kind],
             key="take_figure",
@@ -73,7 +55,7 @@ def show_figure(now: View) -> None:
         )
         st.download_button(
             f"All of '{name}' with data (ZIP)",
-            data=lambda: bundle_of(found, kind, style),
+            data=lambda: bundle_bytes(found, kind, style),
             file_name=f"{name}.zip",
             mime="application/zip",
             key="take_figures",

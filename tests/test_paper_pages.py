@@ -1,0 +1,97 @@
+"""The pages of claims and of figures, and the report in HTML: numbers of the tables, what is absent in words."""
+
+import io
+import json
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from analysis.paper import Source, drawn
+from analysis.paper_files import bundle_bytes
+from analysis.paper_style import Style
+from analysis.report_page import write_report_page
+from tests.stored_runs import write_run
+from tests.test_app import ROOT, opened, words_of
+from tests.test_paper import CLAIMS
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch) -> Path:
+    folder = write_run(tmp_path / "runs" / "first")
+    monkeypatch.setenv("PALIMPSEST_RUNS", str(folder.parent))
+    verdict = json.loads((folder / "verdict.json").read_text())
+    (folder / "verdict.json").write_text(json.dumps(verdict | {"claims": CLAIMS}))
+    return folder
+
+
+def test_every_claim_stands_with_its_figure_and_interval_measured_or_not(run):
+    page = opened("claims")
+    assert not page.exception
+    table = page.dataframe[0].value.set_index("claim")
+    assert list(table.loc["IDP gains", ["paper", "value", "lower", "upper"]]) == ["+1.24 %", 0.1, -0.1, 0.3]
+    assert table.loc["IDP is faster", "setting"] == "not measured in this run"
+    assert len(page.get("plotly_chart")) == 1
+
+
+def test_a_verdict_of_sentences_alone_is_shown_as_it_is(run):
+    older = [{name: one[name] for name in ("claim", "paper", "ours")} for one in CLAIMS]
+    verdict = json.loads((run / "verdict.json").read_text())
+    (run / "verdict.json").write_text(json.dumps(verdict | {"claims": older}))
+    page = opened("claims")
+    assert not page.exception
+    assert set(page.dataframe[0].value["setting"]) == {"said", "not measured in this run"}
+    assert not page.get("plotly_chart")
+
+
+def test_a_verdict_without_claims_says_so(run):
+    write_run(run.parent / "second")
+    assert "older version" in words_of(opened("claims", run="second"))
+
+
+@pytest.mark.parametrize("figure", ["recovery", "evidence", "claims", "transfer", "attention-maps", "drift-attention"])
+def test_every_figure_opens_by_a_link_or_says_why_not(run, figure):
+    page = opened("figures", figure=figure, width="icml", points="9", format="html")
+    assert not page.exception
+    found, _ = drawn(Source(run), (figure,))
+    assert len(page.get("plotly_chart")) == (1 if found else 0)
+    if found:
+        assert page.selectbox(key="width").value == "icml"
+        assert "text of 9 points" in words_of(page)
+        assert len(page.get("download_button")) == 3
+    else:
+        assert f"has no figure '{figure}'" in page.warning[0].value
+
+
+def test_a_bundle_holds_each_figure_with_its_data(run):
+    found, _ = drawn(Source(run), ("account",))
+    held = zipfile.ZipFile(io.BytesIO(bundle_bytes(found, "html", Style())))
+    assert sorted(held.namelist()) == sorted(f"{one.name}.{end}" for one in found for end in ("html", "csv"))
+    rows = pd.read_csv(held.open("account-settings.csv"))
+    assert list(rows["value"]) == list(found[0].figure.data["value"])
+
+
+def test_no_model_library_is_loaded_by_these_pages(run):
+    script = (
+        "import sys; from streamlit.testing.v1 import AppTest; page = AppTest.from_file('app.py', default_timeout=60);"
+        "page.run(); [page.switch_page(f'analysis/pages/{one}.py').run() for one in ('claims', 'figures')];"
+        "assert not page.exception, page.exception; assert page.get('plotly_chart');"
+        "print(sorted({'torch', 'transformers', 'probes'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_report_is_one_page_that_needs_no_network(run):
+    (run / "report.md").write_text("# A study\n\n| a | b |\n|---|---|\n| <script>x</script> | 2 |\n")
+    page = write_report_page(run).read_text()
+    assert "<h1>A study</h1>" in page
+    assert "<td>2</td>" in page
+    assert "<script>x</script>" not in page
+    assert page.count("plotly-graph-div") >= 6
+    assert not re.search(r"<(?:script|link)[^>]+(?:src|href)=", page)
