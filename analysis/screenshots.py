@@ -23,8 +23,13 @@ from data.errors import InputError
 ROOT = Path(__file__).parent.parent
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM_ARGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
-PAGES = ("", "recovery", "evidence", "drift", "attention", "choices", "facts", "compare")
+PAGES = (
+    *("", "recovery", "evidence", "drift", "attention", "choices", "facts", "causal", "live"),
+    *("new_study", "compare"),
+)
 """Parts of the address; the first page has none."""
+ASKED = {"live": "&typed=in+the+orchestra+gideon+ingram+is+heard+on+the"}
+"""What a page is asked with, beside the run: a question of the atlas."""
 SETTLED = "[data-testid=stApp][data-test-script-state=notRunning]"
 TALLEST = 6000
 """Pixels: what is longer is cut."""
@@ -86,6 +91,22 @@ def shoot(page: Any, path: Path, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 900})
 
 
+def open_live(page: Any) -> None:
+    """Press what a person presses on the page that opens models."""
+    for name in ("See what opening them takes", "Open them"):
+        page.get_by_role("button", name=name).click(timeout=120_000)
+    page.get_by_role("button", name="Open them").wait_for(state="detached", timeout=120_000)
+
+
+def shrink(path: Path) -> None:
+    """Write a picture again in a palette: a page has few colours."""
+    from PIL import Image
+
+    with Image.open(path) as picture:
+        few = picture.convert("RGB").quantize(colors=192, dither=Image.Dither.NONE)
+    few.save(path, optimize=True)
+
+
 def main(
     runs: Path = Path("runs"),
     run: str = "atlas",
@@ -108,8 +129,13 @@ def main(
             for name in only or PAGES:
                 for width in widths:
                     page.set_viewport_size({"width": width, "height": 900})
-                    page.goto(f"{address}/{name.removeprefix('question')}?run={run}")
-                    shoot(page, out / f"{name or 'question'}-{scheme}-{width}.png", width)
+                    page.goto(f"{address}/{name.removeprefix('question')}?run={run}{ASKED.get(name, '')}")
+                    if name == "live":
+                        settle(page)
+                        open_live(page)
+                    path = out / f"{name or 'question'}-{scheme}-{width}.png"
+                    shoot(page, path, width)
+                    shrink(path)
             context.close()
         browser.close()
     (out / ".server.log").unlink()
