@@ -78,7 +78,7 @@ def tokens_figure(shown: Mapping[str, Shown], layer: int, head: int, question: s
             figure.add_vline(x=one.prompt - 0.5, line_color=GREY, line_width=2, row=1, col=place)
     longest = max(len(one.tokens) - one.prompt for one in shown.values())
     figure.update_xaxes(title="attended to", showgrid=False, tickfont={"size": 11})
-    figure.update_yaxes(showgrid=False, tickfont={"size": 11})
+    figure.update_xaxes(zeroline=False).update_yaxes(showgrid=False, zeroline=False, tickfont={"size": 11})
     figure.update_yaxes(title="from", col=1)
     dress(
         figure,

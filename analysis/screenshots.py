@@ -14,7 +14,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import typer
 
@@ -28,6 +28,7 @@ PAGES = (
     *("new_study", "compare"),
 )
 """Parts of the address; the first page has none."""
+SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 ASKED = {"live": "&typed=in+the+orchestra+gideon+ingram+is+heard+on+the"}
 """What a page is asked with, beside the run: a question of the atlas."""
 SETTLED = "[data-testid=stApp][data-test-script-state=notRunning]"
@@ -99,12 +100,12 @@ def open_live(page: Any) -> None:
 
 
 def shrink(path: Path) -> None:
-    """Write a picture again in a palette: a page has few colours."""
+    """Write a picture again as tightly as PNG can without loss: a palette would change the repairs' hues."""
     from PIL import Image
 
     with Image.open(path) as picture:
-        few = picture.convert("RGB").quantize(colors=192, dither=Image.Dither.NONE)
-    few.save(path, optimize=True)
+        whole = picture.convert("RGB")
+    whole.save(path, optimize=True)
 
 
 def main(
@@ -113,6 +114,7 @@ def main(
     out: Path = Path("docs/screenshots"),
     widths: list[int] = typer.Option([1440, 900]),  # noqa: B008
     only: list[str] = typer.Option([], help="pages, all unless named"),  # noqa: B008
+    schemes: list[str] = typer.Option(["light", "dark"]),  # noqa: B008
 ) -> None:
     """Picture every page of one run."""
     executable = browser_path()
@@ -123,7 +125,7 @@ def main(
     out.mkdir(parents=True, exist_ok=True)
     with serving(runs, out / ".server.log") as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable, args=CHROMIUM_ARGS)
-        for scheme in ("light", "dark"):
+        for scheme in (one for one in SCHEMES if one in schemes):
             context = browser.new_context(color_scheme=scheme, viewport={"width": widths[0], "height": 900})
             page = context.new_page()
             for name in only or PAGES:

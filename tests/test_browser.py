@@ -127,11 +127,12 @@ def test_a_study_from_the_form_to_its_answer_and_a_typed_text(walk):
     page = fresh()
     page.goto(f"{address}/new_study")
     page.get_by_text("See what it says").click(timeout=300_000)
-    page.wait_for_url("**run=mine-**")
+    page.get_by_text("Is what compression damaged gone").wait_for()
+    (folder,) = run.parent.glob("mine-*")
     screenshots.settle(page)
-    (name,) = re.findall(r"run=(mine-\w+)", page.url)
-    sees_own_accuracies(page, address, run.parent / name)
-    types_a_text(page, address, name)
+    assert "magnitude-60%" in words_of(page)
+    sees_own_accuracies(page, address, folder)
+    types_a_text(page, address, folder.name)
     assert complaints == []
 
 

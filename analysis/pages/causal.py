@@ -70,7 +70,7 @@ def show_places(own: pd.DataFrame, kind: str) -> None:
     st.subheader("Every place")
     shown = own.assign(
         layers=own.apply(causal.layers_said, axis=1),
-        head=own["head"].where(own["head"] >= 0).astype("Int64"),
+        head=own["head"].astype(str).where(own["head"] >= 0, "all"),
         site=own["site"].map(lambda site: SITES.get(site, site)),
     ).sort_values("value", ascending=False)
     number = st.column_config.NumberColumn
@@ -84,7 +84,7 @@ def show_places(own: pd.DataFrame, kind: str) -> None:
             "lower": number("from", format="%+.2f", help="95 % interval over subjects"),
             "upper": number("to", format="%+.2f", help="95 % interval over subjects"),
             "placebo": number("strongest placebo", format="%+.2f"),
-            "p_placebo": number("p, max-T", format="%.3f", help="against every placebo, corrected over places"),
+            "p_placebo": number("p, max-T", format="%.4f", help="against every placebo, corrected over places"),
             "items": number("n", help="questions"),
             "lost": number("of them lost", help="right in the source, wrong in what is patched"),
         },

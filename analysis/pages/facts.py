@@ -176,11 +176,12 @@ def show_patching(now: View, group: str) -> None:
         return
     for _, one in found.iterrows():
         beyond = "beyond every placebo" if one["p_placebo"] < SIGNIFICANT else "no more than a placebo may"
+        p = "p < 0.001" if one["p_placebo"] < 0.001 else f"p = {one['p_placebo']:.3f}"
         nats = compact(one["value"], one["lower"], one["upper"])
         st.markdown(
             f"- `{one['variant']}`: most comes back with the {SITES.get(one['site'], one['site'])} of layer "
             f"{one['layer']} (positions: {one['positions']}): {nats} nats of log-odds, {beyond} "
-            f"(p = {one['p_placebo']:.3f}, max-T; n = {one['items']} questions, {one['lost']} of them lost)"
+            f"({p}, max-T; n = {one['items']} questions, {one['lost']} of them lost)"
         )
     go_to("causal", "Every place that was patched")
 

@@ -184,7 +184,7 @@ def show_inside(told: dict[str, Any], text: str) -> None:
     st.subheader("What it attends to")
     first = next(iter(told.values())).shown
     layers, heads = first.attention.shape[:2]
-    names = list(told)
+    names = [DENSE, *sorted((name for name in told if name != DENSE), key=lambda name: not told[name].shown.prompt)]
     with st.container(horizontal=True):
         layer = pick("Layer", [str(one) for one in range(layers)], "layer")
         head = pick("Head", [str(one) for one in range(heads)], "head")

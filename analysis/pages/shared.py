@@ -175,7 +175,8 @@ def _choose(root: Path, names: list[str]) -> View:
     seed = pick("Seed", seeds, "seed", help="one replicate of compression and repair, or all of them together")
     read = pick("Reading", ["candidates", "vocabulary"], "reading", help="best of a fixed list, or of all words")
     study = manifest["study"]
-    st.caption(f"Model `{study['model']}`, text `{study['text']}`, {len(manifest['seeds'])} seeds")
+    count = len(manifest["seeds"])
+    st.caption(f"Model `{study['model']}`, text `{study['text']}`, {count} seed{'s' if count > 1 else ''}")
     if manifest.get("note"):
         st.caption(f":material/info: {manifest['note']}.")
     return View(run, stamp, scope, read, compressions, repairs, None if seed == ALL_SEEDS else int(seed))

@@ -149,15 +149,15 @@ def budget(fields: Fields, study: dict[str, Any], repairs: list[dict[str, Any]])
     names = [name for one in repairs if (name := drafting.spoken(one))]
     gone = {drafting.spoken(one) for one in study["repairs"]} - set(names)
     before = [name for name in study["reported"] if name not in gone] or names
+    reported = fields.some(
+        "Repairs whose verdicts count",
+        names,
+        before,
+        f"reported {' '.join(names)}",
+        accept_new_options=True,
+        help="named before the run; those written as YAML by the name they are spoken",
+    )
     with row():
-        reported = fields.some(
-            "Repairs whose verdicts count",
-            names,
-            before,
-            f"reported {' '.join(names)}",
-            accept_new_options=True,
-            help="named before the run; those written as YAML by the name they are spoken",
-        )
         seeds = fields.number("Replicates", len(study["seeds"]), "seeds", 1, 20, help="one seed each")
         placebos = fields.number(
             "Untrained prompts", study.get("placebos", 8), "placebos", 8, 64, help="per setting, the placebo"
@@ -174,6 +174,7 @@ def budget(fields: Fields, study: dict[str, Any], repairs: list[dict[str, Any]])
         windows = fields.number("Windows", drift.get("windows", 16), "windows", 2, 1000)
         tokens = fields.number("Tokens a window", drift.get("length", 64), "length", 4, 4096)
         rows = fields.number("Rows a pass", drift.get("batch", 8), "drift_batch", 1, 256)
+    with row():
         metrics = fields.some("Drift metrics", DRIFT_METRICS, list(drift.get("metrics", ["basic"])), "metrics")
         floors = fields.some("Floors", FLOORS, list(drift.get("floors", ["batch_plan"])), "floors", help="noise")
     measured: dict[str, Any] = {"questions": questions, "windows": windows, "length": tokens, "batch": rows}
