@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress
 
 from analysis import report, run
 from analysis.cells import Cell, Plan
@@ -20,6 +20,7 @@ from analysis.paper import Source, figure_names
 from analysis.paper_files import write_paper
 from analysis.paper_style import VENUES, formats_of, style_of
 from analysis.parting import compare
+from analysis.progress import Bar
 from analysis.reading import read_json
 from analysis.repair_report import show_repairs
 from analysis.store import Store, open_root
@@ -36,40 +37,6 @@ app = typer.Typer(
 OutFolder = Annotated[Path, typer.Option("--out", help="folder that holds all runs")]
 # A table of intervals is unreadable in eighty columns: where the output is no terminal, it gets what it needs.
 console = Console() if sys.stdout.isatty() else Console(width=report.WIDEST)
-
-
-class _Bar:
-    """A progress bar over the cells still to be done, with time left."""
-
-    def __init__(self) -> None:
-        self.progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-        )
-        self.started = time.perf_counter()
-
-    def start(self, plan: Plan, todo: list[Cell]) -> None:
-        """Open the bar."""
-        cached = len(plan.cells) - len(todo)
-        self.task = self.progress.add_task(f"{plan.study.name}: {cached} cells cached,", total=len(todo))
-        self.progress.start()
-
-    def cell(self, cell: Cell, seconds: float) -> None:
-        """Advance by one cell."""
-        self.progress.update(self.task, advance=1, description=f"{cell.kind}: {cell.label}"[:60])
-
-    def note(self, sentence: str) -> None:
-        """Say above the bar what a person should know of."""
-        self.progress.console.print(sentence, markup=False, highlight=False)
-
-    def stop(self) -> None:
-        """Close the bar."""
-        self.progress.stop()
 
 
 @app.command("run")
@@ -92,7 +59,11 @@ def run_command(
         console.print(estimate(plan, facts, missing(plan, Store(out)), here=here), markup=False)
         return
     budget = None if memory is None else parse_bytes(memory)
-    bar = _Bar()
+    bar = Bar()
+
+    def start(plan: Plan, todo: list[Cell]) -> None:
+        bar.start(plan.study.name, len(plan.cells) - len(todo), len(todo))
+
     started = time.perf_counter()
     try:
         folder = run.run(
@@ -103,14 +74,15 @@ def run_command(
             engine=engine,
             address=address,
             memory=budget,
-            on_start=bar.start,
+            on_start=start,
             on_cell=bar.cell,
             on_note=bar.note,
         )
     finally:
         bar.stop()
     report.show(console, folder)
-    console.print(f"{time.perf_counter() - started:.0f} s; tables, verdict and manifest in {folder}", markup=False)
+    told = f"{time.perf_counter() - started:.0f} s; tables, verdict and manifest in {folder}"
+    console.print(told, markup=False, soft_wrap=True)  # a folder broken over two lines could not be copied
 
 
 @app.command("verdict")

@@ -1,6 +1,7 @@
 """Figures beneath the layerwise curves: one layer at every site, and whether a repair comes nearer to dense."""
 
 import pandas as pd
+from plotly.subplots import make_subplots
 
 from analysis.figures import Figure, averaged, chosen
 from analysis.look import (
@@ -8,7 +9,9 @@ from analysis.look import (
     METRICS,
     NO_REPAIR,
     SITES,
+    colour_of,
     counts_of,
+    dashes_of,
     dress,
     error_bars,
     label_bottom,
@@ -120,3 +123,32 @@ def closer_figure(closer: pd.DataFrame, metric: str, site: str, group: str) -> F
         height=170 + 280 * rows_of(panels),
     )
     return Figure(figure, closer)
+
+
+def typed_drift_figure(drift: pd.DataFrame, tokens: int) -> Figure:
+    """On one typed text, at which layer does each variant's residual stream part from dense's?
+
+    `drift`: a row per variant and layer with `variant`, `compression`, `repair`, `layer` and `value` (1 - cosine).
+    """
+    symbols, dashes = symbols_of(drift["repair"]), dashes_of(drift["compression"])
+    figure = make_subplots(rows=1, cols=1)
+    for (variant, compression, repair), rows in drift.groupby(["variant", "compression", "repair"], sort=False):
+        figure.add_scatter(
+            x=rows["layer"],
+            y=rows["value"],
+            mode="lines+markers",
+            line={"color": colour_of(repair), "width": 2, "dash": dashes[compression]},
+            marker=marker(repair, symbols[repair], 8),
+            name=variant,
+            hovertemplate=f"{variant}, layer %{{x}}: %{{y:.3g}}<extra></extra>",
+        )
+    words, unit = METRICS["cosine"]
+    figure.update_xaxes(places_axis(drift["layer"]), title="layer")
+    figure.update_yaxes(title=f"{words} ({unit})", rangemode="tozero", tickformat=".2~g")
+    dress(
+        figure,
+        title=f"Drift from the dense model: {SITES['resid_post']}",
+        subtitle=f"n = 1 text, mean over its {tokens} tokens; no interval",
+        height=400,
+    )
+    return Figure(figure, drift)

@@ -126,3 +126,20 @@ def choice_figure(scores: list[float], log_probs: list[float], chosen: int) -> F
         height=360,
     )
     return Figure(figure, data)
+
+
+def scores_figure(scores: tuple[float, ...], kept: int) -> Figure:
+    """For one typed text: what the selector gave each prompt of the bank, and which was kept."""
+    data = pd.DataFrame({"prompt": range(1, len(scores) + 1), "score": scores})
+    figure = make_subplots(rows=1, cols=1)
+    figure.add_bar(
+        x=data["prompt"],
+        y=data["score"],
+        marker={"color": [CHOICE if place == kept else GREY for place in range(len(data))]},
+        showlegend=False,
+        hovertemplate="prompt %{x}: %{y:.3g}<extra></extra>",
+    )
+    figure.update_xaxes(title="prompt of the bank", dtick=1)
+    figure.update_yaxes(title="score", tickformat=".2~g")
+    dress(figure, title=f"Kept: prompt {kept + 1}", subtitle="green: the prompt that was kept; n = 1 text", height=330)
+    return Figure(figure, data)

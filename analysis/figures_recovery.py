@@ -87,22 +87,26 @@ def flips_figure(flips: pd.DataFrame, group: str, reading: str) -> Figure:
     repairs = sorted(dict.fromkeys(flips["repair"]), key=bool)[::-1]
     symbols = symbols_of(repairs[::-1])
     figure, panels = panels_of(flips["compression"])
-    for _, row in flips.iterrows():
-        sign = -1 if row["direction"] == "lost" else 1
-        ends = sorted((sign * row["lower"], sign * row["upper"]))
-        turned = row.copy()
-        turned["value"], turned["lower"], turned["upper"] = sign * row["value"], *ends
+    for (variant, compression, repair), rows in flips.groupby(["variant", "compression", "repair"], sort=False):
+        sign = rows["direction"].map({"lost": -1, "gained": 1})
+        ends = pd.concat([sign * rows["lower"], sign * rows["upper"]], axis=1)
+        turned = sign * rows["value"]
+        told = rows[["direction", "value", "lower", "upper", "items", "entities", "replicates"]]
         figure.add_scatter(
-            x=[turned["value"]],
-            y=[repairs.index(row["repair"])],
-            error_x=error_bars(turned),
+            x=turned,
+            y=[repairs.index(repair)] * len(rows),
+            error_x={
+                **{"type": "data", "symmetric": False, "thickness": 1.6, "width": 3, "color": colour_of(repair)},
+                **{"array": ends.max(axis=1) - turned, "arrayminus": turned - ends.min(axis=1)},
+            },
             mode="markers",
-            marker=marker(row["repair"], symbols[row["repair"]], 10) | {"color": colour_of(row["repair"])},
+            marker=marker(repair, symbols[repair], 10) | {"color": colour_of(repair)},
             showlegend=False,
-            hovertemplate=f"{row['variant']}, {row['direction']}: {row['value']:.3f} "
-            f"[{row['lower']:.3f}, {row['upper']:.3f}]<br>{row['items']} questions, {row['entities']} subjects, "
-            f"{row['replicates']} replicates<extra></extra>",
-            **panels[row["compression"]],
+            customdata=told,
+            hovertemplate=f"{variant}, %{{customdata[0]}}: %{{customdata[1]:.3f}} "
+            "[%{customdata[2]:.3f}, %{customdata[3]:.3f}]<br>%{customdata[4]} questions, %{customdata[5]} subjects, "
+            "%{customdata[6]} replicates<extra></extra>",
+            **panels[compression],
         )
     figure.add_vline(x=0, line_color=GREY, line_width=1.2)
     label_bottom(figure, panels, "← lost · share of questions · gained →")

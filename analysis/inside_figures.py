@@ -12,7 +12,6 @@ from analysis.figures import Figure
 from analysis.look import (
     GREY,
     METRICS,
-    SEQUENTIAL,
     SITES,
     dress,
     label_bottom,
@@ -31,6 +30,7 @@ ARM_LOOKS = {
     "random keys": ("#E69F00", "dash", "square"),
 }
 SIGNIFICANT = 0.05
+DIVERGING = "RdBu_r"
 
 
 def lens_figure(lens: pd.DataFrame, variants: pd.DataFrame, metric: str, group: str) -> Figure:
@@ -148,7 +148,7 @@ def heads_figure(interventions: pd.DataFrame, variants: pd.DataFrame, variant: s
             y=grid.index,
             zmin=-limit,
             zmax=limit,
-            colorscale=SEQUENTIAL,
+            colorscale=DIVERGING,  # signed, with zero in the middle
             xgap=1,
             ygap=1,
             colorbar={"title": {"text": "nats", "side": "top"}, "tickformat": ".2~g", "thickness": 16},

@@ -179,12 +179,13 @@ def chance_of(answers: pd.DataFrame, group: str, split: str = "test") -> float |
     The full vocabulary has no such list.
     """
     asked = answers[answers["reading"] == "candidates"]
+    items = asked[(asked["group"] == group) & (asked["split"] == split)].drop_duplicates("item")
+    asked = asked[["relation", "answer", "predicted"]].drop_duplicates()  # half a million answers give few pairs
     words = pd.Index(pd.unique(pd.concat([_word(asked, "answer"), _word(asked, "predicted")])))
     links = (words.get_indexer(_word(asked, "answer")), words.get_indexer(_word(asked, "predicted")))
     graph = coo_array((np.ones(len(asked)), links), shape=(len(words), len(words)))
     _, lists = connected_components(graph, directed=False)
     sizes = np.bincount(lists)
-    items = asked[(asked["group"] == group) & (asked["split"] == split)].drop_duplicates("item")
     if items.empty:
         return None
     return float(np.mean(1 / sizes[lists[words.get_indexer(_word(items, "answer"))]]))

@@ -14,7 +14,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import typer
 
@@ -23,8 +23,14 @@ from data.errors import InputError
 ROOT = Path(__file__).parent.parent
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM_ARGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
-PAGES = ("", "recovery", "evidence", "drift", "attention", "choices", "facts", "compare")
+PAGES = (
+    *("", "recovery", "evidence", "drift", "attention", "choices", "facts", "causal", "live"),
+    *("new_study", "compare"),
+)
 """Parts of the address; the first page has none."""
+SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+ASKED = {"live": "&typed=in+the+orchestra+gideon+ingram+is+heard+on+the"}
+"""What a page is asked with, beside the run: a question of the atlas."""
 SETTLED = "[data-testid=stApp][data-test-script-state=notRunning]"
 TALLEST = 6000
 """Pixels: what is longer is cut."""
@@ -86,12 +92,29 @@ def shoot(page: Any, path: Path, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 900})
 
 
+def open_live(page: Any) -> None:
+    """Press what a person presses on the page that opens models."""
+    for name in ("See what opening them takes", "Open them"):
+        page.get_by_role("button", name=name).click(timeout=120_000)
+    page.get_by_role("button", name="Open them").wait_for(state="detached", timeout=120_000)
+
+
+def shrink(path: Path) -> None:
+    """Write a picture again as tightly as PNG can without loss: a palette would change the repairs' hues."""
+    from PIL import Image
+
+    with Image.open(path) as picture:
+        whole = picture.convert("RGB")
+    whole.save(path, optimize=True)
+
+
 def main(
     runs: Path = Path("runs"),
     run: str = "atlas",
     out: Path = Path("docs/screenshots"),
     widths: list[int] = typer.Option([1440, 900]),  # noqa: B008
     only: list[str] = typer.Option([], help="pages, all unless named"),  # noqa: B008
+    schemes: list[str] = typer.Option(["light", "dark"]),  # noqa: B008
 ) -> None:
     """Picture every page of one run."""
     executable = browser_path()
@@ -102,14 +125,19 @@ def main(
     out.mkdir(parents=True, exist_ok=True)
     with serving(runs, out / ".server.log") as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable, args=CHROMIUM_ARGS)
-        for scheme in ("light", "dark"):
+        for scheme in (one for one in SCHEMES if one in schemes):
             context = browser.new_context(color_scheme=scheme, viewport={"width": widths[0], "height": 900})
             page = context.new_page()
             for name in only or PAGES:
                 for width in widths:
                     page.set_viewport_size({"width": width, "height": 900})
-                    page.goto(f"{address}/{name.removeprefix('question')}?run={run}")
-                    shoot(page, out / f"{name or 'question'}-{scheme}-{width}.png", width)
+                    page.goto(f"{address}/{name.removeprefix('question')}?run={run}{ASKED.get(name, '')}")
+                    if name == "live":
+                        settle(page)
+                        open_live(page)
+                    path = out / f"{name or 'question'}-{scheme}-{width}.png"
+                    shoot(page, path, width)
+                    shrink(path)
             context.close()
         browser.close()
     (out / ".server.log").unlink()

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from tests import stored_inside
 from tests.test_figures import COMPRESSIONS, attention_frame, drift_frame, recovery_frame, variants_frame
 
 BITS = {"estimate": 0.5, "lower": 0.2, "upper": 0.8}
@@ -102,6 +103,7 @@ def write_run(folder: Path, *, controls: bool = True) -> Path:
         "attention": pd.concat(map(attention_frame, variants)),
         "answers": pd.concat(answers_frame(own, group) for own, (_, group) in zip(variants, scopes, strict=True)),
         **{name: pd.concat(one[name] for one in banks) for name in banks[0]},
+        **inside_of(folder, scopes, variants),
     }
     for name, table in tables.items():
         table.to_parquet(folder / f"{name}.parquet", index=False)
@@ -111,6 +113,18 @@ def write_run(folder: Path, *, controls: bool = True) -> Path:
     manifest = {"schema": 1, "study": study, "seeds": [0, 1], "note": "dense is a dequantised file"}
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return folder
+
+
+def inside_of(folder: Path, scopes: list[tuple[str, str]], variants: list[pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """The tables of what was read inside, and the file of the one example of each scope."""
+    items = [f"{relation}/{answer}/measure" for relation, words in LISTS.items() for answer in words]
+    groups = [group for _, group in scopes]
+    return {
+        "lens_items": pd.concat(map(lambda own, group: stored_inside.lens_items(own, items, group), variants, groups)),
+        "interventions": pd.concat(map(stored_inside.interventions, variants, groups)),
+        "examples": pd.concat(stored_inside.write_example(folder, *one, LOST) for one in scopes),
+        "timings": pd.DataFrame([{"kind": "scored", "label": "dense", "seconds_to_make": 1.0, "peak_bytes": 8e8}]),
+    }
 
 
 def seeded_variants(scope: str) -> pd.DataFrame:

@@ -14,8 +14,14 @@ from data.errors import InputError
 from tests.stored_runs import LOST, SETTING, write_run
 
 ROOT = Path(__file__).parent.parent
-PAGES = ("question", "recovery", "evidence", "drift", "attention", "choices", "facts", "compare")
-CHARTS = {"question": 1, "recovery": 3, "evidence": 1, "drift": 3, "attention": 2, "choices": 2, "facts": 1}
+PAGES = (
+    *("question", "recovery", "evidence", "drift", "attention", "choices", "facts", "causal", "live"),
+    *("new_study", "compare"),
+)
+CHARTS = {"question": 1, "recovery": 3, "evidence": 1, "drift": 3, "attention": 3, "choices": 2, "facts": 2}
+CHARTS |= {"causal": 2}
+TABLELESS = ("question", "evidence", "new_study")
+"""Pages that read the verdict alone, or no run."""
 
 
 @pytest.fixture
@@ -52,14 +58,16 @@ def test_every_page_opens_in_every_scope(root, page):
 
 @pytest.mark.parametrize("page", PAGES)
 def test_a_table_that_is_not_there_is_one_sentence_and_the_frame_stays(root, page):
-    for table in ("recovery", "drift", "attention", "answers", "banks", "selectors", "selections"):
+    inside = ("lens_items", "interventions", "examples", "timings")
+    for table in ("recovery", "drift", "attention", "answers", "banks", "selectors", "selections", *inside):
         (root / "first" / f"{table}.parquet").unlink()
     app = opened(page)
     assert not app.exception
     assert app.selectbox(key="run").value == "first"
     told = [one.value for one in [*app.error, *app.warning]]
-    assert len(told) == (0 if page in ("question", "evidence") else len(told))
-    if page not in ("question", "evidence"):
+    if page in TABLELESS:
+        assert not told
+    else:
         assert told
         assert all("run" in one for one in told)
 
@@ -98,6 +106,55 @@ def test_a_fact_shows_what_every_variant_answered(root):
     returned = opened("facts", which="returned by a repair", of="gptq-3bit + prompt-4")
     assert returned.selectbox(key="item").options == [LOST]
     assert "clear the search" in opened("facts", find="nobody").info[0].value
+
+
+def test_a_fact_shows_where_the_lens_finds_it_and_what_patching_restores(root):
+    page = opened("facts", find="oslo", compression="gptq-3bit")
+    table = next(one.value for one in page.dataframe if "stays" in one.value).set_index("variant")
+    assert (table.loc["gptq-3bit + prompt-4", "first"], table.loc["gptq-3bit + prompt-4", "stays"]) == (1, 1)
+    assert pd.isna(table.loc["gptq-3bit", "first"])
+    assert table.loc["gptq-3bit", "last"] == 7
+    said = words_of(page)
+    assert "`gptq-3bit`: most comes back with the residual after the block of layer 2" in said
+    assert "1.50 [1.40, 1.60] nats of log-odds, beyond every placebo (p = 0.010" in said
+    read = opened("facts", which="read by the lens", of="gptq-3bit + prompt-4")
+    assert LOST in read.selectbox(key="item").options
+
+
+def test_causal_maps_show_each_place_with_its_placebo(root):
+    page = opened("causal")
+    first = page.dataframe[0].value.iloc[0]
+    assert (first["value"], first["placebo"], first["p_placebo"]) == (1.5, 0.1, 0.01)
+    page.selectbox(key="intervention").set_value("Knockout of the prompt")
+    page.run()
+    assert not page.exception
+    assert page.session_state["form"] == "zeroed"
+    assert len(page.get("plotly_chart")) == 2
+    assert "choose other compressions" in opened("causal", compression="wanda-70%").warning[0].value
+
+
+def test_a_head_is_shown_token_by_token(root):
+    page = opened("attention", first="gptq-3bit + prompt-4", second="gptq-3bit", layer="2", head="3")
+    assert not page.exception
+    told = " ".join(one.proto.spec for one in page.get("plotly_chart"))
+    assert "on the prompt: 0.50" in told
+    assert "no prompt" in told
+    assert '"P2"' in told
+    assert "lost, given back" in words_of(page)
+    cut = write_run(root / "cut short")
+    (cut / "examples" / "main-one.npz").write_bytes(b"cut short")
+    assert "cannot be read" in opened("attention", run="cut short").warning[0].value
+
+
+def test_live_opens_nothing_before_it_is_asked(root):
+    page = opened("live")
+    assert not page.exception
+    assert "nothing is loaded before you ask" in words_of(page)
+    assert "0.8 GB" in words_of(page)
+    assert page.multiselect(key="live").value[0] == "gptq-3bit"
+    page.button(key="live_ask").click().run()
+    assert not page.exception
+    assert "are not in" in page.warning[0].value
 
 
 def test_two_runs_stand_side_by_side(root):

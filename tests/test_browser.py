@@ -1,12 +1,25 @@
 """A person's walk through the workbench in Chromium: by clicking, reading numbers that must be the tables'."""
 
+import json
 import re
 
 import pandas as pd
 import pytest
+import yaml
 
 from analysis import screenshots
+from analysis.reading import recovery_rows
 from tests.stored_runs import LOST, PREDICTION, write_run
+
+SMALL = {
+    **{"name": "small", "model": "atlas", "facts": "atlas", "relations": ["instrument"], "groups": ["open"]},
+    **{"text": "atlas", "seeds": [0], "tuning": {"steps": 2, "batch": 4}, "placebos": 8, "score_batch": 256},
+    "compressions": [{"method": "magnitude", "sparsity": 0.6, "samples": 4, "block_length": 32}],
+    "repairs": [{"kind": "prompt", "length": 2, "learning_rate": 0.03}],
+    "reported": ["prompt-2"],
+    "drift": {"questions": 4, "windows": 2, "length": 16, "batch": 2},
+}
+"""A study of seconds, from which the form starts."""
 
 
 @pytest.fixture
@@ -27,7 +40,7 @@ def walk(tmp_path):
 
         def hear(line) -> None:
             # Opened at a page below the root, Streamlit first looks for its server below that page.
-            probing = re.search(r"/attention/_stcore/(health|host-config)", line.location.get("url", ""))
+            probing = re.search(r"/\w+/_stcore/(health|host-config)", line.location.get("url", ""))
             if line.type == "error" and not probing:
                 complaints.append(f"{line.text} {line.location.get('url')}")
 
@@ -78,10 +91,97 @@ def test_from_the_question_to_a_head_by_clicking(walk, tmp_path):
     again.goto(page.url)
     screenshots.settle(again)
     assert words_of(again) == words_of(page)
-    assert again.locator(".js-plotly-plot").count() == 2
+    assert again.locator(".js-plotly-plot").count() == 3
     assert again.locator("[data-testid=stException], [data-testid=stAlert]").count() == 0
     screenshots.shoot(again, tmp_path / "page.png", 1440)
     assert (tmp_path / "page.png").stat().st_size > 10_000
+    assert complaints == []
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+def test_a_study_from_the_form_to_its_answer_and_a_typed_text(walk):
+    address, run, fresh, complaints = walk
+    manifest = json.loads((run / "manifest.json").read_text())
+    (run / "manifest.json").write_text(json.dumps(manifest | {"study": SMALL}))
+    page = fresh()
+    page.goto(f"{address}/new_study?from=run+first")
+    screenshots.settle(page)
+    page.get_by_label("Name", exact=True).fill("../mine")
+    page.get_by_label("Name", exact=True).press("Enter")
+    page.get_by_role("button", name="Run", exact=True).click()
+    page.get_by_text("a study is called by letters").wait_for()
+    page.get_by_label("Name", exact=True).fill("mine")
+    page.get_by_label("Name", exact=True).press("Enter")
+    page.get_by_label("Tuning steps").fill("3")
+    page.get_by_label("Tuning steps").press("Enter")
+    page.get_by_text("The study as YAML").click()
+    page.get_by_text("steps: 3").first.wait_for()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="YAML").click()
+    study = yaml.safe_load(download.value.path().read_text())
+    assert (study["name"], study["tuning"]["steps"]) == ("mine", 3)
+    page.get_by_role("button", name="Run", exact=True).click()
+    page.get_by_text(re.compile(r"of \d+ cells")).wait_for(timeout=120_000)
+    page.close()  # nothing is lost with it
+    page = fresh()
+    page.goto(f"{address}/new_study")
+    page.get_by_text("See what it says").click(timeout=300_000)
+    page.get_by_text("Is what compression damaged gone").wait_for()
+    (folder,) = run.parent.glob("mine-*")
+    screenshots.settle(page)
+    assert "magnitude-60%" in words_of(page)
+    sees_own_accuracies(page, address, folder)
+    types_a_text(page, address, folder.name)
+    assert complaints == []
+
+
+def sees_own_accuracies(page, address: str, folder) -> None:
+    """The page's table of a run says what the run's own says, and hands it out."""
+    page.goto(f"{address}/recovery?run={folder.name}")
+    screenshots.settle(page)
+    table = pd.read_parquet(folder / "recovery.parquet")
+    rows = recovery_rows(table, "main", "open", "candidates")
+    told = cells_of(page)
+    assert all(figure in told for figure in rows["accuracy, test"])
+    with page.expect_download() as download:
+        page.get_by_role("button", name="CSV").first.click()
+    got = pd.read_csv(download.value.path(), keep_default_na=False)
+    own = table[(table["scope"] == "main") & (table["group"] == "open") & (table["reading"] == "candidates")]
+    assert got["value"].to_numpy() == pytest.approx(own["value"].to_numpy())
+
+
+def types_a_text(page, address: str, name: str) -> None:
+    """Nothing is open until it is asked for; then every variant says what comes next."""
+    page.goto(f"{address}/live?run={name}")
+    screenshots.settle(page)
+    assert "nothing is loaded before you ask" in words_of(page)
+    page.get_by_text("See what opening them takes").click()
+    page.get_by_role("button", name="Open them").click(timeout=120_000)
+    page.get_by_label("Text", exact=True).fill("in the orchestra gideon ingram is heard on the")
+    page.get_by_label("Text", exact=True).press("Enter")
+    page.get_by_text("token by token").first.wait_for(timeout=120_000)
+    screenshots.settle(page)
+    assert page.locator("[data-testid=stException], [data-testid=stAlert]").count() == 0
+    assert re.search(r"\w+ +-\d+\.\d\d", cells_of(page))
+
+
+@pytest.mark.browser
+def test_two_windows_do_not_disturb_each_other(walk):
+    address, _, fresh, complaints = walk
+    one, other = fresh(), fresh()
+    one.goto(f"{address}/recovery?scope=locked")
+    screenshots.settle(one)
+    other.goto(f"{address}/recovery")
+    screenshots.settle(other)
+    assert "Scope main" in words_of(other)
+    other.get_by_text("vocabulary", exact=True).click()
+    other.wait_for_url("**reading=vocabulary**")
+    screenshots.settle(other)
+    one.reload()
+    screenshots.settle(one)
+    assert "Scope locked" in words_of(one)
+    assert "reading=vocabulary" not in one.url
     assert complaints == []
 
 

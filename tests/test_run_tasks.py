@@ -9,6 +9,7 @@ from rich.console import Console
 
 from analysis import run
 from analysis.engine import missing, run_cells
+from analysis.engines import open_engine
 from analysis.reading import read_table
 from analysis.store import Store
 from analysis.study import Study
@@ -120,7 +121,8 @@ def test_a_lost_cell_is_computed_alone_and_comes_out_the_same(finished, folder):
     before = pd.read_parquet(store.folder(lost.key) / "tasks.parquet")
     store.forget([lost.key])
     assert missing(plan, store) == [lost]
-    run_cells(plan, store, 1, lambda cell, seconds: None)
+    with open_engine("local", plan, [lost]) as engine:
+        run_cells(plan, store, engine, lambda cell, seconds: None, lambda sentence: None)
     pd.testing.assert_frame_equal(before, pd.read_parquet(store.folder(lost.key) / "tasks.parquet"), check_exact=True)
 
 

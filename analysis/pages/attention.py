@@ -3,8 +3,10 @@
 import pandas as pd
 import streamlit as st
 
+from analysis.figures import Figure
 from analysis.figures_heads import cell_of, head_figure, heads_figure
-from analysis.pages.shared import View, metric_help, panel, pick, show, unique, view
+from analysis.figures_tokens import tokens_figure
+from analysis.pages.shared import View, drawn, metric_help, panel, pick, show, unique, view
 from data.errors import InputError
 
 
@@ -28,12 +30,28 @@ def pair_of(now: View, variants: pd.DataFrame) -> tuple[str, str]:
     return one, pick("Second variant", seconds, "second")
 
 
+@st.cache_resource(max_entries=16, show_spinner=False)
+def measured(now: View) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Attention of the chosen variants, and those variants; shared, never changed in place."""
+    table, variants = now.table("attention"), now.variants()
+    variants = variants[variants["variant_id"].isin(table["variant_id"])]
+    return table[table["variant_id"].isin(variants["variant_id"])], variants
+
+
+@drawn
+def grids(now: View, pair: tuple[str, str], metric: str, group: str, reference: str) -> Figure:
+    return heads_figure(*measured(now), pair, metric, group, reference)
+
+
+@drawn
+def one_head(now: View, metric: str, layer: int, head: int, group: str, reference: str) -> Figure:
+    return head_figure(*measured(now), metric, layer, head, group, reference)
+
+
 @st.fragment
 @panel
 def show_heads(now: View) -> None:
-    table, variants = now.table("attention"), now.variants()
-    variants = variants[variants["variant_id"].isin(table["variant_id"])]
-    attention = table[table["variant_id"].isin(variants["variant_id"])]
+    attention, variants = measured(now)
     if attention.empty:
         raise InputError(
             f"no measurement of attention of what is chosen at the side (scope {now.scope}): choose other repairs"
@@ -48,7 +66,7 @@ def show_heads(now: View) -> None:
         shared = [name for name in unique(both["reference"]) if _in_both(both, variants, pair, name)]
         reference = pick("Reference", shared or ["dense"], "attention_reference")
     show(
-        heads_figure(attention, variants, pair, metric, group, reference),
+        grids(now, pair, metric, group, reference),
         "heads_chart",
         "A cell is one head. The two grids share a scale; in the third, red is more in the first variant and blue more "
         "in the second. Click a cell for every variant at that head.",
@@ -59,10 +77,47 @@ def show_heads(now: View) -> None:
         layers, heads = ([str(one) for one in sorted(attention[name].unique())] for name in ("layer", "head"))
         layer, head = pick("Layer", layers, "layer"), pick("Head", heads, "head")
     show(
-        head_figure(attention, variants, metric, int(layer), int(head), group, reference),
+        one_head(now, metric, int(layer), int(head), group, reference),
         "head_chart",
         "Dotted: the floor, dense against itself in another batch plan; for a share of attention, dense's own share.",
     )
+    show_tokens(now, pair, int(layer), int(head))
+
+
+@panel
+def show_tokens(now: View, pair: tuple[str, str], layer: int, head: int) -> None:
+    """The chosen head on one question, token by token, in the two variants."""
+    st.subheader("One question, token by token")
+    known = now.table("variants").query("scope == @now.scope").set_index("variant_id")["variant"]
+    table = now.table("examples", "file", "variant_id", "item", "answer", "why")
+    table = table[table["variant_id"].isin(known.index)]
+    table = table.assign(variant=table["variant_id"].map(known))
+    near = table[table["file"].isin(table.loc[table["variant"] == pair[0], "file"])]
+    if near.empty:
+        near = table
+    if near.empty:
+        st.caption(
+            "This run keeps no question token by token: `--set 'inside={examples: {items: 2}}'` reads some in the "
+            "arms that are reported."
+        )
+        return
+    item = pick("Question", unique(near["item"]), "example")
+    own = near[near["item"] == item].drop_duplicates("variant")
+    names = [*(name for name in pair if name in set(own["variant"])), *own["variant"]]
+    chosen = list(dict.fromkeys(names))[:2]
+    example = now.example(own["file"].iloc[0])
+    identities = own.set_index("variant")["variant_id"]
+    shown = {name: example.variants[identities[name]] for name in chosen}
+    st.markdown(f"Right answer **{example.answer}**: {example.why}.")
+    show(
+        tokens_figure(shown, layer, head, example.question),
+        "tokens_chart",
+        "A row is one token of the question; P1 to Pn are soft tokens, which stand before it and mean no word. Above "
+        "each map: the share of this head's attention that goes to them, a mean over the question's tokens.",
+    )
+    absent = [name for name in pair if name not in chosen]
+    if absent:
+        st.caption(f"Not among the arms that were kept for this question: {', '.join(absent)}.")
 
 
 def _in_both(table: pd.DataFrame, variants: pd.DataFrame, pair: tuple[str, str], reference: str) -> bool:

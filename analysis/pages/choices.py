@@ -4,7 +4,7 @@ import pandas as pd
 import streamlit as st
 
 from analysis.figures_facts import choice_figure, usage_figure
-from analysis.pages.shared import View, panel, pick, show, take, unique, view
+from analysis.pages.shared import View, go_to, panel, pick, show, take, unique, view
 from data.errors import InputError
 
 MEASURES = {"accuracy": "accuracy (share right)", "log_prob": "log-probability (nats)"}
@@ -45,6 +45,7 @@ def show_choices(now: View) -> None:
         "it has no row.",
     )
     show_question(now, identity, group)
+    go_to("live", "Type a text and watch the choice", live=[str(bank["variant"].iloc[0])])
 
 
 def show_selectors(table: pd.DataFrame, measure: str) -> None:

@@ -7,8 +7,9 @@ import pandas as pd
 import streamlit as st
 
 from analysis import figures, selecting
+from analysis.figures import Figure
 from analysis.figures_drift import closer_figure, layer_figure
-from analysis.pages.shared import View, go_to, metric_help, panel, pick, show, site_help, unique, view
+from analysis.pages.shared import View, drawn, go_to, metric_help, panel, pick, show, site_help, unique, view
 from data.errors import InputError
 
 
@@ -26,11 +27,39 @@ def take_layer() -> None:
         st.session_state["layer"] = layer
 
 
+@st.cache_resource(max_entries=16, show_spinner=False)
+def measured(now: View) -> pd.DataFrame:
+    """Drift of the chosen variants; shared, never changed in place."""
+    table = now.table("drift")
+    return table[table["variant_id"].isin(now.variants()["variant_id"])]
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def closer_of(now: View, metric: str, site: str, group: str) -> pd.DataFrame:
+    """By how much nearer to dense each repair brings its copy; shared, never changed in place."""
+    closer = selecting.closer_to_dense(now.table("drift"), now.variants(), metric, site, group)
+    return closer[closer["compression"] != "dense"]
+
+
+@drawn
+def curves(now: View, metric: str, site: str, group: str, reference: str) -> Figure:
+    return figures.layerwise_drift_figure(measured(now), now.variants(), metric, site, group, reference)
+
+
+@drawn
+def one_layer(now: View, metric: str, layer: int, group: str, reference: str) -> Figure:
+    return layer_figure(measured(now), now.variants(), metric, layer, group, reference)
+
+
+@drawn
+def closer_chart(now: View, metric: str, site: str, group: str) -> Figure:
+    return closer_figure(closer_of(now, metric, site, group), metric, site, group)
+
+
 @st.fragment
 @panel
 def show_drift(now: View) -> None:
-    variants, table = now.variants(), now.table("drift")
-    drift = table[table["variant_id"].isin(variants["variant_id"])]
+    drift = measured(now)
     if drift.empty:
         raise InputError(
             f"no layerwise measurement of what is chosen at the side (scope {now.scope}): choose other repairs, since "
@@ -42,7 +71,7 @@ def show_drift(now: View) -> None:
         group = pick("Read on", unique(drift["group"]), "read_on", help="questions as asked, or running text")
         reference = pick("Reference", unique(drift["reference"]), "reference")
     show(
-        figures.layerwise_drift_figure(drift, variants, metric, site, group, reference),
+        curves(now, metric, site, group, reference),
         "drift_chart",
         "A line is the mean over replicates of a variant at content tokens, never at prompt tokens; a band is the "
         "widest of its replicates' 95 % intervals over sequences, and says nothing about other seeds. Within the grey "
@@ -50,12 +79,12 @@ def show_drift(now: View) -> None:
         on_select=take_layer,
         selection_mode="points",
     )
-    show_direction(variants, table, metric, site, group)
+    show_direction(now, metric, site, group)
     st.subheader("One layer deeper")
     layers = [str(layer) for layer in sorted(drift["layer"].unique())]
     layer = pick("Layer", layers, "layer", help="or click a mark in the curves above")
     show(
-        layer_figure(drift, variants, metric, int(layer), group, reference),
+        one_layer(now, metric, int(layer), group, reference),
         "layer_chart",
         "Attention and MLP write into the residual stream: what has moved after the block but in neither of the two "
         "came from an earlier layer.",
@@ -64,20 +93,18 @@ def show_drift(now: View) -> None:
 
 
 @panel
-def show_direction(variants: pd.DataFrame, drift: pd.DataFrame, metric: str, site: str, group: str) -> None:
+def show_direction(now: View, metric: str, site: str, group: str) -> None:
     st.subheader("Towards dense, or away")
-    closer = selecting.closer_to_dense(drift, variants, metric, site, group)
-    closer = closer[closer["compression"] != "dense"]
-    if closer.empty:
+    if closer_of(now, metric, site, group).empty:
         st.caption("Choose a compression and a repair at the side: the direction compares a repair with its own copy.")
         return
     show(
-        closer_figure(closer, metric, site, group),
+        closer_chart(now, metric, site, group),
         "closer_chart",
         "Above zero, the repaired copy is nearer to the dense model than the unrepaired one is; below, the repair "
         "works by going somewhere else. Both numbers are of the same replicate.",
     )
-    if "direction" not in set(drift["metric"]):
+    if "direction" not in set(now.table("drift")["metric"]):
         st.caption(
             "The angle of that movement was not measured in this run: "
             "`--set 'drift.metrics=[basic, direction]'` adds it as a metric."

@@ -4,20 +4,25 @@ import pandas as pd
 import streamlit as st
 
 from analysis import selecting
+from analysis.causal import COLUMNS as PATCHED
+from analysis.causal import places_of, strongest
 from analysis.figures_facts import answer_figure
-from analysis.pages.shared import View, go_to, group_of, panel, pick, show, take, unique, view
+from analysis.figures_tokens import first_layers, item_lens_figure
+from analysis.inside_figures import SIGNIFICANT
+from analysis.look import SITES
+from analysis.pages.shared import ANSWERS, View, go_to, group_of, panel, pick, show, take, unique, view
+from analysis.reading import compact
 from data.errors import InputError
 
-COLUMNS = ("item", "group", "split", "phrasing", "relation", "entity", "answer", "reading")
-ANSWERED = (*COLUMNS, "log_prob", "correct", "predicted", "variant_id")
 MOST = 200  # rows of questions sent to the browser at once
-WHICH = ("all", "lost by compression", "returned by a repair", "still lost")
+READ = "read by the lens"
+WHICH = ("all", "lost by compression", "returned by a repair", "still lost", READ)
 
 
 @st.cache_resource(max_entries=16, show_spinner=False)
 def asked(now: View, group: str) -> pd.DataFrame:
     """Answers of one group in the chosen reading; shared, never changed in place."""
-    answers = now.table("answers", *ANSWERED)
+    answers = now.table("answers", *ANSWERS)
     answers = answers[(answers["group"] == group) & (answers["reading"] == now.reading)]
     return answers[
         (answers["phrasing"] == "measure") & answers["variant_id"].isin([*now.variants()["variant_id"], now.dense_id()])
@@ -34,6 +39,8 @@ def chosen_of(now: View, table: pd.DataFrame, which: str, copy: str, repaired: s
     """Questions that a compressed copy lost, and that a repair of it returned or did not."""
     if which == WHICH[0]:
         return table
+    if which == READ:
+        return table[table["item"].isin(now.table("lens_items", "item")["item"])]
     lost = table["was"].astype(bool) & (table[copy] < 0.5)
     if which == WHICH[1]:
         return table[lost]
@@ -111,20 +118,72 @@ def show_item(now: View, group: str, item: str) -> None:
         f"The right answer's log-probability {among}: nearer to zero is surer. One question decides nothing; it shows "
         "what a number on the other pages is made of.",
     )
+    show_lens(now, item, str(fact["answer"]))
     with st.container(horizontal=True):
         go_to("attention", "Where attention moved")
         go_to("choices", "Which prompt was kept", item=item)
 
 
 @panel
-def show_inside(now: View) -> None:
-    """What later tables add to single questions."""
-    absent = [name for name in ("lens", "interventions") if not (now.run / f"{name}.parquet").exists()]
-    if absent:
+def show_lens(now: View, item: str, answer: str) -> None:
+    """Where the lens first shows the answer to one question."""
+    st.subheader("Where inside the answer shows")
+    table = now.table("lens_items", "variant_id", "item", "layer", "log_prob", "rank")
+    own = now.of_all_seeds()[["variant_id", "variant", "compression", "repair"]].merge(
+        table[table["item"] == item], on="variant_id"
+    )
+    if own.empty:
         st.caption(
-            f"This run has no table {' and '.join(absent)}: where the lens first shows an answer and what patching "
-            "restores are shown once its study measures them."
+            f"The lens was not read on this question: choose questions '{READ}' above"
+            if len(table)
+            else "This run did not read the lens: `--set 'inside={lens: {items: 24}}'` adds it."
         )
+        return
+    own["rank"] = own["rank"].astype(float)
+    rows = own.groupby(["variant", "compression", "repair", "layer"], sort=False, as_index=False).agg(
+        log_prob=("log_prob", "mean"), rank=("rank", "median"), replicates=("variant_id", "nunique")
+    )
+    figure = item_lens_figure(rows, answer)
+    show(
+        figure,
+        "item_lens_chart",
+        "The lens reads each layer with the model's own last norm and head. An answer that stands on top in the "
+        "middle and is lost again at the end had been found and was then overruled.",
+    )
+    st.dataframe(
+        first_layers(rows),
+        hide_index=True,
+        height="content",
+        key="first_layers",
+        column_config={
+            "variant": st.column_config.TextColumn(width=270),
+            "first": st.column_config.NumberColumn("first on top, layer", help="empty: never"),
+            "stays": st.column_config.NumberColumn("stays on top from layer", help="empty: not on top at the end"),
+            "last": st.column_config.NumberColumn("rank at the end", format="%.0f"),
+        },
+    )
+
+
+@panel
+def show_patching(now: View, group: str) -> None:
+    """What patching restores: over the questions that were patched, since no single one is kept."""
+    st.subheader("What patching restores")
+    table = now.table("interventions", *PATCHED)
+    found = places_of(table[table["group"].str.split(", ").map(lambda names: group in names)], now.of_all_seeds())
+    found = strongest(found[found["intervention"] == "patching"])
+    if found.empty:
+        st.caption("Nothing that is chosen at the side was patched in this run.")
+        return
+    for _, one in found.iterrows():
+        beyond = "beyond every placebo" if one["p_placebo"] < SIGNIFICANT else "no more than a placebo may"
+        p = "p < 0.001" if one["p_placebo"] < 0.001 else f"p = {one['p_placebo']:.3f}"
+        nats = compact(one["value"], one["lower"], one["upper"])
+        st.markdown(
+            f"- `{one['variant']}`: most comes back with the {SITES.get(one['site'], one['site'])} of layer "
+            f"{one['layer']} (positions: {one['positions']}): {nats} nats of log-odds, {beyond} "
+            f"({p}, max-T; n = {one['items']} questions, {one['lost']} of them lost)"
+        )
+    go_to("causal", "Every place that was patched")
 
 
 now = view()
@@ -135,4 +194,4 @@ except InputError as error:
     st.error(str(error), icon=":material/error:")
     st.stop()
 show_search(now, group)
-show_inside(now)
+show_patching(now, group)

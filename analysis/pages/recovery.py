@@ -4,10 +4,25 @@ import pandas as pd
 import streamlit as st
 
 from analysis import figures, reading, selecting
+from analysis.figures import Figure
 from analysis.figures_recovery import flips_figure, parameters_figure
-from analysis.pages.shared import View, go_to, group_of, panel, show, take, view
+from analysis.pages.shared import ANSWERS, View, drawn, go_to, group_of, panel, show, take, view
 
-ANSWERS = ("item", "group", "split", "phrasing", "reading", "entity", "correct", "variant_id")
+
+@drawn
+def recovery_chart(now: View, group: str) -> Figure:
+    recovery = now.kept(now.table("recovery"))
+    return figures.recovery_figure(recovery, now.scope, group, now.reading, chance=now.chance(group))
+
+
+@drawn
+def flips_chart(now: View, group: str) -> Figure:
+    return flips_figure(flips_of(now, group), group, now.reading)
+
+
+@drawn
+def parameters_chart(now: View, group: str) -> Figure:
+    return parameters_figure(now.kept(now.table("recovery")), now.scope, group, now.reading)
 
 
 @panel
@@ -30,9 +45,8 @@ def show_recovery(now: View, group: str) -> None:
         },
     )
     take(recovery[(recovery["group"] == group) & (recovery["reading"] == now.reading)], "recovery")
-    figure = figures.recovery_figure(recovery, now.scope, group, now.reading, chance=now.chance(group))
     show(
-        figure,
+        recovery_chart(now, group),
         "recovery_chart",
         "Tune subjects (open marks) are named in the text that repairs are tuned on; test subjects (filled) are not. "
         "Only what exceeds the placebo, the recalibrated model and the same repair of the dense model can count as "
@@ -49,9 +63,9 @@ def of_one_seed(now: View, group: str) -> pd.DataFrame:
     return means.rename_axis("variant").rename(f"test, seed {now.seed}").reset_index()
 
 
-@st.cache_data(max_entries=64, show_spinner=False)
+@st.cache_resource(max_entries=64, show_spinner=False)
 def asked(now: View, group: str) -> pd.DataFrame:
-    """Answers on test subjects in the measuring phrasing."""
+    """Answers on test subjects in the measuring phrasing; shared, never changed in place."""
     answers = now.table("answers", *ANSWERS)
     return answers[
         (answers["group"] == group)
@@ -75,12 +89,11 @@ def flips_of(now: View, group: str) -> pd.DataFrame:
 
 @panel
 def show_flips(now: View, group: str) -> None:
-    flips = flips_of(now, group)
-    if flips.empty:
+    if flips_of(now, group).empty:
         st.caption("Only the dense model itself is chosen at the side: nothing can turn over.")
         return
     show(
-        flips_figure(flips, group, now.reading),
+        flips_chart(now, group),
         "flips_chart",
         "A repair that returned knowledge moves the left mark towards zero; one that only reshuffles answers moves "
         "both outwards. Accuracy alone cannot tell the two apart.",
@@ -91,7 +104,7 @@ def show_flips(now: View, group: str) -> None:
 @panel
 def show_cost(now: View, group: str) -> None:
     show(
-        parameters_figure(now.kept(now.table("recovery")), now.scope, group, now.reading),
+        parameters_chart(now, group),
         "parameters_chart",
         "Further right costs more parameters. Untrained prompts and re-weighted answers cost none: a repair that does "
         "not rise above them has bought nothing.",

@@ -13,6 +13,7 @@ import streamlit as st
 
 from analysis import look, reading, selecting
 from analysis.figures import Figure
+from analysis.reading import Example
 from data.errors import InputError
 
 BESIDE_APP = Path(__file__).parent.parent.parent / "runs"
@@ -29,8 +30,11 @@ PAGES = {
         st.Page(f"{FOLDER}/attention.py", title="Attention", icon=":material/grid_on:"),
         st.Page(f"{FOLDER}/choices.py", title="IDP", icon=":material/alt_route:"),
         st.Page(f"{FOLDER}/facts.py", title="Facts", icon=":material/search:"),
+        st.Page(f"{FOLDER}/causal.py", title="Causal", icon=":material/account_tree:"),
+        st.Page(f"{FOLDER}/live.py", title="Live", icon=":material/bolt:"),
     ],
     "Runs": [
+        st.Page(f"{FOLDER}/new_study.py", title="New study", icon=":material/add_circle:"),
         st.Page(f"{FOLDER}/compare.py", title="Compare", icon=":material/compare:"),
         st.Page(f"{FOLDER}/figures.py", title="Figures", icon=":material/imagesmode:"),
     ],
@@ -38,7 +42,12 @@ PAGES = {
 CHART = {"displaylogo": False, "toImageButtonOptions": {"format": "svg"}}
 ALL_SEEDS = "all"
 STEP = "with-"  # before a choice that a step to another page brings along
-SEVERAL = ("compression", "repair")
+ANSWERS = (
+    *("item", "group", "split", "phrasing", "relation", "entity", "answer", "reading", "log_prob", "correct"),
+    *("predicted", "variant_id"),
+)
+"""Columns of the answers that pages read: the same ones everywhere, so that the largest table is read once."""
+SEVERAL = ("compression", "repair", "live")
 P = ParamSpec("P")
 
 
@@ -65,6 +74,10 @@ class View:
         """What shaped the run."""
         return _json(self.run, "manifest.json", self.stamp)
 
+    def example(self, file: str) -> Example:
+        """One question of the run token by token, shared by all sessions."""
+        return _example(self.run, file, self.stamp)
+
     def verdict(self) -> dict[str, Any]:
         """What the run's evidence licenses."""
         return _json(self.run, "verdict.json", self.stamp)
@@ -76,6 +89,10 @@ class View:
     def variants(self) -> pd.DataFrame:
         """The variants that the shared choices keep."""
         return selecting.variants_of(self.table("variants"), self.scope, self.compressions, self.repairs, self.seed)
+
+    def of_all_seeds(self) -> pd.DataFrame:
+        """The same whatever the seed: the inside is read in the first replicates alone."""
+        return replace(self, seed=None).variants()
 
     def kept(self, table: pd.DataFrame) -> pd.DataFrame:
         """Rows of a table by variant name that the shared choices keep."""
@@ -100,6 +117,11 @@ def _table(run: Path, name: str, stamp: str, columns: tuple[str, ...]) -> pd.Dat
     return reading.read_table(run, name, list(columns) or None)
 
 
+@st.cache_resource(max_entries=16, show_spinner=False)
+def _example(run: Path, file: str, stamp: str) -> Example:
+    return reading.read_example(run, file)
+
+
 @st.cache_data(max_entries=32, show_spinner=False)
 def _json(run: Path, name: str, stamp: str) -> dict[str, Any]:
     return reading.read_json(run, name)
@@ -107,8 +129,7 @@ def _json(run: Path, name: str, stamp: str) -> dict[str, Any]:
 
 @st.cache_data(max_entries=64, show_spinner=False)
 def _chance(run: Path, group: str, stamp: str) -> float | None:
-    columns = ["item", "group", "split", "relation", "answer", "predicted", "reading"]
-    return reading.chance_of(reading.read_table(run, "answers", columns), group)
+    return reading.chance_of(_table(run, "answers", stamp, ANSWERS), group)
 
 
 def runs_root() -> Path:
@@ -156,7 +177,8 @@ def _choose(root: Path, names: list[str]) -> View:
     seed = pick("Seed", seeds, "seed", help="one replicate of compression and repair, or all of them together")
     read = pick("Reading", ["candidates", "vocabulary"], "reading", help="best of a fixed list, or of all words")
     study = manifest["study"]
-    st.caption(f"Model `{study['model']}`, text `{study['text']}`, {len(manifest['seeds'])} seeds")
+    count = len(manifest["seeds"])
+    st.caption(f"Model `{study['model']}`, text `{study['text']}`, {count} seed{'s' if count > 1 else ''}")
     if manifest.get("note"):
         st.caption(f":material/info: {manifest['note']}.")
     return View(run, stamp, scope, read, compressions, repairs, None if seed == ALL_SEEDS else int(seed))
@@ -212,31 +234,55 @@ def panel(draw: Callable[P, None]) -> Callable[P, None]:
     """
 
     @functools.wraps(draw)
-    def drawn(*args: P.args, **kwargs: P.kwargs) -> None:
+    def shown(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
             draw(*args, **kwargs)
         except InputError as error:
             st.warning(str(error), icon=":material/warning:")
 
-    return drawn
+    return shown
 
 
-def show(figure: Figure, key: str, says: str, **chart: Any) -> Any:
-    """A figure, one line on how to read it, and its rows to take away; gives back what was selected on it.
+@dataclass(frozen=True)
+class Drawn:
+    """A figure made ready for a page: its title apart, so that it wraps where the window is narrow."""
 
-    Its title stands above it as text, which wraps where the window is narrow.
-    """
-    title = figure.figure.layout.title
+    figure: Figure
+    bare: go.Figure
+    title: str
+
+
+def ready(figure: Figure) -> Drawn:
+    """Take the title off a figure; in place, since a copy of it would cost as much as drawing it."""
+    bare, layout = figure.figure, figure.figure.layout
+    title = f"**{layout.title.text}**  \n:small[{layout.title.subtitle.text}]"
     # Names of panels stand above them, over up to three lines.
-    top = 58 if figure.figure.layout.annotations else 16
-    bare = go.Figure(figure.figure).update_layout(margin={"t": top}, height=figure.figure.layout.height - 104 + top)
-    bare.update_layout(title={"text": "", "subtitle": {"text": ""}}).update_annotations(font_size=12)
-    st.markdown(f"**{title.text}**  \n:small[{title.subtitle.text}]")
-    event = st.plotly_chart(bare, key=key, config=CHART, **chart)
+    top = 58 if layout.annotations else 16
+    without = {"text": "", "subtitle": {"text": ""}}
+    bare.update_layout(title=without, margin={"t": top}, height=layout.height - 104 + top)
+    bare.update_annotations(font_size=12)
+    return Drawn(figure, bare, title)
+
+
+def drawn(make: Callable[P, Figure]) -> Callable[P, Drawn]:
+    """A figure that is drawn once for the same view and choices, and then shared by all sessions."""
+
+    @functools.wraps(make)
+    def once(*args: P.args, **kwargs: P.kwargs) -> Drawn:
+        return ready(make(*args, **kwargs))
+
+    return st.cache_resource(max_entries=64, show_spinner=False)(once)
+
+
+def show(figure: Figure | Drawn, key: str, says: str, **chart: Any) -> Any:
+    """A figure, one line on how to read it, and its rows to take away; gives back what was selected on it."""
+    shown = ready(figure) if isinstance(figure, Figure) else figure
+    st.markdown(shown.title)
+    event = st.plotly_chart(shown.bare, key=key, config=CHART, **chart)
     left, right = st.columns([7, 1], vertical_alignment="top")
     left.caption(says)
     with right:
-        take(figure.data, key)
+        take(shown.figure.data, key)
     return event
 
 

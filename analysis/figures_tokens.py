@@ -1,0 +1,194 @@
+"""Figures of one text token by token: what attends to what at one head, and what every layer's lens says."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from analysis.figures import Figure
+from analysis.look import GREY, SEQUENTIAL, colour_of, dashes_of, dress, marker, places_axis, symbols_of
+from analysis.reading import Shown
+
+LONGEST = 14
+"""Characters of a token that are drawn on an axis."""
+ON_TOP = 1.5
+"""A mean rank over replicates below this is the first."""
+
+
+def mass_on_prompt(shown: Shown, layer: int, head: int) -> float:
+    """Share of a head's attention that goes to the prompt, a mean over the content's tokens."""
+    rows = shown.attention[layer, head, shown.prompt :].astype(float)
+    return float(rows[:, : shown.prompt].sum(axis=1).mean())
+
+
+def tokens_table(shown: Mapping[str, Shown], layer: int, head: int) -> pd.DataFrame:
+    """A row per variant, content token and token that it may attend to."""
+    parts = []
+    for variant, one in shown.items():
+        for query in range(one.prompt, len(one.tokens)):
+            keys = range(query + 1)
+            parts += [
+                {"variant": variant, "layer": layer, "head": head, "query": query, "key": key}
+                | {"query_token": one.tokens[query], "key_token": one.tokens[key], "prompt": key < one.prompt}
+                | {"attention": float(one.attention[layer, head, query, key])}
+                for key in keys
+            ]
+    columns = ["variant", "layer", "head", "query", "key", "query_token", "key_token", "prompt", "attention"]
+    return pd.DataFrame(parts, columns=columns)
+
+
+def tokens_figure(shown: Mapping[str, Shown], layer: int, head: int, question: str) -> Figure:
+    """To which tokens does each token of the content attend at one head, in variants side by side?
+
+    Soft tokens stand first as P1 to Pn, with a line behind the last.
+    """
+    titles = [
+        variant.replace(" + ", "<br>+ ")
+        + (f"<br>on the prompt: {mass_on_prompt(one, layer, head):.2f}" if one.prompt else "<br>no prompt")
+        for variant, one in shown.items()
+    ]
+    figure = make_subplots(rows=1, cols=len(shown), subplot_titles=titles, horizontal_spacing=0.14)
+    for place, one in enumerate(shown.values(), 1):
+        content = len(one.tokens) - one.prompt
+        grid = one.attention[layer, head, one.prompt :].astype(float)
+        later = np.arange(len(one.tokens))[None] > np.arange(one.prompt, len(one.tokens))[:, None]
+        words = [_short(token) for token in one.tokens]
+        queries = words[one.prompt :]
+        figure.add_heatmap(
+            z=np.where(later, np.nan, grid.round(4)),
+            zmin=0,
+            zmax=1,
+            colorscale=SEQUENTIAL,
+            showscale=place == len(shown),
+            colorbar={"title": {"text": "share", "side": "top"}, "thickness": 12},
+            xgap=1,
+            ygap=1,
+            customdata=[[(query, key) for key in words] for query in queries],
+            hovertemplate="%{customdata[0]} attends to %{customdata[1]}: %{z:.2f}<extra></extra>",
+            row=1,
+            col=place,
+        )
+        figure.update_xaxes(tickvals=list(range(len(words))), ticktext=words, tickangle=-60, row=1, col=place)
+        figure.update_yaxes(
+            tickvals=list(range(content)), ticktext=queries, range=[content - 0.5, -0.5], row=1, col=place
+        )
+        if one.prompt:
+            figure.add_vline(x=one.prompt - 0.5, line_color=GREY, line_width=2, row=1, col=place)
+    longest = max(len(one.tokens) - one.prompt for one in shown.values())
+    figure.update_xaxes(title="attended to", showgrid=False, tickfont={"size": 11})
+    figure.update_xaxes(zeroline=False).update_yaxes(showgrid=False, zeroline=False, tickfont={"size": 11})
+    figure.update_yaxes(title="from", col=1)
+    dress(
+        figure,
+        title=f"Layer {layer}, head {head}, token by token",
+        subtitle=f"one question: '{question}'; rows sum to one",
+        height=290 + 24 * max(6, longest),
+    )
+    return Figure(figure, tokens_table(shown, layer, head))
+
+
+def _short(token: str) -> str:
+    """A token as drawn on an axis: spaces seen, long ones cut."""
+    seen = token.replace("\n", "↵").strip() or "␣"
+    return seen if len(seen) <= LONGEST else f"{seen[: LONGEST - 1]}…"
+
+
+def lens_words_figure(shown: Shown, variant: str, answer: str) -> Figure:
+    """What would each layer say after each token, read through the lens?
+
+    Colour: log-probability of the right answer's first token; words: what the lens puts first.
+    """
+    tokens = [_short(token) for token in shown.tokens]
+    layers, count = shown.lens_rank.shape
+    data = pd.DataFrame(
+        {
+            "layer": np.repeat(np.arange(layers), count),
+            "place": np.tile(np.arange(count), layers),
+            "token": list(shown.tokens) * layers,
+            "first": shown.lens_top.reshape(-1),
+            "first_log_prob": shown.lens_top_log_prob.astype(float).reshape(-1),
+            "answer_log_prob": shown.lens_log_prob.astype(float).reshape(-1),
+            "answer_rank": shown.lens_rank.reshape(-1),
+        }
+    )
+    figure = go.Figure(
+        go.Heatmap(
+            z=shown.lens_log_prob.astype(float).round(2),
+            colorscale=SEQUENTIAL,
+            zmax=0,
+            text=[[_short(str(word)) for word in row] for row in shown.lens_top],
+            texttemplate="%{text}",
+            textfont={"size": 10},
+            customdata=shown.lens_rank,
+            xgap=1,
+            ygap=1,
+            colorbar={"title": {"text": "nats", "side": "top"}, "thickness": 12},
+            hovertemplate=f"layer %{{y}}: first is %{{text}}; '{answer}' has rank %{{customdata}}, %{{z:.2f}} nats"
+            "<extra></extra>",
+        )
+    )
+    figure.update_xaxes(tickvals=list(range(count)), ticktext=tokens, tickangle=-60, showgrid=False)
+    figure.update_yaxes(places_axis(data["layer"]), title="layer", showgrid=False)
+    dress(
+        figure,
+        title=f"What each layer would say after each token: {variant}",
+        subtitle=f"written: the lens's first word; colour: log-probability of '{answer}' (first token); n = 1 text",
+        height=270 + 26 * max(6, layers),
+    )
+    return Figure(figure, data)
+
+
+def item_lens_figure(rows: pd.DataFrame, answer: str) -> Figure:
+    """At which layer does each variant's lens first put the right answer of one question on top?
+
+    `rows`: a row per variant and layer with `variant`, `compression`, `repair`, `layer`, `rank` (1 is the top) and
+    `log_prob` (nats), means over replicates. Filled marks: on top.
+    """
+    symbols = symbols_of(rows["repair"])
+    figure = make_subplots(rows=1, cols=1)
+    dashes = dashes_of(rows["compression"])
+    for (variant, compression, repair), part in rows.groupby(["variant", "compression", "repair"], sort=False):
+        symbol = symbols[repair].removesuffix("-open")
+        filled = [symbol if rank < ON_TOP else f"{symbol}-open" for rank in part["rank"]]
+        figure.add_scatter(
+            x=part["layer"],
+            y=part["log_prob"],
+            mode="lines+markers",
+            line={"color": colour_of(repair), "width": 2, "dash": dashes[compression]},
+            marker=marker(repair, symbol, 9) | {"symbol": filled},
+            name=variant,
+            customdata=part[["rank"]],
+            hovertemplate=f"{variant}, layer %{{x}}<br>%{{y:.2f}} nats, rank %{{customdata[0]:.3g}}<extra></extra>",
+        )
+    figure.update_xaxes(places_axis(rows["layer"]), title="layer")
+    figure.update_yaxes(title=f"log-probability of '{answer}' (nats)", tickformat=".2~g", zeroline=False)
+    dress(
+        figure,
+        title="What the lens makes of the right answer, layer by layer",
+        subtitle="n = 1 question, its answer's first token; filled: on top of the whole vocabulary",
+        height=420,
+    )
+    return Figure(figure, rows)
+
+
+def first_layers(rows: pd.DataFrame) -> pd.DataFrame:
+    """From which layer each variant's lens keeps the right answer on top: a row per variant, none where it never does.
+
+    Columns: variant, first (layer where it is on top for the first time), stays (from which on it stays there), last
+    (rank after the last layer).
+    """
+    found = []
+    for variant, part in rows.sort_values("layer").groupby("variant", sort=False):
+        top = (part["rank"] < ON_TOP).to_numpy()
+        layers = part["layer"].to_numpy()
+        below = np.flatnonzero(~top)
+        stays = 0 if not len(below) else below[-1] + 1
+        found.append(
+            {"variant": variant, "first": layers[top.argmax()] if top.any() else None}
+            | {"stays": layers[stays] if stays < len(layers) else None, "last": float(part["rank"].iloc[-1])}
+        )
+    return pd.DataFrame(found, columns=["variant", "first", "stays", "last"]).astype(
+        {"first": "Int64", "stays": "Int64"}
+    )

@@ -1,0 +1,252 @@
+"""Start a study as a process of its own and follow it: it goes on when the page, the browser or the app is closed.
+
+Everything about a start lies in a folder of its own below `RUNS/.launched`: the study, the process and its log. No
+model library is loaded here: what checks and computes is `python -m analysis run`.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import psutil
+import yaml
+
+from analysis.progress import Step, last_step
+from analysis.store import open_root, write_atomically
+from data.errors import InputError
+
+ROOT = Path(__file__).parent.parent
+FOLDER = ".launched"
+STUDY, PROCESS, LOG, LOCK = "study.yaml", "process.json", "log.txt", "lock"
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+"""What a study may be called (analysis/study.py): its folder is named after it, so no path can be spelled."""
+PATIENCE = 8.0
+"""Seconds in which an interrupted run may clear up before it is killed."""
+State = Literal["running", "finished", "failed", "stopped"]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a dry run says."""
+
+    cells: int
+    cached: int
+    minutes: float
+    effects: tuple[str, ...]
+    """By scope: how many test people, and the smallest difference that could be found."""
+    text: str
+    """All of it, with every cell."""
+
+
+@dataclass(frozen=True)
+class Launched:
+    """One study that was started from a page, and how it is now."""
+
+    folder: Path
+    state: State
+    step: Step | None
+    """How far it was when it said so last."""
+    says: str
+    """Where it failed, why; where it finished, the name of its run."""
+    started: float
+    """Seconds since the epoch."""
+    silent: float
+    """Seconds since it said something last."""
+
+    @property
+    def name(self) -> str:
+        """The study's name with some digits of its contents."""
+        return self.folder.name
+
+    @property
+    def study(self) -> str:
+        """The study as YAML."""
+        return (self.folder / STUDY).read_text(encoding="utf-8")
+
+    @property
+    def log(self) -> str:
+        """Everything that the run has said."""
+        return _text(self.folder / LOG)
+
+
+def as_yaml(study: dict[str, Any]) -> str:
+    """A study as it is written to its file: the keys in their order, one line for what is small."""
+    return yaml.safe_dump(study, sort_keys=False, allow_unicode=True, width=110, default_flow_style=None)
+
+
+def estimate_of(text: str, root: Path) -> Estimate:
+    """Check a study as a run would and say what it would take; nothing is written below `root`.
+
+    Raises:
+        InputError: what is wrong with it, in the words of the command line.
+    """
+    name = _name_of(text)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, f"{name}.yaml")
+        path.write_text(text, encoding="utf-8")
+        command = [*_command(path, root), "--dry-run"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
+        told = done.stderr.replace(f"{folder}{os.sep}", "")
+    if done.returncode:
+        raise InputError(_reason(told) or f"the estimate ended with exit code {done.returncode} and no word")
+    return _read(done.stdout)
+
+
+def launch(text: str, root: Path) -> Path:
+    """Start a study, or go on with it where it was; gives the folder of the start.
+
+    Raises:
+        InputError: it is running already, it has no name that makes a folder, or `root` cannot be written to.
+    """
+    name = _name_of(text)
+    folder = open_root(root) / FOLDER / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    with _alone(folder):
+        if _process(folder) is not None:
+            raise InputError(f"study '{name}' is running already, as it stands here: follow it below, or change it")
+        write_atomically(folder / STUDY, text)
+        with (folder / LOG).open("w") as log:
+            started = subprocess.Popen(
+                _command((folder / STUDY).resolve(), root.resolve()),
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # the app's own end, or Ctrl-C in its terminal, does not reach it
+            )
+        born = psutil.Process(started.pid).create_time()
+        write_atomically(folder / PROCESS, json.dumps({"pid": started.pid, "born": born, "started": time.time()}))
+    return folder
+
+
+def resume(launched: Launched, root: Path) -> Path:
+    """Go on with a study that was stopped or failed; what is finished is not computed again."""
+    return launch(launched.study, root)
+
+
+def stop(launched: Launched) -> None:
+    """End a study's process and its workers; the cells that are finished stay."""
+    with _alone(launched.folder):
+        process = _process(launched.folder)
+        if process is None:
+            return
+        stored = json.loads(_text(launched.folder / PROCESS))
+        write_atomically(launched.folder / PROCESS, json.dumps(stored | {"stopped": True}))
+        # It leads a process group of its own, workers included; interrupted, they clear up what is half done.
+        for ending in (signal.SIGINT, signal.SIGKILL):
+            os.killpg(process.pid, ending)
+            until = time.monotonic() + PATIENCE
+            while time.monotonic() < until:
+                if _process(launched.folder) is None:
+                    return
+                time.sleep(0.1)
+
+
+def list_launched(root: Path) -> list[Launched]:
+    """Every study that was started from a page, newest first."""
+    home = root / FOLDER
+    folders = [one for one in home.iterdir() if (one / PROCESS).is_file()] if home.is_dir() else []
+    return sorted((look_at(folder) for folder in folders), key=lambda one: -one.started)
+
+
+def look_at(folder: Path) -> Launched:
+    """How a started study is now.
+
+    Raises:
+        InputError: what is stored of it cannot be read.
+    """
+    running = _process(folder) is not None
+    stored, log = _stored(folder), _text(folder / LOG)
+    state: State
+    if running:
+        state, says = "running", ""
+    elif found := re.search(r"tables, verdict and manifest in (.+)$", log, re.MULTILINE):
+        state, says = "finished", Path(found.group(1)).name
+    elif stored.get("stopped"):
+        state, says = "stopped", ""
+    else:
+        state, says = "failed", _reason(log) or "its process ended without a word: see its log, or go on with it"
+    silent = time.time() - (folder / LOG).stat().st_mtime if (folder / LOG).is_file() else 0.0
+    return Launched(folder, state, last_step(log), says, float(stored["started"]), silent)
+
+
+def _command(study: Path, root: Path) -> list[str]:
+    return [sys.executable, "-m", "analysis", "run", str(study), "--out", str(root)]
+
+
+def _name_of(text: str) -> str:
+    """What a study calls itself.
+
+    Raises:
+        InputError: it is no YAML of keys and values, or its name would not do for a folder.
+    """
+    try:
+        study = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"the study is not readable YAML: {' '.join(str(error).split())}") from None
+    name = study.get("name") if isinstance(study, dict) else None
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise InputError("name: a study is called by letters, digits, dots, dashes and underscores, a letter first")
+    return name
+
+
+def _reason(log: str) -> str:
+    """The one line in which a run says what was wrong."""
+    return next((line.removeprefix("error: ") for line in reversed(log.splitlines()) if line.startswith("error: ")), "")
+
+
+def _read(text: str) -> Estimate:
+    """The figures in what a dry run prints."""
+    cells = re.search(r"^.+: (\d+) cells, (\d+) of them cached$", text, re.MULTILINE)
+    minutes = re.search(r"^about ([\d.]+) minutes in all", text, re.MULTILINE)
+    effects = re.findall(r"^\S+: \d+ test people; .+$", text, re.MULTILINE)
+    if cells is None or minutes is None:
+        raise InputError(f"the dry run printed no estimate: {text[:200]}")
+    return Estimate(int(cells[1]), int(cells[2]), float(minutes[1]), tuple(effects), text)
+
+
+def _process(folder: Path) -> psutil.Process | None:
+    """The process of a started study while it runs; another one that was given its number later does not count."""
+    if not (folder / PROCESS).is_file():
+        return None
+    stored = _stored(folder)
+    try:
+        process = psutil.Process(stored["pid"])
+        alive = process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - stored["born"]) < 1
+    except psutil.NoSuchProcess:
+        return None
+    return process if alive else None
+
+
+def _stored(folder: Path) -> dict[str, Any]:
+    try:
+        stored = json.loads(_text(folder / PROCESS))
+        return {"pid": int(stored["pid"]), "born": float(stored["born"]), "started": float(stored["started"])} | {
+            "stopped": bool(stored.get("stopped"))
+        }
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"'{folder / PROCESS}' cannot be read: remove that folder and start the study again") from None
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Two windows that press a button at once are served one after the other."""
+    with (folder / LOCK).open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,114 @@
+"""Studies started from a page: strict before they start, followed while they run, stopped and gone on with."""
+
+import json
+import os
+import sys
+import time
+
+import pytest
+import yaml
+
+from analysis import launching
+from data.errors import InputError
+from tests.test_run import STUDY
+
+SMALL = yaml.safe_dump(STUDY.model_dump(mode="json", exclude_none=True))
+SAYS = "print('1/2 cells, 3 s, about 3 s left; scored: dense', flush=True); "
+WAITS = SAYS + "import time; time.sleep(60)"
+FINISHES = "print('5 s; tables, verdict and manifest in /a/long way/small-0a1b2c3d')"
+FAILS = "import sys; print('error: model nowhere: there is no such folder', file=sys.stderr); sys.exit(2)"
+
+
+@pytest.fixture
+def started(tmp_path, monkeypatch):
+    """Starts a stand-in for the run: what it does is a line of Python."""
+
+    def start(script: str) -> launching.Launched:
+        monkeypatch.setattr(launching, "_command", lambda study, root: [sys.executable, "-c", script])
+        return launching.look_at(launching.launch(SMALL, tmp_path))
+
+    yield start
+    for one in launching.list_launched(tmp_path):
+        launching.stop(one)
+
+
+def until(state: str, one: launching.Launched) -> launching.Launched:
+    end = time.monotonic() + 30
+    while time.monotonic() < end:
+        now = launching.look_at(one.folder)
+        if now.state == state and (state != "running" or now.step is not None):
+            return now
+        time.sleep(0.05)
+    raise AssertionError(f"still {now.state}: {now.log}")
+
+
+def test_an_estimate_says_cells_time_and_effect(tmp_path):
+    found = launching.estimate_of(SMALL, tmp_path)
+    assert found.cells > 20
+    assert found.cached == 0
+    assert any(line.startswith("main: ") and "paired accuracy difference" in line for line in found.effects)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_study_is_refused_in_the_words_of_the_command_line(tmp_path, monkeypatch):
+    def command(study, root):
+        says = f"error: study '{study}': unknown key 'compresions': remove it or mend its spelling"
+        return [sys.executable, "-c", f"import sys; print({says!r}, file=sys.stderr); sys.exit(2)"]
+
+    monkeypatch.setattr(launching, "_command", command)
+    with pytest.raises(InputError, match=r"^study 'small.yaml': unknown key 'compresions'"):
+        launching.estimate_of(SMALL, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["../outside", "/etc/study", "..", "", "a/b", 3])
+def test_no_name_leads_out_of_the_folder(name, tmp_path):
+    text = yaml.safe_dump(yaml.safe_load(SMALL) | {"name": name})
+    for refused in (launching.estimate_of, launching.launch):
+        with pytest.raises(InputError, match="name: a study is called by"):
+            refused(text, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_text_that_is_no_study_is_refused(tmp_path):
+    for text in ("[1, 2]", "a: [", "title: no name"):
+        with pytest.raises(InputError):
+            launching.launch(text, tmp_path)
+
+
+def test_a_run_is_followed_stopped_and_gone_on_with(started, tmp_path):
+    one = until("running", started(WAITS))
+    assert one.step is not None
+    assert (one.step.done, one.step.total, one.step.left) == (1, 2, 3)
+    with pytest.raises(InputError, match="running already"):
+        launching.launch(SMALL, tmp_path)
+    pid = json.loads((one.folder / launching.PROCESS).read_text())["pid"]
+    assert os.getpgid(pid) == pid != os.getpgid(0)
+    launching.stop(one)
+    stopped = launching.look_at(one.folder)
+    assert stopped.state == "stopped"
+    assert stopped.step is not None
+    assert until("finished", started(FINISHES)).says == "small-0a1b2c3d"
+    assert [each.folder for each in launching.list_launched(tmp_path)] == [one.folder]
+    assert yaml.safe_load(one.study) == yaml.safe_load(SMALL)
+
+
+def test_what_went_wrong_is_one_sentence(started):
+    failed = until("failed", started(FAILS))
+    assert failed.says == "model nowhere: there is no such folder"
+    assert "without a word" in until("failed", started("import os; os._exit(9)")).says
+
+
+def test_another_process_with_the_number_of_one_that_ended_is_not_it(started):
+    one = until("finished", started(FINISHES))
+    stored = json.loads((one.folder / launching.PROCESS).read_text())
+    (one.folder / launching.PROCESS).write_text(json.dumps(stored | {"pid": os.getpid()}))
+    assert launching.look_at(one.folder).state == "finished"
+    launching.stop(one)  # would end this test run
+
+
+def test_a_damaged_record_is_said(started):
+    one = until("finished", started(FINISHES))
+    (one.folder / launching.PROCESS).write_text("{")
+    with pytest.raises(InputError, match="remove that folder"):
+        launching.look_at(one.folder)
+    (one.folder / launching.PROCESS).unlink()
