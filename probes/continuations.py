@@ -2,24 +2,31 @@
 
 1. Read every context once behind its prompt, keeping keys and values: this gives every continuation's first token.
    IDP chooses here, from the context alone: it never sees what is scored.
-2. Where continuations are longer, go on from those keys and values, one row per (context, continuation).
+2. Where continuations are longer, go on from those keys and values, one row per (context, continuation), those of
+   about the same length together.
 
 Log-softmax in fp32 whatever the model's dtype.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from transformers import DynamicCache
 
 from data.errors import InputError
 from probes.inputs import longest_content
+from probes.prefix import keys_and_values
 from probes.variants import Choice, Reading, Variant
 
 HELD_LOGITS = 1024
 """Positions of continuations whose logits are held at once, in every batch plan: about 200 MB a 50,000 words."""
+ALIKE = 1.25
+SLACK = 4
+"""Continuations are read together while the longest has no more than ALIKE times the shortest's tokens and SLACK more:
+else most of a pass would be padding."""
 
 
 @dataclass(frozen=True)
@@ -53,20 +60,45 @@ def continue_contexts(
     ]
     greedy = [[int(best[row]) == tail[0] for tail in mine] for row, mine in enumerate(tails)]
     longer = [(row, place) for row, mine in enumerate(tails) for place, tail in enumerate(mine) if len(tail) > 1]
-    if longer:
-        rows = torch.tensor([row for row, _ in longer], device=first.device)
-        log_probs, agreed = _rest(variant, reading, rows, [tails[row][place] for row, place in longer])
-        for which, (row, place) in enumerate(longer):
+    for group in _groups(longer, [len(tails[row][place]) for row, place in longer]):
+        rows = torch.tensor([row for row, _ in group], device=first.device)
+        log_probs, agreed = _rest(variant, reading, rows, [tails[row][place] for row, place in group])
+        for which, (row, place) in enumerate(group):
             totals[row][place] += log_probs[which]
             greedy[row][place] = greedy[row][place] and agreed[which]
     return Continued([total.tolist() for total in totals], greedy, best.tolist(), choice)
+
+
+def _groups(places: Sequence[tuple[int, int]], lengths: Sequence[int]) -> Iterator[list[tuple[int, int]]]:
+    """Continuations that are read in one pass, the shortest first; in the order given where they are alike."""
+    if places and max(lengths) <= ALIKE * min(lengths) + SLACK and max(lengths) * len(lengths) <= HELD_LOGITS:
+        yield list(places)
+        return
+    held: list[tuple[int, int]] = []
+    shortest = 0
+    for length, place in sorted(zip(lengths, places, strict=True)):
+        if held and (length > ALIKE * shortest + SLACK or (len(held) + 1) * length > HELD_LOGITS):
+            yield held
+            held = []
+        shortest = shortest if held else length
+        held.append(place)
+    if held:
+        yield held
+
+
+def _selected(cache: DynamicCache, rows: Tensor) -> DynamicCache:
+    """These rows' keys and values, the cache left as it is."""
+    found = DynamicCache()
+    for layer, (keys, values) in enumerate(keys_and_values(cache)):
+        found.update(keys[rows], values[rows], layer)
+    return found
 
 
 def _rest(
     variant: Variant, reading: Reading, rows: Tensor, tails: Sequence[Sequence[int]]
 ) -> tuple[Float[Tensor, " tails"], list[bool]]:
     """Log-probability of all but the first token of each tail, and whether all of them are the most likely."""
-    reading.cache.batch_select_indices(rows)
+    cache = _selected(reading.cache, rows)
     longest = max(len(tail) for tail in tails) - 1
     device = rows.device
     tokens = torch.zeros(len(tails), longest, dtype=torch.long, device=device)
@@ -88,7 +120,7 @@ def _rest(
         inputs_embeds=variant.model.get_input_embeddings()(tokens),
         attention_mask=torch.cat([reading.attention_mask[rows], mask], dim=1),
         position_ids=positions.clamp(max=last),  # of padding alone
-        past_key_values=reading.cache,
+        past_key_values=cache,
         use_cache=True,
     )
     log_probs = output.logits.float().log_softmax(dim=-1)
@@ -114,14 +146,15 @@ Pair = tuple[tuple[int, ...], tuple[int, ...]]
 def score_pairs(variant: Variant, pairs: Sequence[Pair], *, batch: int) -> list[Scored]:
     """Score (context, continuation) pairs in a fixed batch plan; results in the order given.
 
-    Equal contexts are read once. Contexts are sorted by length and taken `batch` at a time, fewer where their
-    continuations are long.
+    Equal contexts are read once. Contexts are sorted by length and taken `batch` at a time.
     """
     places: dict[tuple[int, ...], list[int]] = {}
     for place, (context, _) in enumerate(pairs):
         places.setdefault(context, []).append(place)
+    order = sorted(places, key=len)
     results: dict[int, Scored] = {}
-    for contexts in _batches(places, pairs, batch):
+    for first in range(0, len(order), batch):
+        contexts = order[first : first + batch]
         tails = [[pairs[place][1] for place in places[context]] for context in contexts]
         read = continue_contexts(variant, contexts, tails)
         for row, context in enumerate(contexts):
@@ -129,21 +162,3 @@ def score_pairs(variant: Variant, pairs: Sequence[Pair], *, batch: int) -> list[
             for which, place in enumerate(places[context]):
                 results[place] = Scored(read.log_probs[row][which], read.greedy[row][which], chosen)
     return [results[place] for place in range(len(pairs))]
-
-
-def _batches(
-    places: Mapping[tuple[int, ...], Sequence[int]], pairs: Sequence[Pair], batch: int
-) -> Iterator[list[tuple[int, ...]]]:
-    """Contexts in batches, the shortest first."""
-    held: list[tuple[int, ...]] = []
-    rows = longest = 0
-    for context in sorted(places, key=len):
-        mine = len(places[context])
-        own = max(len(pairs[place][1]) for place in places[context])
-        if held and (len(held) == batch or (rows + mine) * max(longest, own) > HELD_LOGITS):
-            yield held
-            held, rows, longest = [], 0, 0
-        held.append(context)
-        rows, longest = rows + mine, max(longest, own)
-    if held:
-        yield held

@@ -32,6 +32,9 @@ PAIRS = [
     ("", "dario was born"),
     (LONG, " oslo"),
     (LONG + " town", " berliners turin"),
+    ("celia", " oslo turin paris"),
+    ("celia", " " + " ".join(LONG.split()[:18])),  # read apart from the shorter ones
+    ("ada lives in", " " + " ".join(LONG.split()[3:25])),
 ]
 
 
