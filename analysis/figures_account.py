@@ -23,6 +23,7 @@ def account_figure(account: pd.DataFrame) -> Figure:
         rows=1,
         cols=max(1, len(quantities)),
         shared_yaxes=True,
+        shared_xaxes="all",
         subplot_titles=[words.replace(" ", "<br>") for words in quantities],
         horizontal_spacing=0.025,
     )
@@ -45,7 +46,7 @@ def account_figure(account: pd.DataFrame) -> Figure:
         )
         shown.add(repair)
     figure.add_vline(x=0, **ZERO)
-    figure.update_xaxes(title="bits", tickformat=".2~g", zeroline=False, matches="x")
+    figure.update_xaxes(title="bits", tickformat=".2~g", zeroline=False)
     figure.update_yaxes(
         tickvals=list(range(len(settings))),
         ticktext=settings,
@@ -74,6 +75,7 @@ def comparisons_figure(predictions: pd.DataFrame, settings: list[str]) -> Figure
         rows=1,
         cols=max(1, len(named)),
         shared_yaxes=True,
+        shared_xaxes="all",
         subplot_titles=[_broken(name) for name in named],
         horizontal_spacing=0.03,
     )
@@ -97,7 +99,7 @@ def comparisons_figure(predictions: pd.DataFrame, settings: list[str]) -> Figure
             go.Scatter(x=[None], y=[None], mode="markers", marker=marker("", symbol, 11), name=name), row=1, col=1
         )
     figure.add_vline(x=0, **ZERO)
-    figure.update_xaxes(title="bits", tickformat=".2~g", zeroline=False, matches="x")
+    figure.update_xaxes(title="bits", tickformat=".2~g", zeroline=False)
     figure.update_yaxes(tickvals=list(range(len(rows))), ticktext=rows, range=[-0.6, len(rows) - 0.4], zeroline=False)
     subjects = int(data["n"].max()) if len(data) else 0
     dress(

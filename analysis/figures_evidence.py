@@ -33,6 +33,7 @@ def forest_figure(predictions: pd.DataFrame) -> Figure:
         rows=1,
         cols=max(1, len(comparisons)),
         shared_yaxes=True,
+        shared_xaxes="all",
         subplot_titles=[_stacked(name) for name in comparisons],
         horizontal_spacing=0.02,
     )
@@ -55,7 +56,7 @@ def forest_figure(predictions: pd.DataFrame) -> Figure:
             go.Scatter(x=[None], y=[None], mode="markers", marker=marker("", symbol, 9), name=name), row=1, col=1
         )
     figure.add_vline(x=0, **LINE)
-    figure.update_xaxes(title="bits", tickformat=".2~g", zeroline=False, nticks=4, matches="x")
+    figure.update_xaxes(title="bits", tickformat=".2~g", zeroline=False, nticks=4)
     _rows_axis(figure, settings)
     dress(
         figure,

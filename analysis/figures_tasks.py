@@ -18,38 +18,17 @@ from analysis.look import (
     rows_of,
     symbols_of,
 )
-from analysis.reading import MAIN
-from analysis.recovery import item_counts
-from analysis.statistics import crossed_estimate
 from data.errors import InputError
 
 
-def task_scores(tasks: pd.DataFrame, variants: pd.DataFrame) -> pd.DataFrame:
-    """Accuracy per variant and task with a 95 % interval over replicates and items.
+def task_scores(compared: pd.DataFrame) -> pd.DataFrame:
+    """One row per variant and task, and over all tasks together: accuracy with its 95 % interval.
 
-    `tasks` has a row per variant, task and item with `correct`. Columns: variant, compression, repair, task, value,
-    lower, upper, items, replicates.
+    `compared` is `task_report.compare_tasks`. Columns: variant, compression, repair, task, domain, value, lower, upper,
+    items, replicates.
     """
-    known = variants[variants["scope"] == MAIN][["variant_id", "variant", "compression", "repair", "replicate"]]
-    joined = known.merge(tasks, on="variant_id", validate="one_to_many").rename(columns={"item": "entity"})
-    rows = []
-    by = ["variant", "compression", "repair", "task"]
-    for key, part in joined.groupby(by, sort=False, observed=True):
-        table = part.pivot(index="replicate", columns="entity", values="correct")
-        found = crossed_estimate(
-            {"arm": table.to_numpy(dtype=float)},
-            lambda arm: arm["arm"],
-            weights=item_counts(part, table.columns),
-            seed=0,
-        )
-        rows.append(
-            dict(zip(by, key, strict=True))
-            | {"value": found.estimate, "lower": max(0.0, found.lower), "upper": min(1.0, found.upper)}
-            | {"items": table.shape[1], "replicates": table.shape[0]}
-        )
-    if not rows:
-        raise InputError(f"table 'tasks' has nothing of scope '{MAIN}'")
-    return pd.DataFrame(rows)
+    columns = ["variant", "compression", "repair", "task", "domain", "score", "lower", "upper", "items", "replicates"]
+    return compared.drop_duplicates(["variant", "task"])[columns].rename(columns={"score": "value"})
 
 
 def tasks_figure(scores: pd.DataFrame) -> Figure:
@@ -93,20 +72,16 @@ def tasks_figure(scores: pd.DataFrame) -> Figure:
     return Figure(figure, scores)
 
 
-def perplexity_figure(perplexity: pd.DataFrame, accuracy: pd.DataFrame, variants: pd.DataFrame, of: str) -> Figure:
+def perplexity_figure(perplexity: pd.DataFrame, accuracy: pd.DataFrame, of: str) -> Figure:
     """Does perplexity tell what happened to the answers?
 
     A panel per text; a mark per variant at its perplexity and its accuracy (`of`: on what), joined by its compression's
     dash to the copy without a repair: a line that leans left and down got better in perplexity and worse in answers.
-    `perplexity` has `variant_id`, `text` and `perplexity`; `accuracy` has `variant` and `value`.
+    `perplexity` is `task_report.perplexities`; `accuracy` has a row per variant with variant, compression, repair and
+    value.
     """
-    known = variants[variants["scope"] == MAIN][["variant_id", "variant", "compression", "repair"]]
-    joined = known.merge(perplexity, on="variant_id", validate="one_to_many").merge(
-        accuracy[["variant", "value"]], on="variant"
-    )
-    by = ["variant", "compression", "repair", "text"]
-    data = joined.groupby(by, sort=False, as_index=False).agg(
-        perplexity=("perplexity", "mean"), value=("value", "mean"), replicates=("variant_id", "nunique")
+    data = accuracy[["variant", "compression", "repair", "value"]].merge(
+        perplexity[["variant", "text", "perplexity", "lower", "upper", "documents"]], on="variant"
     )
     if data.empty:
         raise InputError(f"table 'perplexity' has no variant whose accuracy on {of} is known")
@@ -150,7 +125,8 @@ def perplexity_figure(perplexity: pd.DataFrame, accuracy: pd.DataFrame, variants
     dress(
         figure,
         title="Perplexity against answers",
-        subtitle=f"mean over {data['replicates'].max()} replicates; lines join a repair to its copy without one",
+        subtitle=f"perplexity of a token, n = {data['documents'].min()} to {data['documents'].max()} documents; lines "
+        "join a repair to its copy without one",
         height=500,
     )
     return Figure(figure, data)

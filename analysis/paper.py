@@ -25,6 +25,7 @@ from analysis.look import kind_of
 from analysis.naming import nearest
 from analysis.reading import MAIN
 from analysis.repair_report import latency_of, read_latency
+from analysis.task_report import ALL, compare_tasks, perplexities
 from analysis.transfer_figure import transfer_figure
 from data.errors import InputError
 
@@ -62,6 +63,11 @@ class Source:
     def verdict(self) -> dict[str, Any]:
         """What the run's evidence licenses."""
         return reading.read_json(self.run, "verdict.json")
+
+    @cached_property
+    def compared_tasks(self) -> pd.DataFrame:
+        """Every variant on every task against its references, as the results table has it."""
+        return compare_tasks(self.table("tasks"), self.table("variants"))
 
     def variants(self, scope: str = MAIN) -> pd.DataFrame:
         """The variants of one scope."""
@@ -107,19 +113,14 @@ def _recovery(source: Source) -> Drawn:
 
 
 def _tasks(source: Source) -> Drawn:
-    yield "", tasks_figure(task_scores(source.table("tasks"), source.table("variants")))
+    yield "", tasks_figure(task_scores(source.compared_tasks))
 
 
 def _perplexity(source: Source) -> Drawn:
-    perplexity = source.table("perplexity")
-    try:
-        scores = task_scores(source.table("tasks"), source.table("variants"))
-        accuracy, of = scores.groupby("variant", as_index=False)["value"].mean(), "mean over tasks"
-    except InputError:
-        recovery = source.table("recovery")
-        rows = recovery[(recovery["scope"] == MAIN) & (recovery["reading"] == READING)]
-        accuracy, of = rows[(rows["measure"] == "accuracy") & (rows["split"] == "test")], "facts of test subjects"
-    yield "", perplexity_figure(perplexity, accuracy, source.table("variants"), of)
+    perplexity = perplexities(source.table("perplexity"), source.table("variants"))
+    scores = task_scores(source.compared_tasks)
+    whole = scores[scores["task"] == ALL] if ALL in set(scores["task"]) else scores
+    yield "", perplexity_figure(perplexity, whole, "all tasks")
 
 
 def _lengths(source: Source) -> Drawn:

@@ -42,7 +42,7 @@ def write_paper(source: Source, kinds: Sequence[str], style: Style, names: Seque
     for one in figures:
         one.figure.data.to_csv(folder / f"{one.name}.csv", index=False)
         if pages:
-            one.figure.figure.write_html(folder / f"{one.name}.html", include_plotlyjs=SCRIPT)
+            one.figure.figure.write_html(folder / f"{one.name}.html", include_plotlyjs=SCRIPT, div_id=one.name)
     (folder / "captions.md").write_text("".join(map(_caption, figures)), encoding="utf-8")
     for table in tables:
         _write_table(table, folder)
@@ -60,7 +60,7 @@ def write_paper(source: Source, kinds: Sequence[str], style: Style, names: Seque
 def file_bytes(one: Named, kind: str, style: Style) -> bytes:
     """One figure in one format; a page (HTML) carries the script that draws it."""
     if kind == "html":
-        return str(one.figure.figure.to_html()).encode()
+        return str(one.figure.figure.to_html(div_id=one.name)).encode()
     return image_bytes(one.figure, style, one.wide, kind)
 
 

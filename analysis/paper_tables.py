@@ -15,17 +15,17 @@ import pandas as pd
 from jaxtyping import Float
 
 from analysis import reading, saying
-from analysis.figures_tasks import task_scores
 from analysis.paper import READING, Source
 from analysis.reading import MAIN, compact
 from analysis.statistics import holm, paired_permutation
+from analysis.task_report import results_table
 from data.errors import InputError
 
 LEVEL = 0.05
 STARS = ((0.001, "***"), (0.01, "**"), (LEVEL, "*"))
 STARS_SAID = "* p < .05, ** p < .01, *** p < .001"
 DECIDED = ("displaced", "relearned", "re-injected", "unreached")
-LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "–": "--", "<": "$<$", ">": "$>$"}
+LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "–": "--", "<": "$<$", ">": "$>$", "†": r"$^\dagger$"}
 LATEX |= {mark: rf"\{mark}" for mark in "%_&#$"}
 ANSWERS = ["group", "split", "phrasing", "reading", "entity", "correct", "variant_id"]
 
@@ -150,26 +150,27 @@ def _stars(p: float) -> str:
 
 
 def _tasks(source: Source) -> Iterator[PaperTable]:
-    """A row per variant, a column per task."""
-    tasks, variants = source.table("tasks"), source.variants()
-    scores = task_scores(tasks, variants)
-    order = scores.drop_duplicates("variant")
-    cells, bold = pd.DataFrame({"variant": order["variant"].to_list()}), pd.DataFrame()
-    for task, rows in scores.groupby("task", sort=False):
-        own = tasks[tasks["task"] == task].rename(columns={"item": "entity"})
-        tests = significance(own, variants).reindex(cells["variant"])
-        told = [
-            f"{compact(row.value, row.lower, row.upper)}{tests['mark'].get(row.variant)}" for row in rows.itertuples()
-        ]
-        cells[str(task)] = pd.Series(told, index=rows["variant"]).reindex(cells["variant"]).fillna("").to_numpy()
-        bold[str(task)] = tests["best"].eq(True).to_numpy()
+    """A row per variant, a column per task and per text; marks as in the results table (analysis/task_report.py)."""
+    cells, compared = results_table(source.run)
+    items, variants = source.table("tasks"), source.variants()
+    items = items[items["plan"] == "main"].rename(columns={"item": "entity"})
+    order = list(cells.index)
+    blocks = variants.drop_duplicates("variant").set_index("variant")["compression"]
+    bold = pd.DataFrame(
+        {
+            str(task): significance(own, variants).reindex(order)["best"].eq(True).to_numpy()
+            for task, own in items.groupby("task", sort=False)
+        }
+    )
     yield PaperTable(
         name="tasks",
         caption="Accuracy on tasks, 95 % intervals over replicates and items (n = "
-        f"{scores['items'].min()} to {scores['items'].max()}). " + _note("accuracy", "the repairs of each task"),
-        cells=cells,
+        f"{compared['items'].min()} to {compared['items'].max()}). Marks: * differs from dense, † from the same copy "
+        "without repair (p < .05, Holm over variants and tasks). Bold: best of its compression on the task and all "
+        "that cannot be told from it (paired permutation, Holm over the block).",
+        cells=cells.fillna("").rename_axis("variant").reset_index(),
         bold=bold,
-        blocks=order["compression"].to_list(),
+        blocks=blocks[order].to_list(),
     )
 
 

@@ -40,8 +40,8 @@ def write_report_page(run: Path) -> Path:
     found, left_out = drawn(Source(run), FIGURES)
     parts = []
     for place, one in enumerate(found):
-        # The script that draws is carried once, in the page itself.
-        parts.append(one.figure.figure.to_html(full_html=False, include_plotlyjs=place == 0))
+        # The script that draws is carried once, in the page itself; a fixed name keeps the page the same each time.
+        parts.append(one.figure.figure.to_html(full_html=False, include_plotlyjs=place == 0, div_id=one.name))
     absent = [f"<li>{html.escape(name)}: {html.escape(reason)}</li>" for name, reason in left_out.items()]
     page = [
         '<!doctype html><html lang="en"><head><meta charset="utf-8">',

@@ -12,7 +12,6 @@ from analysis.__main__ import app
 from analysis.figures import recovery_figure
 from analysis.figures_evidence import calibration_figure, claim_rows, forest_figure
 from analysis.figures_prompts import length_figure
-from analysis.figures_tasks import perplexity_figure, task_scores, tasks_figure
 from analysis.paper import FIGURES, Source, drawn, figure_names, file_name
 from analysis.paper_files import write_paper
 from analysis.paper_style import NO_BROWSER, Style, browser_here, formats_of, printed, style_of
@@ -43,14 +42,25 @@ def run(tmp_path) -> Path:
 def tasks_of(variants: pd.DataFrame) -> pd.DataFrame:
     """Forty items of two tasks: dense is right on all, gptq-3bit on the first ten, gptq-3bit + prompt-4 on thirty."""
     right = {"dense": 40, "gptq-3bit": 10, "gptq-3bit + prompt-4": 30}
+    variants = variants.drop(variants.index[(variants["variant"] == "dense") & (variants["replicate"] > 0)])
     rows = [
-        {"variant_id": arm.variant_id, "task": task, "item": f"{task}/{item}"}
-        | {"correct": item < right.get(arm.variant, 20)}
-        for arm in variants.itertuples()
+        {"variant_id": arm.variant_id, "plan": "main", "task": task, "domain": "knowledge", "item": f"{task}/{item}"}
+        | {"correct": item < right[arm.variant], "correct_norm": None, "said": None, "tokens_cut": 0}
+        for arm in variants[variants["variant"].isin(right)].itertuples()
         for task in ("arc", "sciq")
         for item in range(40)
     ]
     return pd.DataFrame(rows)
+
+
+def texts_of(variants: pd.DataFrame) -> pd.DataFrame:
+    """Two documents of ten tokens each, at perplexity 20."""
+    lost = -10 * float(np.log(20))
+    told = {"text": "wikitext", "window": 64, "log_likelihood": lost, "tokens": 10, "bytes": 40}
+    own = variants[variants["variant"].isin(["gptq-3bit", "gptq-3bit + prompt-4"])]
+    return pd.DataFrame(
+        [told | {"variant_id": one, "document": place} for one in own["variant_id"] for place in (0, 1)]
+    )
 
 
 def test_a_table_that_is_absent_leaves_its_figures_out_with_the_reason(run):
@@ -75,21 +85,28 @@ def test_an_empty_table_is_never_drawn(run):
     assert "is empty" in left_out["drift-residual"]
 
 
-def test_tasks_are_drawn_and_tabled_where_the_run_has_them(run):
+def test_tasks_and_perplexity_are_drawn_and_tabled_where_the_run_has_them(run):
     variants = seeded_variants("main")
     tasks_of(variants).to_parquet(run / "tasks.parquet")
-    scores = task_scores(tasks_of(variants), variants).set_index(["variant", "task"])["value"]
-    assert scores["gptq-3bit", "arc"] == 0.25
-    assert scores["gptq-3bit + prompt-4", "sciq"] == 0.75
-    assert len(tasks_figure(task_scores(tasks_of(variants), variants)).data) == variants["variant"].nunique() * 2
-    tables, _ = paper_tables(Source(run), ["tasks"])
-    table = next(one for one in tables if one.name == "tasks")
+    texts_of(variants).to_parquet(run / "perplexity.parquet")
+    source = Source(run)
+    found, left_out = drawn(source, ("tasks", "perplexity"))
+    assert not left_out
+    scores, perplexity = (one.figure.data.set_index("variant") for one in found)
+    assert set(scores.loc["gptq-3bit", "value"]) == {0.25}
+    assert set(scores.loc["gptq-3bit + prompt-4", "value"]) == {0.75}
+    assert set(scores["task"]) == {"arc", "sciq", "all tasks"}
+    assert perplexity["perplexity"].to_list() == pytest.approx([20.0] * 2)
+    assert perplexity.loc["gptq-3bit", "value"] == 0.25
+    (table,), _ = paper_tables(source, ["tasks"])
     cells = table.cells.set_index("variant")["arc"]
-    assert cells["gptq-3bit + prompt-4"].endswith("]**")
-    assert cells["gptq-3bit"].endswith("]")
+    assert cells["gptq-3bit + prompt-4"].endswith("]*†")
+    assert cells["gptq-3bit"].endswith("]*")
+    assert cells["dense"].endswith("]")
+    assert "perplexity, wikitext" in table.cells
     bold = dict(zip(table.cells["variant"], table.bold["arc"], strict=True))
-    assert bold["gptq-3bit + prompt-4"]
-    assert not bold["gptq-3bit"]
+    assert bold == {"dense": True, "gptq-3bit": False, "gptq-3bit + prompt-4": True}
+    assert r"$^\dagger$" in table.latex()
 
 
 def test_marks_follow_corrected_tests_and_bold_what_is_not_told_from_the_best():
@@ -127,15 +144,6 @@ def test_lengths_are_drawn_only_where_there_are_several():
     found = length_figure(pd.concat([recovery, longer]), "main", "facts", "candidates").data
     assert list(found.loc[found["series"] == "prompt", "length"].unique()) == [4, 16]
     assert {"masked", "placebo"} <= set(found["series"])
-
-
-def test_perplexity_stands_against_accuracy_by_variant():
-    variants = seeded_variants("main")
-    perplexity = pd.DataFrame({"variant_id": variants["variant_id"], "text": "wikitext", "perplexity": 20.0})
-    accuracy = pd.DataFrame({"variant": variants["variant"].unique(), "value": 0.5})
-    found = perplexity_figure(perplexity, accuracy, variants, "tasks").data
-    assert len(found) == variants["variant"].nunique()
-    assert set(found["perplexity"]) == {20.0}
 
 
 def test_the_forest_fills_what_rejects_and_claims_keep_the_papers_figure():

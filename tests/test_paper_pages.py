@@ -94,4 +94,5 @@ def test_the_report_is_one_page_that_needs_no_network(run):
     assert "<td>2</td>" in page
     assert "<script>x</script>" not in page
     assert page.count("plotly-graph-div") >= 6
+    assert page == write_report_page(run).read_text()
     assert not re.search(r"<(?:script|link)[^>]+(?:src|href)=", page)
