@@ -92,7 +92,8 @@ def test_a_changed_study_is_a_plan_or_one_line(request, tmp_path, located):
         try:
             study = load_study(str(path))
             assert run.run_folder(study, False, out).parent == out
-            plan, _ = run.prepare(study, absent=study.model != "atlas")
+            here = run.is_here(study)
+            plan, _ = run.prepare(study, absent=not here)
         except InputError as error:
             require_line(error)
         except Exception as error:
