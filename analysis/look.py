@@ -150,7 +150,15 @@ def rows_of(panels: dict[str, dict[str, int]]) -> int:
 def label_bottom(figure: go.Figure, title: str) -> None:
     """Write the title of the horizontal axis once, under all panels: a title a panel runs into the next one."""
     figure.add_annotation(
-        text=title, x=0.5, xref="paper", y=0, yref="paper", yshift=-40, showarrow=False, font={"size": 13}
+        text=title,
+        x=0.5,
+        xref="paper",
+        y=0,
+        yref="paper",
+        yanchor="top",
+        yshift=-24,
+        showarrow=False,
+        font={"size": 13},
     )
 
 
