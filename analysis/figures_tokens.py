@@ -49,7 +49,14 @@ def tokens_figure(shown: Mapping[str, Shown], layer: int, head: int, question: s
         + (f"<br>on the prompt: {mass_on_prompt(one, layer, head):.2f}" if one.prompt else "<br>no prompt")
         for variant, one in shown.items()
     ]
-    figure = make_subplots(rows=1, cols=len(shown), subplot_titles=titles, shared_yaxes=True, horizontal_spacing=0.03)
+    figure = make_subplots(
+        rows=1,
+        cols=len(shown),
+        subplot_titles=titles,
+        shared_yaxes=True,
+        horizontal_spacing=0.03,
+        column_widths=[len(one.tokens) for one in shown.values()],  # cells of one width, so that tokens can be read
+    )
     for place, one in enumerate(shown.values(), 1):
         content = len(one.tokens) - one.prompt
         grid = one.attention[layer, head, one.prompt :].astype(float)
