@@ -96,7 +96,7 @@ def recovery_figure(
     _recovery_lines(figure, data, panels, len(repairs), split_pair[1], chance)
     for name, symbol in zip(split_pair, ("circle-open", "circle"), strict=True):
         figure.add_scatter(x=[None], y=[None], mode="markers", marker=marker("", symbol, 10), name=f"{name} subjects")
-    label_bottom(figure, panels, "accuracy (share right)")
+    label_bottom(figure, "accuracy (share right)")
     figure.update_xaxes(range=[-0.03, 1.03], dtick=0.5, tickformat=".1f", minor={"dtick": 0.1, "showgrid": True})
     figure.update_yaxes(range=[-0.5, len(repairs) - 0.5], tickvals=list(range(len(repairs))))
     figure.update_yaxes(ticktext=[repair or NO_REPAIR for repair in repairs], zeroline=False)
@@ -162,7 +162,7 @@ def layerwise_drift_figure(
     notes = data["below_floor"].map({True: ", below the floor", False: ""})
     lines_by_layer(figure, data, panels, variants["compression"], notes)
     words, unit = METRICS.get(metric, (metric, ""))
-    label_bottom(figure, panels, "layer")
+    label_bottom(figure, "layer")
     figure.update_xaxes(places_axis(data["layer"]))
     figure.update_yaxes(title=f"{words} ({unit})", col=1, rangemode="tozero", tickformat=".2~g")
     dress(

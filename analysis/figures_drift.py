@@ -57,7 +57,7 @@ def layer_figure(
         )
         shown.add(repair)
     words, unit = METRICS.get(metric, (metric, ""))
-    label_bottom(figure, panels, f"{words} ({unit})")
+    label_bottom(figure, f"{words} ({unit})")
     figure.update_xaxes(rangemode="tozero", tickformat=".2~g", nticks=5)
     figure.update_yaxes(
         tickvals=list(range(len(sites))),
@@ -110,7 +110,7 @@ def closer_figure(closer: pd.DataFrame, metric: str, site: str, group: str) -> F
         shown.add(repair)
     figure.add_hline(y=0, line_color=GREY, line_width=1.2)
     words, unit = METRICS.get(metric, (metric, ""))
-    label_bottom(figure, panels, "layer")
+    label_bottom(figure, "layer")
     figure.update_xaxes(places_axis(closer["layer"]))
     figure.update_yaxes(tickformat=".2~g", zeroline=False)
     figure.update_yaxes(title=f"nearer to dense by ({unit})", col=1)

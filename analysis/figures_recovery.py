@@ -49,7 +49,7 @@ def parameters_figure(recovery: pd.DataFrame, scope: str, group: str, reading: s
             **panels[compression],
         )
         shown.add(repair)
-    label_bottom(figure, panels, "parameters added")
+    label_bottom(figure, "parameters added")
     top = int(np.ceil(np.log10(added.max()))) if len(added) else decade + 1
     ticks = list(range(decade, top + 1))
     figure.update_xaxes(
@@ -109,7 +109,7 @@ def flips_figure(flips: pd.DataFrame, group: str, reading: str) -> Figure:
             **panels[compression],
         )
     figure.add_vline(x=0, line_color=GREY, line_width=1.2)
-    label_bottom(figure, panels, "← lost · share of questions · gained →")
+    label_bottom(figure, "← lost · share of questions · gained →")
     most = float(flips["upper"].max()) if len(flips) else 1.0
     figure.update_xaxes(range=[-1.08 * most, 1.08 * most], **both_ways(most))
     figure.update_yaxes(

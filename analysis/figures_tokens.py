@@ -49,7 +49,14 @@ def tokens_figure(shown: Mapping[str, Shown], layer: int, head: int, question: s
         + (f"<br>on the prompt: {mass_on_prompt(one, layer, head):.2f}" if one.prompt else "<br>no prompt")
         for variant, one in shown.items()
     ]
-    figure = make_subplots(rows=1, cols=len(shown), subplot_titles=titles, horizontal_spacing=0.14)
+    figure = make_subplots(
+        rows=1,
+        cols=len(shown),
+        subplot_titles=titles,
+        shared_yaxes=True,
+        horizontal_spacing=0.03,
+        column_widths=[len(one.tokens) for one in shown.values()],  # cells of one width, so that tokens can be read
+    )
     for place, one in enumerate(shown.values(), 1):
         content = len(one.tokens) - one.prompt
         grid = one.attention[layer, head, one.prompt :].astype(float)
@@ -70,14 +77,14 @@ def tokens_figure(shown: Mapping[str, Shown], layer: int, head: int, question: s
             row=1,
             col=place,
         )
-        figure.update_xaxes(tickvals=list(range(len(words))), ticktext=words, tickangle=-60, row=1, col=place)
+        figure.update_xaxes(tickvals=list(range(len(words))), ticktext=words, tickangle=-90, row=1, col=place)
         figure.update_yaxes(
             tickvals=list(range(content)), ticktext=queries, range=[content - 0.5, -0.5], row=1, col=place
         )
         if one.prompt:
             figure.add_vline(x=one.prompt - 0.5, line_color=GREY, line_width=2, row=1, col=place)
     longest = max(len(one.tokens) - one.prompt for one in shown.values())
-    figure.update_xaxes(title="attended to", showgrid=False, tickfont={"size": 11})
+    figure.update_xaxes(title="attended to", showgrid=False, tickfont={"size": 10})
     figure.update_xaxes(zeroline=False).update_yaxes(showgrid=False, zeroline=False, tickfont={"size": 11})
     figure.update_yaxes(title="from", col=1)
     dress(

@@ -65,7 +65,7 @@ def _by_layer(part: pd.DataFrame, variants: pd.DataFrame, metric: str, title: st
     figure, panels = panels_of(data["compression"])
     lines_by_layer(figure, data, panels, variants["compression"])
     words, unit = METRICS.get(metric, (metric, ""))
-    label_bottom(figure, panels, "layer")
+    label_bottom(figure, "layer")
     figure.update_xaxes(places_axis(data["layer"]))
     figure.update_yaxes(title=f"{words} ({unit})", col=1, tickformat=".2~g")
     counts = "no questions" if data.empty else f"n = {data['items'].min()} questions, {data['entities'].min()} subjects"
@@ -117,7 +117,7 @@ def interventions_figure(interventions: pd.DataFrame, variants: pd.DataFrame, va
         )
         shown.add(arm)
     words, unit = METRICS["dropped" if (data["intervention"] == "knockout").any() else "restored"]
-    label_bottom(figure, panels, "layer (first of the window)")
+    label_bottom(figure, "layer (first of the window)")
     figure.update_xaxes(places_axis(arms["layer"]))
     figure.update_yaxes(title=f"{words} ({unit})", col=1, tickformat=".2~g")
     everywhere = ", ".join(f"{one.arm} {one.value:.2f}" for one in whole.itertuples() if one.arm in ARM_LOOKS)

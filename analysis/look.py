@@ -147,11 +147,19 @@ def rows_of(panels: dict[str, dict[str, int]]) -> int:
     return max((panel["row"] for panel in panels.values()), default=1)
 
 
-def label_bottom(figure: go.Figure, panels: dict[str, dict[str, int]], title: str) -> None:
-    """Write the title of the horizontal axis once per column, under its lowest panel."""
-    lowest = {panel["col"]: panel["row"] for panel in panels.values()}
-    for column, row in lowest.items():
-        figure.update_xaxes(title=title, row=row, col=column)
+def label_bottom(figure: go.Figure, title: str) -> None:
+    """Write the title of the horizontal axis once, under all panels: a title a panel runs into the next one."""
+    figure.add_annotation(
+        text=title,
+        x=0.5,
+        xref="paper",
+        y=0,
+        yref="paper",
+        yanchor="top",
+        yshift=-24,
+        showarrow=False,
+        font={"size": 13},
+    )
 
 
 def band(figure: go.Figure, rows: pd.DataFrame, repair: str, panel: dict[str, int]) -> None:

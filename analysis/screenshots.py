@@ -12,7 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -99,6 +99,16 @@ def open_live(page: Any) -> None:
     page.get_by_role("button", name="Open them").wait_for(state="detached", timeout=120_000)
 
 
+def ask_estimate(page: Any) -> None:
+    """Ask what the study of the form would take."""
+    page.get_by_role("button", name="Estimate").click()
+    page.get_by_text("About, to a factor of three").wait_for(timeout=120_000)
+
+
+PRESSED: dict[str, Callable[[Any], None]] = {"live": open_live, "new_study": ask_estimate}
+"""What is pressed on a page before its picture is taken."""
+
+
 def shrink(path: Path) -> None:
     """Write a picture again as tightly as PNG can without loss: a palette would change the repairs' hues."""
     from PIL import Image
@@ -132,9 +142,9 @@ def main(
                 for width in widths:
                     page.set_viewport_size({"width": width, "height": 900})
                     page.goto(f"{address}/{name.removeprefix('question')}?run={run}{ASKED.get(name, '')}")
-                    if name == "live":
+                    if name in PRESSED:
                         settle(page)
-                        open_live(page)
+                        PRESSED[name](page)
                     path = out / f"{name or 'question'}-{scheme}-{width}.png"
                     shoot(page, path, width)
                     shrink(path)

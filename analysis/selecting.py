@@ -42,6 +42,7 @@ def flips(answers: pd.DataFrame, variants: pd.DataFrame, dense_id: str) -> pd.Da
     before = answers.loc[answers["variant_id"] == dense_id, ["item", "correct"]].rename(columns={"correct": "was"})
     known = variants[["variant_id", "variant", "compression", "repair", "replicate"]]
     joined = answers.merge(known, on="variant_id").merge(before, on="item", validate="many_to_one")
+    joined["entity"] = joined["entity"].astype("category")  # sixty groupings of words would be slow
     joined = joined.assign(lost=joined["was"] & ~joined["correct"], gained=~joined["was"] & joined["correct"])
     rows = []
     for (variant, compression, repair), part in joined.groupby(["variant", "compression", "repair"], sort=False):

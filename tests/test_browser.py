@@ -46,6 +46,7 @@ def walk(tmp_path):
 
         def fresh():
             page = browser.new_context(viewport={"width": 1440, "height": 2600}).new_page()
+            page.set_default_timeout(120_000)  # a condition is waited for as long as a busy machine may take
             page.on("console", hear)
             page.on("pageerror", lambda error: complaints.append(str(error)))
             return page
@@ -145,7 +146,7 @@ def sees_own_accuracies(page, address: str, folder) -> None:
     told = cells_of(page)
     assert all(figure in told for figure in rows["accuracy, test"])
     with page.expect_download() as download:
-        page.get_by_role("button", name="CSV").first.click()
+        page.locator("[data-testid=stDownloadButton] button").first.click()
     got = pd.read_csv(download.value.path(), keep_default_na=False)
     own = table[(table["scope"] == "main") & (table["group"] == "open") & (table["reading"] == "candidates")]
     assert got["value"].to_numpy() == pytest.approx(own["value"].to_numpy())

@@ -10,6 +10,7 @@ import yaml
 
 from analysis import launching
 from data.errors import InputError
+from tests.test_app import opened
 from tests.test_run import STUDY
 
 SMALL = yaml.safe_dump(STUDY.model_dump(mode="json", exclude_none=True))
@@ -92,6 +93,21 @@ def test_a_run_is_followed_stopped_and_gone_on_with(started, tmp_path):
     assert yaml.safe_load(one.study) == yaml.safe_load(SMALL)
 
 
+def test_the_page_shows_how_far_it_is_and_stops_and_resumes_it(started, tmp_path, monkeypatch):
+    one = until("running", started(WAITS))
+    monkeypatch.setenv("PALIMPSEST_RUNS", str(tmp_path))
+    page = opened("new_study")
+    assert "1 of 2 cells, about" in page.get("progress")[0].proto.text
+    page.button(key=f"stop {one.name}").click().run()
+    assert not page.exception
+    assert launching.look_at(one.folder).state == "stopped"
+    monkeypatch.setattr(launching, "_command", lambda study, root: [sys.executable, "-c", FAILS])
+    page.button(key=f"resume {one.name}").click().run()
+    until("failed", one)
+    page.run()
+    assert page.error[0].value == "model nowhere: there is no such folder"
+
+
 def test_what_went_wrong_is_one_sentence(started):
     failed = until("failed", started(FAILS))
     assert failed.says == "model nowhere: there is no such folder"
@@ -106,9 +122,14 @@ def test_another_process_with_the_number_of_one_that_ended_is_not_it(started):
     launching.stop(one)  # would end this test run
 
 
-def test_a_damaged_record_is_said(started):
+def test_a_damaged_record_is_said_and_the_form_stays(started, tmp_path, monkeypatch):
     one = until("finished", started(FINISHES))
     (one.folder / launching.PROCESS).write_text("{")
     with pytest.raises(InputError, match="remove that folder"):
         launching.look_at(one.folder)
+    monkeypatch.setenv("PALIMPSEST_RUNS", str(tmp_path))
+    page = opened("new_study")
+    assert not page.exception
+    assert "remove that folder" in page.warning[0].value
+    assert page.button(key="run_study")
     (one.folder / launching.PROCESS).unlink()

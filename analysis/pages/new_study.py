@@ -87,6 +87,7 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
+@panel
 def show_launched() -> None:
     """Every study that was started from here: drawn again every two seconds while one runs."""
     running = any(one.state == "running" for one in launching.list_launched(runs_root()))

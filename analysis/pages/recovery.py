@@ -120,5 +120,5 @@ except ValueError as error:
     st.stop()
 st.caption(f"Scope {now.scope}, group {group}: {reading.GROUP_NOTE.get(group, 'as the study names them')}.")
 show_recovery(now, group)
-show_flips(now, group)
 show_cost(now, group)
+show_flips(now, group)  # last: its intervals are computed for this page
