@@ -25,7 +25,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM_ARGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 PAGES = (
     *("", "recovery", "evidence", "drift", "attention", "choices", "facts", "causal", "live"),
-    *("new_study", "compare"),
+    *("new_study", "compare", "claims", "figures"),
 )
 """Parts of the address; the first page has none."""
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
