@@ -107,7 +107,7 @@ def _recovery(source: Source) -> Drawn:
             # Answers are the largest table: chance is read off the columns it needs.
             columns = ["item", "group", "split", "relation", "answer", "predicted", "reading"]
             if "chance" not in source.held:
-                source.held["chance"] = reading.read_table(source.run, "answers", columns)
+                source.held["chance"] = reading.read_table(source.run, "answers", columns).drop_duplicates()
             chance = reading.chance_of(source.held["chance"], group)
             yield f"{scope}-{group}", recovery_figure(recovery, scope, group, READING, chance=chance)
 
