@@ -188,6 +188,7 @@ def test_every_engine_tells_its_workers_the_same():
     told = environment(3)
     assert {told[name] for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")} == {"3"}
     assert told["TQDM_DISABLE"] == "1"
+    assert told["PYTHONHASHSEED"] == "0"
     with LocalEngine(2, 3) as engine:
         assert [slot.told for slot in engine._slots] == [told, told]
 
