@@ -169,7 +169,7 @@ def attention_drift_figure(
     figure, panels = panels_of(data["compression"])
     lines_by_layer(figure, data, panels, variants["compression"])
     words, unit = METRICS.get(metric, (metric, ""))
-    label_bottom(figure, panels, "layer")
+    label_bottom(figure, "layer")
     figure.update_xaxes(places_axis(data["layer"]))
     figure.update_yaxes(title=f"{words.split(' over ')[0]} ({unit})", col=1, rangemode="tozero", tickformat=".2~g")
     dress(

@@ -87,7 +87,7 @@ def length_figure(recovery: pd.DataFrame, scope: str, group: str, reading: str, 
             showlegend=place == 0,
             **panels[row.compression],
         )
-    label_bottom(figure, panels, "soft tokens")
+    label_bottom(figure, "soft tokens")
     lengths = sorted(set(data["length"]))
     figure.update_xaxes(type="log", tickvals=lengths, ticktext=[str(one) for one in lengths])
     figure.update_yaxes(range=[-0.03, 1.03], tickformat=".1f")
@@ -153,7 +153,7 @@ def selectors_figure(selectors: pd.DataFrame, variants: pd.DataFrame, repair: st
             )
     for panel in panels.values():
         figure.add_vline(x=0, line_color=GREY, line_width=1.2, **panel)
-    label_bottom(figure, panels, "nats")
+    label_bottom(figure, "nats")
     figure.update_xaxes(tickformat=".2~g", zeroline=False, nticks=5)
     figure.update_yaxes(
         tickvals=list(range(len(names))), ticktext=names, range=[len(names) - 0.4, -0.6], zeroline=False
@@ -199,7 +199,7 @@ def latency_figure(
             **panels[row["compression"]],
         )
         shown.add(repair)
-    label_bottom(figure, panels, "latency / compressed model")
+    label_bottom(figure, "latency / compressed model")
     figure.update_xaxes(tickformat=".2~f", nticks=5, zeroline=False)
     figure.update_yaxes(range=[-0.03, 1.03], tickformat=".1f")
     figure.update_yaxes(title="accuracy (share right)", col=1)

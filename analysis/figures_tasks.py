@@ -57,7 +57,7 @@ def tasks_figure(scores: pd.DataFrame) -> Figure:
             **panels[row["compression"]],
         )
         shown.add(repair)
-    label_bottom(figure, panels, "accuracy (share right)")
+    label_bottom(figure, "accuracy (share right)")
     figure.update_xaxes(tickformat=".1f", nticks=6)
     figure.update_yaxes(
         tickvals=list(range(len(names))), ticktext=names, range=[len(names) - 0.4, -0.6], zeroline=False
