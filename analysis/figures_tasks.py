@@ -58,7 +58,8 @@ def tasks_figure(scores: pd.DataFrame) -> Figure:
         )
         shown.add(repair)
     label_bottom(figure, "accuracy (share right)")
-    figure.update_xaxes(tickformat=".1f", nticks=6)
+    # One scale in every panel: compressions are compared across panels.
+    figure.update_xaxes(tickformat=".1f", nticks=6, range=[scores["lower"].min() - 0.02, scores["upper"].max() + 0.02])
     figure.update_yaxes(
         tickvals=list(range(len(names))), ticktext=names, range=[len(names) - 0.4, -0.6], zeroline=False
     )
@@ -107,6 +108,7 @@ def perplexity_figure(perplexity: pd.DataFrame, accuracy: pd.DataFrame, of: str)
             figure.add_scatter(
                 x=[row["perplexity"]],
                 y=[row["value"]],
+                error_x=error_bars(row.drop("value").rename({"perplexity": "value"})) | {"thickness": 1},
                 mode="markers",
                 marker=marker(repair, symbols[repair], 9),
                 name=repair or NO_REPAIR,
@@ -125,8 +127,8 @@ def perplexity_figure(perplexity: pd.DataFrame, accuracy: pd.DataFrame, of: str)
     dress(
         figure,
         title="Perplexity against answers",
-        subtitle=f"perplexity of a token, n = {data['documents'].min()} to {data['documents'].max()} documents; lines "
-        "join a repair to its copy without one",
+        subtitle=f"perplexity of a token with 95 % intervals, n = {data['documents'].min()} to "
+        f"{data['documents'].max()} documents; lines join a repair to its copy without one",
         height=500,
     )
     return Figure(figure, data)
