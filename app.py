@@ -12,6 +12,6 @@ ICON = (
 )
 
 st.set_page_config(page_title="Palimpsest", page_icon=ICON, layout="wide")
-page = st.navigation(shared.PAGES)
+page = st.navigation(shared.PAGES, expanded=True)
 shared.choose()
 page.run()

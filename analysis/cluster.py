@@ -6,6 +6,7 @@ Every task declares its cores, its GPU and its memory, so that Ray starts it whe
 
 import logging
 import os
+import socket
 from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -98,6 +99,7 @@ class RayEngine:
             own = {"num_cpus": cores(), "object_store_memory": OBJECTS}
             ray.init(address="local", **(common | own | {"include_dashboard": False}))
             return
+        _require_answer(self.address)
         # Other machines get this very checkout, so that they cannot compute with other code.
         shipped = {"working_dir": str(ROOT), "excludes": NOT_SHIPPED}
         try:
@@ -129,3 +131,21 @@ class RayEngine:
         placed = self._task.options(memory=self.memory[job.key], **self._options)
         future: Future[Outcome] = placed.remote(job).future()
         return future
+
+
+def _require_answer(address: str) -> None:
+    """Ask the address for an answer: Ray itself tries for minutes, and then ends the process.
+
+    Raises:
+        InputError: nobody is there.
+    """
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if address == "auto":
+        return
+    try:
+        if not colon or not port.isdigit():
+            raise OSError("write HOST:PORT")
+        with socket.create_connection((host, int(port)), timeout=10):
+            pass
+    except (OSError, OverflowError) as error:
+        raise InputError(f"no Ray cluster can be joined at '{address}' ({error})") from None

@@ -103,7 +103,10 @@ def choice_figure(scores: list[float], log_probs: list[float], chosen: int) -> F
     """For one question: what the selector scored, and what each prompt would have said."""
     data = pd.DataFrame({"prompt": range(1, len(log_probs) + 1), "score": scores, "log_prob": log_probs})
     figure = make_subplots(
-        rows=1, cols=2, subplot_titles=["what the selector saw", "what each prompt would have answered"]
+        rows=1,
+        cols=2,
+        subplot_titles=["what the<br>selector saw", "what each prompt<br>would have answered"],
+        horizontal_spacing=0.25,
     )
     hues = [CHOICE if place == chosen else GREY for place in range(len(data))]
     for column, name in ((1, "score"), (2, "log_prob")):

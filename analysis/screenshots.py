@@ -24,8 +24,8 @@ ROOT = Path(__file__).parent.parent
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM_ARGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 PAGES = (
-    *("", "recovery", "evidence", "drift", "attention", "choices", "facts", "causal", "live"),
-    *("new_study", "compare", "claims", "figures"),
+    *("", "recovery", "evidence", "claims", "drift", "attention", "choices", "facts", "causal", "live"),
+    *("new_study", "compare", "figures"),
 )
 """Parts of the address; the first page has none."""
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")

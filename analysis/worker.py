@@ -68,6 +68,8 @@ def environment(threads: int) -> dict[str, str]:
     # Advice about settings that are as they should be would tear the progress bar, and so would the libraries' own
     # bars; errors still come through.
     told |= {"TRANSFORMERS_VERBOSITY": os.environ.get("TRANSFORMERS_VERBOSITY", "error"), "TQDM_DISABLE": "1"}
+    # Libraries walk through sets of names, whose order Python otherwise draws anew in every process.
+    told |= {"PYTHONHASHSEED": "0"}
     # Without it, torch refuses matrix products on a GPU once asked for repeatable ones.
     told |= {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
     for name in ("HF_HUB_OFFLINE", "HF_HOME"):

@@ -1,8 +1,9 @@
 """What an engine costs: overhead on cells of ten seconds, scaling over workers, cold and warm start.
 
 Cells burn a fixed amount of arithmetic in torch on one thread, so that their own seconds can be told from the
-engine's. Overhead is the time between the first and the last of them beyond their own seconds shared out over the
-workers. A start is cold for the first cell of a run, when processes start and import torch, and warm for the next.
+engine's. Overhead is the workers' time until the last of them begins, in units of what cells took of it: the rest is
+what passes between one cell and the next. A start is cold for the first cell of a run, when processes start and
+import torch, and warm for the next.
 """
 
 import time
@@ -64,11 +65,14 @@ def timed(name: str, workers: int, burn: int) -> dict[str, float]:
         started = time.perf_counter()
         run_cells(toy_plan(*cells), Store(Path(folder) / "runs"), engine_of(name, workers, cells), report, print)
         warm = max(ended[cell.label] for cell in second)
+        begun = {cell.label: ended[cell.label] - own[cell.label] for cell in long}
+        last = max(begun.values())
         return {
             "cold": max(ended[cell.label] for cell in first) - started,
             "warm": warm - max(ended[cell.label] for cell in first),
             "long": max(ended[cell.label] for cell in long) - warm,
-            "own": sum(own[cell.label] for cell in long),
+            "own": sum(own[cell.label] for cell in long) / len(long),
+            "overhead": workers * (last - warm) / sum(min(ended[name], last) - begun[name] for name in begun),
         }
 
 
@@ -80,10 +84,7 @@ def engine_ratios(rounds: int) -> dict[str, Ratio]:
         one, all_ = timed(name, 1, burn), timed(name, most, burn)
         for workers, told in ((1, one), (most, all_)):
             found[f"engine/{name}/overhead, {workers} workers"] = Ratio(
-                told["long"] * workers / told["own"],
-                OVERHEAD_TARGET,
-                "time",
-                f"the {told['own'] / EACH / workers:.0f} s that a cell takes",
+                told["overhead"], OVERHEAD_TARGET, "time", f"the {told['own']:.0f} s that a cell takes"
             )
         # The cells themselves take longer where cores share memory and cache; that is the machine's.
         found[f"engine/{name}/speed, {most} workers"] = Ratio(

@@ -11,6 +11,7 @@ from lm_eval.models.huggingface import HFLM
 
 from benchmarks.measure import Ratio, time_ratio, times
 from benchmarks.models import Bench
+from data.tasks import quiet
 from data.text import load_text
 from probes.idp import PromptBank, Selector
 from probes.lm_eval_adapter import VariantLM
@@ -29,6 +30,7 @@ OURS, IDP = 1.1, 1.15
 
 def task_ratios(rounds: int) -> dict[str, Ratio]:
     """Dense in units of lm-eval's own model, and IDP in units of dense, both scored here."""
+    quiet()
     bench = Bench.open()
     requests = requests_of(ITEMS)
     prompts = [draw_prompt(bench.model, PROMPT, seed) for seed in range(BANK)]

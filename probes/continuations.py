@@ -4,6 +4,7 @@
    IDP chooses here, from the context alone: it never sees what is scored.
 2. Where continuations are longer, go on from those keys and values, one row per (context, continuation), those of
    about the same length together.
+3. A context with one continuation is read with it in one pass, but for the last token, which is scored and not read.
 
 Log-softmax in fp32 whatever the model's dtype.
 """
@@ -23,7 +24,7 @@ from probes.variants import Choice, Reading, Variant
 
 HELD_LOGITS = 1024
 """Positions of continuations whose logits are held at once, in every batch plan: about 200 MB a 50,000 words."""
-ALIKE = 1.25
+ALIKE = 1.5
 SLACK = 4
 """Continuations are read together while the longest has no more than ALIKE times the shortest's tokens and SLACK more:
 else most of a pass would be padding."""
@@ -146,13 +147,14 @@ Pair = tuple[tuple[int, ...], tuple[int, ...]]
 def score_pairs(variant: Variant, pairs: Sequence[Pair], *, batch: int) -> list[Scored]:
     """Score (context, continuation) pairs in a fixed batch plan; results in the order given.
 
-    Equal contexts are read once. Contexts are sorted by length and taken `batch` at a time.
+    Equal contexts are read once. Contexts are sorted by length and taken `batch` at a time; those with one continuation
+    by the length of both, fewer at a time where continuations are long.
     """
     places: dict[tuple[int, ...], list[int]] = {}
     for place, (context, _) in enumerate(pairs):
         places.setdefault(context, []).append(place)
-    order = sorted(places, key=len)
     results: dict[int, Scored] = {}
+    order = sorted((context for context, mine in places.items() if len(mine) > 1), key=len)
     for first in range(0, len(order), batch):
         contexts = order[first : first + batch]
         tails = [[pairs[place][1] for place in places[context]] for context in contexts]
@@ -161,4 +163,44 @@ def score_pairs(variant: Variant, pairs: Sequence[Pair], *, batch: int) -> list[
             chosen = None if read.choice is None else int(read.choice.kept[row])
             for which, place in enumerate(places[context]):
                 results[place] = Scored(read.log_probs[row][which], read.greedy[row][which], chosen)
+    alone = sorted((mine[0] for mine in places.values() if len(mine) == 1), key=lambda place: _length(pairs[place]))
+    for some in _few(alone, pairs, batch):
+        results.update(zip(some, _joint(variant, [pairs[place] for place in some]), strict=True))
     return [results[place] for place in range(len(pairs))]
+
+
+def _length(pair: Pair) -> int:
+    return len(pair[0]) + len(pair[1])
+
+
+def _few(places: Sequence[int], pairs: Sequence[Pair], batch: int) -> Iterator[list[int]]:
+    """Pairs in batches, in the order given, as many as the logits of their continuations allow."""
+    held: list[int] = []
+    longest = 0
+    for place in places:
+        own = len(pairs[place][1])
+        if held and (len(held) == batch or (len(held) + 1) * max(longest, own) > HELD_LOGITS):
+            yield held
+            held, longest = [], 0
+        held.append(place)
+        longest = max(longest, own)
+    if held:
+        yield held
+
+
+@torch.no_grad()
+def _joint(variant: Variant, pairs: Sequence[Pair]) -> list[Scored]:
+    """Contexts with one continuation each, in one pass over both."""
+    choice = variant.choose([context for context, _ in pairs])
+    longest = max(len(tail) for _, tail in pairs)
+    logits = variant.last_logits([context + tail[:-1] for context, tail in pairs], longest, choice)
+    log_probs = logits.float().log_softmax(dim=-1)
+    best = log_probs.argmax(dim=-1)
+    found = []
+    for row, (_, tail) in enumerate(pairs):
+        told = torch.tensor(tail, device=log_probs.device)
+        # Rows end in one column, so that a continuation's logits are the last.
+        total = log_probs[row, -len(tail) :].gather(1, told[:, None]).sum()
+        greedy = bool((best[row, -len(tail) :] == told).all())
+        found.append(Scored(float(total), greedy, None if choice is None else int(choice.kept[row])))
+    return found

@@ -99,6 +99,18 @@ class Variant:
 
         Gives what a pass over `inputs` gives, without a pass over the prompt.
         """
+        return self._read(rows, choice, 1)[1]
+
+    @torch.no_grad()
+    def last_logits(
+        self, rows: Sequence[Sequence[int]], count: int, choice: Choice | None = None
+    ) -> Float[Tensor, "batch count vocabulary"]:
+        """Logits after each of the last tokens of these rows; those before a shorter row's first mean nothing."""
+        return self._read(rows, choice, count)[0]
+
+    def _read(
+        self, rows: Sequence[Sequence[int]], choice: Choice | None, count: int
+    ) -> tuple[Float[Tensor, "batch count vocabulary"], Reading]:
         prefixes, cache = self.prefixes, DynamicCache()
         inputs = build_inputs(self.model, rows, content_start=0 if prefixes is None else prefixes.longest)
         mask = inputs.attention_mask
@@ -114,9 +126,9 @@ class Variant:
             position_ids=inputs.position_ids,
             past_key_values=cache,
             use_cache=True,
-            logits_to_keep=1,
+            logits_to_keep=count,
         )
-        return Reading(output.logits[:, -1], cache, mask, inputs.position_ids[:, -1:] + 1)
+        return output.logits, Reading(output.logits[:, -1], cache, mask, inputs.position_ids[:, -1:] + 1)
 
     def logits(self, rows: Sequence[Sequence[int]]) -> Float[Tensor, "batch vocabulary"]:
         """Logits after the last token of each row."""

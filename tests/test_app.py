@@ -157,6 +157,14 @@ def test_live_opens_nothing_before_it_is_asked(root):
     assert "are not in" in page.warning[0].value
 
 
+def test_a_figure_is_shown_again_as_it_was(root):
+    page = opened("figures")
+    first = page.get("plotly_chart")[0].proto.spec
+    assert "height" in first
+    page.run()
+    assert page.get("plotly_chart")[0].proto.spec == first
+
+
 def test_two_runs_stand_side_by_side(root):
     write_run(root / "second", controls=False)
     page = opened("compare", run="first")

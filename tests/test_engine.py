@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from analysis.cluster import RayEngine
 from analysis.engine import UnfinishedError, missing, run_cells
 from analysis.locks import Locks
 from analysis.pool import LocalEngine, _Slot, workers_for
@@ -175,10 +176,19 @@ def test_a_disk_that_is_full_stops_the_run_with_one_sentence(tmp_path, log):
     assert missing(plan, store) == []
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere", "127.0.0.1:99999", "ray://127.0.0.1:1"])
+def test_a_cluster_that_is_not_there_is_one_line(tmp_path, log, address):
+    cell = toy("one", log)
+    with pytest.raises(InputError, match=f"no Ray cluster can be joined at '{address}'"):
+        run_cells(toy_plan(cell), Store(tmp_path / "runs"), RayEngine(1, "cpu", {}, address), silent, silent)
+    assert not log.exists()
+
+
 def test_every_engine_tells_its_workers_the_same():
     told = environment(3)
     assert {told[name] for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")} == {"3"}
     assert told["TQDM_DISABLE"] == "1"
+    assert told["PYTHONHASHSEED"] == "0"
     with LocalEngine(2, 3) as engine:
         assert [slot.told for slot in engine._slots] == [told, told]
 

@@ -253,7 +253,7 @@ class Drawn:
 
 
 def ready(figure: Figure) -> Drawn:
-    """Take the title off a figure; in place, since a copy of it would cost as much as drawing it."""
+    """Take the title off a figure that nobody else holds; in place, since a copy would cost as much as drawing it."""
     bare, layout = figure.figure, figure.figure.layout
     title = f"**{layout.title.text}**  \n:small[{layout.title.subtitle.text}]"
     # Names of panels stand above them, over up to three lines.
@@ -276,7 +276,8 @@ def drawn(make: Callable[P, Figure]) -> Callable[P, Drawn]:
 
 def show(figure: Figure | Drawn, key: str, says: str, **chart: Any) -> Any:
     """A figure, one line on how to read it, and its rows to take away; gives back what was selected on it."""
-    shown = ready(figure) if isinstance(figure, Figure) else figure
+    # A figure that comes as it is may be someone's: drawn again, or handed out as a file with its title.
+    shown = ready(Figure(go.Figure(figure.figure), figure.data)) if isinstance(figure, Figure) else figure
     st.markdown(shown.title)
     event = st.plotly_chart(shown.bare, key=key, config=CHART, **chart)
     left, right = st.columns([7, 1], vertical_alignment="top")
