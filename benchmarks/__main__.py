@@ -1,15 +1,17 @@
 """`python -m benchmarks`: what Palimpsest costs, as ratios within one run; a missed target is said, never hidden."""
 
 import csv
+import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
+from analysis.store import write_atomically
 from benchmarks.drift import drift_ratios
 from benchmarks.engine import engine_ratios
 from benchmarks.kills import kill_counts
@@ -27,6 +29,7 @@ BENCHMARKS: dict[str, Callable[[int], dict[str, Ratio]]] = {
 }
 ON_REQUEST = ("kills",)
 """What takes half an hour and measures no speed."""
+KEPT = Path("runs/bench.json")
 COLUMNS = ("benchmark", "ratio", "target", "met", "unit", "against")
 
 
@@ -41,7 +44,8 @@ def main(
         raise typer.BadParameter(f"no benchmark is called {', '.join(sorted(unknown))}; there are {list(BENCHMARKS)}")
     console = Console(width=150)
     found: dict[str, Ratio] = {}
-    for name in track(names, description="benchmarks", console=Console(stderr=True)):
+    for name in names:
+        Console(stderr=True).print(f"{name}: {names.index(name) + 1} of {len(names)}", highlight=False)
         found |= BENCHMARKS[name](rounds)
     table = Table(title=f"Ratios, median of {rounds} rounds; model: {Bench.open().source}", title_justify="left")
     for column in COLUMNS:
@@ -50,9 +54,17 @@ def main(
     for row in rows:
         table.add_row(*row)
     console.print(table)
+    _keep(found)
     if out is not None:
         with out.open("w", newline="") as file:
             csv.writer(file, lineterminator="\n").writerows([COLUMNS, *rows])
+
+
+def _keep(found: dict[str, Ratio]) -> None:
+    """Write the figures beside those of benchmarks that were not run this time."""
+    KEPT.parent.mkdir(exist_ok=True)
+    held = json.loads(KEPT.read_text(encoding="utf-8")) if KEPT.is_file() else {}
+    write_atomically(KEPT, json.dumps(held | {name: asdict(one) for name, one in found.items()}, indent=1) + "\n")
 
 
 def _row(name: str, ratio: Ratio) -> tuple[str, ...]:
