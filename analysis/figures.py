@@ -23,6 +23,7 @@ from analysis.look import (
     counts_of,
     dress,
     error_bars,
+    filled,
     label_bottom,
     lines_by_layer,
     marker,
@@ -80,7 +81,7 @@ def recovery_figure(
         held_out = split == split_pair[1]
         # In reading order tune stands above test, a little apart so that their bars do not cover one another.
         place = repairs.index(repair) + (-0.17 if held_out else 0.17)
-        symbol = symbols[repair].removesuffix("-open") + ("" if held_out else "-open")
+        symbol = filled(symbols[repair], held_out)
         figure.add_scatter(
             x=[row["value"]],
             y=[place],

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from analysis.figures import Figure
-from analysis.look import GREY, dress, error_bars, kind_of, marker, symbols_of
+from analysis.look import GREY, dress, error_bars, filled, kind_of, marker, symbols_of
 
 LINE = {"line_color": GREY, "line_width": 1.2}
 
@@ -38,7 +38,7 @@ def forest_figure(predictions: pd.DataFrame) -> Figure:
         horizontal_spacing=0.02,
     )
     for _, row in predictions.iterrows():
-        symbol = symbols[kind_of(row["repair"])] + ("" if row["supports"] == "H1" else "-open")
+        symbol = filled(symbols[kind_of(row["repair"])], row["supports"] == "H1")
         figure.add_scatter(
             x=[row["estimate"]],
             y=[settings.index(row["setting"])],

@@ -4,7 +4,7 @@ import pandas as pd
 from plotly.subplots import make_subplots
 
 from analysis.figures import Figure
-from analysis.look import GREY, NO_REPAIR, colour_of, dress, marker, symbols_of
+from analysis.look import GREY, NO_REPAIR, colour_of, dress, filled, marker, symbols_of
 
 CHOICE = "#009E73"
 
@@ -21,7 +21,7 @@ def answer_figure(told: pd.DataFrame, answer: str) -> Figure:
     shown: set[str] = set()
     for _, row in told.iterrows():
         repair, colour = row["repair"], colour_of(row["repair"])
-        symbol = symbols[repair].removesuffix("-open") + ("" if row["right"] > 0.5 else "-open")
+        symbol = filled(symbols[repair], row["right"] > 0.5)
         figure.add_scatter(
             x=[row["log_prob"]],
             y=[names.index(row["variant"])],

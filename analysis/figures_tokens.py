@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from analysis.figures import Figure
-from analysis.look import GREY, SEQUENTIAL, colour_of, dashes_of, dress, marker, places_axis, symbols_of
+from analysis.look import GREY, SEQUENTIAL, colour_of, dashes_of, dress, filled, marker, places_axis, symbols_of
 from analysis.reading import Shown
 
 LONGEST = 14
@@ -157,14 +157,13 @@ def item_lens_figure(rows: pd.DataFrame, answer: str) -> Figure:
     figure = make_subplots(rows=1, cols=1)
     dashes = dashes_of(rows["compression"])
     for (variant, compression, repair), part in rows.groupby(["variant", "compression", "repair"], sort=False):
-        symbol = symbols[repair].removesuffix("-open")
-        filled = [symbol if rank < ON_TOP else f"{symbol}-open" for rank in part["rank"]]
+        shapes = [filled(symbols[repair], rank < ON_TOP) for rank in part["rank"]]
         figure.add_scatter(
             x=part["layer"],
             y=part["log_prob"],
             mode="lines+markers",
             line={"color": colour_of(repair), "width": 2, "dash": dashes[compression]},
-            marker=marker(repair, symbol, 9) | {"symbol": filled},
+            marker=marker(repair, symbol, 9) | {"symbol": shapes},
             name=variant,
             customdata=part[["rank"]],
             hovertemplate=f"{variant}, layer %{{x}}<br>%{{y:.2f}} nats, rank %{{customdata[0]:.3g}}<extra></extra>",

@@ -120,6 +120,14 @@ def dashes_of(compressions: Iterable[str]) -> dict[str, str]:
     return {"dense": DASHES[0]} | {name: rest[place % len(rest)] for place, name in enumerate(others)}
 
 
+def filled(symbol: str, yes: bool = True) -> str:
+    """A symbol with or without its filling; plotly writes `open` before `dot`."""
+    base = symbol.replace("-open", "")
+    if yes:
+        return base
+    return base.removesuffix("-dot") + ("-open-dot" if base.endswith("-dot") else "-open")
+
+
 def marker(repair: str, symbol: str, size: int) -> dict[str, Any]:
     """A marker in the repair's hue; a thin grey edge keeps the pale ones visible on white."""
     edge = {"color": colour_of(repair) if "-open" in symbol else GREY, "width": 1.8 if "-open" in symbol else 0.8}

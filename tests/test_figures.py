@@ -4,6 +4,7 @@ import itertools
 import shutil
 
 import pandas as pd
+import plotly.graph_objects as go
 import pytest
 
 from analysis.figures import (
@@ -14,7 +15,7 @@ from analysis.figures import (
     recovery_figure,
     write_figure,
 )
-from analysis.look import FLOOR_NAME, SYMBOLS, colour_of, dashes_of, symbols_of
+from analysis.look import FLOOR_NAME, SYMBOLS, colour_of, dashes_of, filled, symbols_of
 from data.errors import InputError
 
 REPAIRS = (
@@ -205,3 +206,11 @@ def test_an_image_without_a_browser_is_refused(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="needs Chrome or Chromium"):
         write_figure(recovery_figure(recovery_frame(), "main", "facts", "candidates"), tmp_path / "recovery.pdf")
     assert not list(tmp_path.iterdir())
+
+
+def test_symbols_of_five_prompts_can_be_drawn_filled_and_open():
+    names = [f"prompt-{length}" for length in (1, 2, 4, 8, 16)]
+    for symbol in symbols_of(names).values():
+        shapes = [filled(symbol, yes) for yes in (True, False)]
+        assert go.Scatter(marker={"symbol": shapes}).marker.symbol == tuple(shapes)
+        assert ["open" in shape for shape in shapes] == [False, True]
