@@ -190,7 +190,7 @@ def judge(
                 "redirected_lower": one["redirected_bits"]["lower"],
                 "redirected_upper": one["redirected_bits"]["upper"],
                 "p": max(found["p"] for found in one["predictions"]),
-                "p_corrected": one["p_corrected"],
+                "p_corrected": one["predictions"][0]["p_corrected"],
                 **{f"share_{name}": share[name] for name in ("estimate", "lower", "upper")},
                 "redraws": len(deals),
                 "redraws_displaced": sum(deal["settings"][place]["decision"] == "displaced" for deal in deals),

@@ -127,7 +127,7 @@ def markdown(verdict: Mapping[str, Any], manifest_note: str, title: str) -> str:
         for one in entries:
             figures = [_figure(one.get(f"{name}_bits")) for name in names]
             place = f"{one['scope']}: {one['compression']} + {one['repair']}"
-            p = f"{one['p_corrected']:.3f}" if one["predictions"] else "-"
+            p = f"{one['predictions'][0]['p_corrected']:.3f}" if one["predictions"] else "-"
             lines.append(f"| {place} | {one['decision']} | {' | '.join(figures)} | {p} |")
         reasons = [f"- {one['compression']} + {one['repair']}: {text}" for one in entries for text in one["reasons"]]
         lines += ["", *reasons, ""]

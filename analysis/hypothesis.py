@@ -112,7 +112,6 @@ class Setting:
             "repair": self.repair,
             "decision": self.decision,
             **{f"{name}_bits": asdict(quantity) for name, quantity in self.account.items()},
-            "p_corrected": self.p_corrected,
             "gain_p": self.gain_p,
             "relearned_p": self.relearned_p,
             "entities": self.entities,

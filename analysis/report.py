@@ -53,7 +53,7 @@ def show_verdict(console: Console, verdict: dict[str, Any]) -> None:
                 else "-"
                 for name in ("expressed", "redirected", "relearned", "unreached")
             ]
-            p = f"{one['p_corrected']:.3f}" if one["predictions"] else "-"
+            p = f"{one['predictions'][0]['p_corrected']:.3f}" if one["predictions"] else "-"
             table.add_row(place_of(one), one["decision"], *figures, p)
         console.print(table)
         for reason, places in _shared_reasons(entries).items():

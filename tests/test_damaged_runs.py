@@ -33,7 +33,7 @@ STEPS = ["..", ".", "/", "first", "examples", "x.npz", "~", "", "\x00", "etc"]
 def stored(tmp_path_factory) -> Path:
     """A run's folder as `analysis.run.finish` leaves it: tables, verdict, an example, sealed checksums."""
     folder = write_run(tmp_path_factory.mktemp("runs") / "first")
-    (folder / "examples").mkdir()
+    (folder / "examples").mkdir(exist_ok=True)
     shown = {"tokens": np.array(["a", "b"]), "prompt": np.array(0), "attention": np.zeros((1, 1, 2, 2))}
     shown |= {name: np.zeros((1, 2)) for name in ("lens_top_log_prob", "lens_log_prob", "lens_rank")}
     shown["lens_top"] = np.array([["a", "b"]])

@@ -1,6 +1,8 @@
 """Whatever shapes a number is in a key: every field of a study, the weights, the texts, the facts."""
 
+import json
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any, get_args
 
@@ -14,6 +16,12 @@ from data.atlas import load_world
 from probes.models import locate
 from probes.specs import VariantSpec
 
+HELD = tempfile.TemporaryDirectory()
+"""Two folders of tasks: one that the study names, and one with another task."""
+for folder, name in (("one", "said"), ("one", "told"), ("other", "said")):
+    (Path(HELD.name) / folder).mkdir(exist_ok=True)
+    rows = [{"prompt": f"{folder} {place}", "answer": "x"} for place in range(3)]
+    (Path(HELD.name) / folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
 PROMPT = {"kind": "prompt", "length": 2, "learning_rate": 0.03}
 LORA = {"kind": "lora", "rank": 1, "learning_rate": 0.01}
 BASE: dict[str, Any] = {
@@ -33,11 +41,12 @@ BASE: dict[str, Any] = {
     "transfer": {"repairs": ["prompt-2"], "relations": ["instrument"], "text": {"batch": 2, "length": 16}},
     "budget": {"equal": ["steps"], "to": "prompt-2"},
     "inside": {},
+    "tasks": {"files": f"{HELD.name}/one", "items": 2},
 }
 EVERY: set[str] = set(KINDS)
 READ = {"lens", "probed", "intervened", "examples"}
-TUNED = {"tuned", "scored", "drift"} | READ
-BANKED = {"tuned", "scored", "drift", "lens"}
+TUNED = {"tuned", "scored", "drift", "tasks"} | READ
+BANKED = {"tuned", "scored", "drift", "lens", "tasks"}
 """What reads every repair, a bank and a prefix among them; the other instruments read the reported prompt."""
 CHANGES: dict[str, tuple[Any, set[str]]] = {
     "name": ("another", set()),
@@ -49,10 +58,10 @@ CHANGES: dict[str, tuple[Any, set[str]]] = {
     "candidates": (6, EVERY),
     "relations": (["instrument"], EVERY),
     "groups": (["open", "graded"], TUNED),
-    "controls": ([], TUNED),
+    "controls": ([], TUNED - {"tasks"}),  # tasks are of the main scope alone
     "text": ("pydoc", EVERY),
     "compressions": ([BASE["compressions"][0] | {"sparsity": 0.5}], EVERY),
-    "seeds": ([0, 2], EVERY - READ),  # what is read inside is of the first replicate alone
+    "seeds": ([0, 2], EVERY - READ - {"tasks"}),  # what is read inside, and tasks, are of the first replicate
     "repairs": ([*BASE["repairs"], {"kind": "prefix", "length": 1, "learning_rate": 0.1}], BANKED),
     "reported": (["lora-r1"], {"probed", "intervened", "examples"}),
     "placebos": (10, {"scored"}),
@@ -96,6 +105,17 @@ CHANGES: dict[str, tuple[Any, set[str]]] = {
     "inside.interventions.repairs": (["lora-r1"], {"intervened"}),
     "inside.examples.items": (2, {"examples"}),
     "inside.examples.repairs": (["lora-r1"], {"examples"}),
+    "tasks.names": (["said"], {"tasks"}),
+    "tasks.files": (f"{HELD.name}/other", {"tasks"}),
+    "tasks.items": (3, {"tasks"}),
+    "tasks.seed": (1, {"tasks"}),
+    "tasks.batch": (8, {"tasks"}),
+    "tasks.other_batch": (5, {"tasks"}),
+    "tasks.replicates": (2, {"tasks"}),
+    "tasks.repairs": (["lora-r1"], {"tasks"}),
+    "tasks.perplexity.texts": (["wikitext"], {"tasks"}),
+    "tasks.perplexity.window": (128, {"tasks"}),
+    "tasks.perplexity.documents": (8, {"tasks"}),
 }
 """Another value of each field, and the kinds of cells that it must change or add; where there are none, the field
 shapes no number of a cell: a name, or what is checked or chosen when tables are gathered (the manifest tells it)."""
