@@ -31,10 +31,20 @@ class Evidence:
         self.model = model
         self._damage = candidates[candidates["phrasing"] == "damage"]
         self._variants = variants
+        # Most arms are asked for by every setting, and a mask over all answers takes milliseconds.
+        self._held: dict[tuple[str, str, str, str], pd.Series] = {}
+        self._held_of = self.joined
 
     def rows(self, scope: str, compression: str, repair: str, split: str) -> pd.Series:
         """Which rows belong to one arm on one split."""
-        table = self.joined
+        table, asked = self.joined, (scope, compression, repair, split)
+        if self._held_of is not table:
+            self._held, self._held_of = {}, table
+        if asked not in self._held:
+            self._held[asked] = self._find(table, *asked)
+        return self._held[asked]
+
+    def _find(self, table: pd.DataFrame, scope: str, compression: str, repair: str, split: str) -> pd.Series:
         return (
             (table["scope"] == scope)
             & (table["compression"] == compression)

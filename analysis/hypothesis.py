@@ -128,7 +128,7 @@ class Setting:
                     "n": one.entities,
                     "supports": "H1" if one.p < LEVEL else "neither",
                     "sentence": f"beyond {one.name}: {one.estimate:+.2f} bits per fact "
-                    f"[{one.lower:+.2f}, {one.upper:+.2f}]",
+                    f"[{one.lower:+.2f}, {one.upper:+.2f}], p {one.p:.3f}, n {one.entities}",
                 }
                 for one in self.comparisons
             ],
