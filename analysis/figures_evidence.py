@@ -1,5 +1,6 @@
 """Figures of how far a verdict can be trusted: every comparison, calibration, the paper's claims beside ours."""
 
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -173,9 +174,13 @@ def claims_figure(measured: pd.DataFrame) -> Figure:
     figure = make_subplots(
         rows=len(named),
         cols=1,
-        subplot_titles=[f"{name} ({measured[measured['claim'] == name]['unit'].iloc[0]})" for name in named],
+        # A claim is longer than a panel is wide in a paper.
+        subplot_titles=[
+            "<br>".join(textwrap.wrap(f"{name} ({measured[measured['claim'] == name]['unit'].iloc[0]})", 44))
+            for name in named
+        ],
         row_heights=[float((measured["claim"] == name).sum()) + 0.6 for name in named],
-        vertical_spacing=min(0.13, 0.6 / max(1, len(named))),
+        vertical_spacing=min(0.16, 0.6 / max(1, len(named))),
     )
     symbols = symbols_of(measured["repair"])
     for place, name in enumerate(named, 1):
@@ -212,7 +217,7 @@ def claims_figure(measured: pd.DataFrame) -> Figure:
         figure,
         title="The paper's claims beside this run",
         subtitle="95 % intervals; facts, not the paper's nine tasks; further right favours the claim",
-        height=220 + 24 * len(measured) + 56 * len(named),
+        height=220 + 24 * len(measured) + 76 * len(named),
     )
     return Figure(figure, measured)
 
