@@ -163,7 +163,7 @@ def item_lens_figure(rows: pd.DataFrame, answer: str) -> Figure:
             y=part["log_prob"],
             mode="lines+markers",
             line={"color": colour_of(repair), "width": 2, "dash": dashes[compression]},
-            marker=marker(repair, symbol, 9) | {"symbol": shapes},
+            marker=marker(repair, filled(symbols[repair]), 9) | {"symbol": shapes},
             name=variant,
             customdata=part[["rank"]],
             hovertemplate=f"{variant}, layer %{{x}}<br>%{{y:.2f}} nats, rank %{{customdata[0]:.3g}}<extra></extra>",
