@@ -15,6 +15,7 @@ from analysis.doctor import show_model
 from analysis.engine import missing
 from analysis.estimate import estimate
 from analysis.export import export
+from analysis.latency import measure_latency
 from analysis.memory import parse_bytes
 from analysis.paper import Source, figure_names
 from analysis.paper_files import write_paper
@@ -104,12 +105,15 @@ def verdict_command(
 def repairs_command(
     name: Annotated[str, typer.Argument(metavar="RUN", help="a run's name or folder")],
     out: OutFolder = Path("runs"),
-    latency: Annotated[Path | None, typer.Option(help="CSV of `python -m benchmarks --only latency --out`")] = None,
+    latency: Annotated[bool, typer.Option("--latency", help="time them first: minutes, on a machine at rest")] = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="as Markdown, for the docs")] = False,
 ) -> None:
     """Print every repair of a finished run, and what every choice among prompts was worth."""
     wide = Console(width=240) if not sys.stdout.isatty() else console
-    show_repairs(wide, run.open_run(name, out), latency=latency, markdown=markdown)
+    folder = run.open_run(name, out)
+    if latency:
+        measure_latency(folder)
+    show_repairs(wide, folder, markdown=markdown)
 
 
 @app.command("figures")
@@ -120,13 +124,12 @@ def figures_command(
     width: Annotated[str, typer.Option(help=f"inches, or a venue: {', '.join(VENUES)}")] = "neurips",
     font_size: Annotated[float, typer.Option(help="height of the text in points")] = 8.0,
     only: Annotated[str, typer.Option(help="names of figures, with commas; all unless given")] = "",
-    latency: Annotated[Path | None, typer.Option(help="CSV of `python -m benchmarks --only latency --out`")] = None,
 ) -> None:
     """Write every figure of a run, each with its CSV, and its tables in LaTeX and Markdown."""
     kinds, style = formats_of(formats), style_of(width, font_size)
     asked = figure_names(only)
     started = time.perf_counter()
-    written = write_paper(Source(run.open_run(name, out), latency), kinds, style, asked)
+    written = write_paper(Source(run.open_run(name, out)), kinds, style, asked)
     for figure, reason in written.left_out.items():
         console.print(f"left out: {figure}: {reason}", markup=False, highlight=False, soft_wrap=True)
     console.print(

@@ -57,6 +57,14 @@ class Evidence:
         """Whether an arm was run."""
         return bool(self.rows(scope, compression, repair, "test").any())
 
+    def dense_arm(self, scope: str, compression: str) -> ArmName | None:
+        """Who knows the facts of a scope: dense, or for a control the model with its key, else the twin; or nobody."""
+        if scope == "main":
+            return "dense", "", "dense"
+        if self.has(scope, compression, "key"):
+            return compression, "key", "the key"
+        return ("dense", "twin", "the twin") if self.has(scope, "dense", "twin") else None
+
     def absent(self, wanted: Mapping[str, ArmName], scope: str, split: str) -> list[str]:
         """Labels of the arms that have no answers on one split of one scope."""
         return [
@@ -77,6 +85,12 @@ class Evidence:
             name: self.rows(scope, compression, repair, split) for name, (compression, repair, _) in wanted.items()
         }
         return Arms(self.joined, masks)
+
+    def answered_right(self, scope: str, compression: str, repair: str) -> frozenset[Item]:
+        """Test items that an arm answers right in every replicate."""
+        rows = self.joined[self.rows(scope, compression, repair, "test")]
+        right = rows.groupby(["relation", "entity"])["correct"].all()
+        return frozenset(right[right].index)
 
     @cached_property
     def with_room(self) -> frozenset[Item]:

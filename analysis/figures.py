@@ -22,10 +22,8 @@ from analysis.look import (
     SITES,
     counts_of,
     dress,
-    error_bars,
     filled,
     label_bottom,
-    lines_by_layer,
     marker,
     panels_of,
     places_axis,
@@ -34,6 +32,7 @@ from analysis.look import (
     rows_of,
     symbols_of,
 )
+from analysis.marks import error_bars, lines_by_layer
 from data.errors import InputError
 
 __all__ = [

@@ -5,7 +5,8 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from analysis.figures import Figure
-from analysis.look import GREY, NO_REPAIR, colour_of, dress, error_bars, marker, symbols_of
+from analysis.look import GREY, colour_of, dress, marker
+from analysis.marks import Marks, error_bars, name_rows
 
 ZERO = {"line_color": GREY, "line_width": 1.2, "opacity": 0.7}
 
@@ -18,7 +19,6 @@ def account_figure(account: pd.DataFrame) -> Figure:
     """
     quantities = list(dict.fromkeys(account["words"]))
     settings = list(dict.fromkeys(account["setting"]))[::-1]
-    symbols = symbols_of(account["repair"])
     figure = make_subplots(
         rows=1,
         cols=max(1, len(quantities)),
@@ -27,32 +27,20 @@ def account_figure(account: pd.DataFrame) -> Figure:
         subplot_titles=[words.replace(" ", "<br>") for words in quantities],
         horizontal_spacing=0.025,
     )
-    shown: set[str] = set()
+    marks = Marks(figure, account["repair"], size=10)
     for _, row in account.iterrows():
-        repair = row["repair"]
-        figure.add_scatter(
+        marks.add(
+            row,
+            f"{row['setting']}<br>{row['words']}: %{{x:.2f}} [{row['lower']:.2f}, {row['upper']:.2f}] bits"
+            f"<br>{row['subjects']} subjects",
+            {"row": 1, "col": quantities.index(row["words"]) + 1},
             x=[row["value"]],
             y=[settings.index(row["setting"])],
             error_x=error_bars(row),
-            mode="markers",
-            marker=marker(repair, symbols[repair], 10),
-            name=repair or NO_REPAIR,
-            legendgroup=repair,
-            showlegend=repair not in shown,
-            hovertemplate=f"{row['setting']}<br>{row['words']}: %{{x:.2f}} "
-            f"[{row['lower']:.2f}, {row['upper']:.2f}] bits<br>{row['subjects']} subjects<extra></extra>",
-            row=1,
-            col=quantities.index(row["words"]) + 1,
         )
-        shown.add(repair)
     figure.add_vline(x=0, **ZERO)
     figure.update_xaxes(title="bits", tickformat=".2~g", zeroline=False)
-    figure.update_yaxes(
-        tickvals=list(range(len(settings))),
-        ticktext=settings,
-        range=[-0.6, len(settings) - 0.4],
-        zeroline=False,
-    )
+    name_rows(figure, settings)
     subjects = int(account["subjects"].max()) if len(account) else 0
     dress(
         figure,
@@ -100,7 +88,7 @@ def comparisons_figure(predictions: pd.DataFrame, settings: list[str]) -> Figure
         )
     figure.add_vline(x=0, **ZERO)
     figure.update_xaxes(title="bits", tickformat=".2~g", zeroline=False)
-    figure.update_yaxes(tickvals=list(range(len(rows))), ticktext=rows, range=[-0.6, len(rows) - 0.4], zeroline=False)
+    name_rows(figure, rows)
     subjects = int(data["n"].max()) if len(data) else 0
     dress(
         figure,

@@ -7,13 +7,11 @@ from analysis.figures import Figure, averaged, chosen
 from analysis.look import (
     GREY,
     METRICS,
-    NO_REPAIR,
     SITES,
     colour_of,
     counts_of,
     dashes_of,
     dress,
-    error_bars,
     label_bottom,
     marker,
     panels_of,
@@ -22,6 +20,7 @@ from analysis.look import (
     rows_of,
     symbols_of,
 )
+from analysis.marks import Marks, apart, error_bars, name_rows
 
 
 def layer_figure(
@@ -36,35 +35,21 @@ def layer_figure(
     data = averaged(rows[rows["layer"] == layer], variants, ["site"])
     sites = [site for site in SITES if site in set(data["site"])][::-1]
     repairs = list(dict.fromkeys(data["repair"]))
-    symbols = symbols_of(repairs)
     figure, panels = panels_of(data["compression"])
-    shown: set[str] = set()
+    marks = Marks(figure, repairs, size=9)
     for _, row in data.iterrows():
-        repair = row["repair"]
-        apart = 0.32 - 0.64 * repairs.index(repair) / max(1, len(repairs) - 1)
-        figure.add_scatter(
+        marks.add(
+            row,
+            f"{row['variant']}, {SITES[row['site']]}<br>%{{x:.3g}} [{row['lower']:.3g}, {row['upper']:.3g}]",
+            panels[row["compression"]],
             x=[row["value"]],
-            y=[sites.index(row["site"]) + apart],
+            y=[sites.index(row["site"]) - apart(repairs.index(row["repair"]), len(repairs))],
             error_x=error_bars(row),
-            mode="markers",
-            marker=marker(repair, symbols[repair], 9),
-            name=repair or NO_REPAIR,
-            legendgroup=repair,
-            showlegend=repair not in shown,
-            hovertemplate=f"{row['variant']}, {SITES[row['site']]}<br>%{{x:.3g}} "
-            f"[{row['lower']:.3g}, {row['upper']:.3g}]<extra></extra>",
-            **panels[row["compression"]],
         )
-        shown.add(repair)
     words, unit = METRICS.get(metric, (metric, ""))
     label_bottom(figure, f"{words} ({unit})")
     figure.update_xaxes(rangemode="tozero", tickformat=".2~g", nticks=5)
-    figure.update_yaxes(
-        tickvals=list(range(len(sites))),
-        ticktext=[SITES[site] for site in sites],
-        range=[-0.5, len(sites) - 0.5],
-        zeroline=False,
-    )
+    name_rows(figure, [SITES[site] for site in sites], edge=0.5)
     dress(
         figure,
         title=f"Layer {layer}, every site: drift from {reference_words(reference)}",

@@ -9,16 +9,10 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from analysis.figures import Figure
-from analysis.look import GREY, dress, error_bars, filled, kind_of, marker, symbols_of
+from analysis.look import GREY, dress, filled, kind_of, marker, symbols_of
+from analysis.marks import error_bars, name_rows, whiskers
 
 LINE = {"line_color": GREY, "line_width": 1.2}
-
-
-def _rows_axis(figure: go.Figure, names: Sequence[str]) -> None:
-    """Names of rows, the first on top."""
-    figure.update_yaxes(
-        tickvals=list(range(len(names))), ticktext=list(names), range=[len(names) - 0.4, -0.6], zeroline=False
-    )
 
 
 def forest_figure(predictions: pd.DataFrame) -> Figure:
@@ -58,7 +52,7 @@ def forest_figure(predictions: pd.DataFrame) -> Figure:
         )
     figure.add_vline(x=0, **LINE)
     figure.update_xaxes(title="bits", tickformat=".2~g", zeroline=False, nticks=4)
-    _rows_axis(figure, settings)
+    name_rows(figure, settings, down=True)
     dress(
         figure,
         title="What each repair returned beyond each comparison",
@@ -98,14 +92,7 @@ def calibration_figure(summary: pd.DataFrame, organisms: pd.DataFrame) -> Figure
         figure.add_scatter(
             x=rows["rate"],
             y=[recipes.index(recipe) + apart for recipe in rows["recipe"]],
-            error_x={
-                "type": "data",
-                "symmetric": False,
-                "array": rows["upper"] - rows["rate"],
-                "arrayminus": rows["rate"] - rows["lower"],
-                "width": 3,
-                "thickness": 1.6,
-            },
+            error_x=whiskers(rows["rate"], rows["lower"], rows["upper"]),
             mode="markers",
             marker=marker(look, symbols[str(repair)], 9),
             name=f"{repair} repair" if repair == "any" else repair,
@@ -121,14 +108,7 @@ def calibration_figure(summary: pd.DataFrame, organisms: pd.DataFrame) -> Figure
         figure.add_scatter(
             x=rows["share_true"],
             y=rows["share_estimate"],
-            error_y={
-                "type": "data",
-                "symmetric": False,
-                "array": rows["share_upper"] - rows["share_estimate"],
-                "arrayminus": rows["share_estimate"] - rows["share_lower"],
-                "width": 3,
-                "thickness": 1.6,
-            },
+            error_y=whiskers(rows["share_estimate"], rows["share_lower"], rows["share_upper"]),
             mode="markers",
             marker=marker(str(repair), symbols[str(repair)], 9),
             name=str(repair),
@@ -149,9 +129,7 @@ def calibration_figure(summary: pd.DataFrame, organisms: pd.DataFrame) -> Figure
         )
     figure.update_xaxes(title="share of organisms", range=[-0.03, 1.03], zeroline=False, nticks=6, col=1)
     figure.update_xaxes(title="share planted", range=[-0.03, 1.03], zeroline=False, nticks=6, col=2)
-    figure.update_yaxes(
-        tickvals=list(range(len(recipes))), ticktext=recipes, range=[len(recipes) - 0.4, -0.6], zeroline=False, col=1
-    )
+    name_rows(figure, recipes, down=True, col=1)
     figure.update_yaxes(title="share estimated", zeroline=False, tickformat=".2~g", col=2)
     counted = int(summary["organisms"].max())
     dress(
@@ -197,14 +175,7 @@ def claims_figure(measured: pd.DataFrame) -> Figure:
                 row=place,
                 col=1,
             )
-        figure.update_yaxes(
-            tickvals=list(range(len(rows))),
-            ticktext=list(rows["setting"]),
-            range=[len(rows) - 0.4, -0.6],
-            zeroline=False,
-            row=place,
-            col=1,
-        )
+        name_rows(figure, list(rows["setting"]), down=True, row=place, col=1)
         paper = rows["paper_value"].iloc[0]
         if not np.isnan(paper):
             figure.add_vline(x=float(paper), line_dash="dash", row=place, col=1, **LINE)

@@ -5,6 +5,7 @@ from plotly.subplots import make_subplots
 
 from analysis.figures import Figure
 from analysis.look import GREY, NO_REPAIR, colour_of, dress, filled, marker, symbols_of
+from analysis.marks import name_rows, whiskers
 
 CHOICE = "#009E73"
 
@@ -25,14 +26,7 @@ def answer_figure(told: pd.DataFrame, answer: str) -> Figure:
         figure.add_scatter(
             x=[row["log_prob"]],
             y=[names.index(row["variant"])],
-            error_x={
-                "type": "data",
-                "symmetric": False,
-                "array": [row["highest"] - row["log_prob"]],
-                "arrayminus": [row["log_prob"] - row["lowest"]],
-                "color": colour,
-                "width": 3,
-            },
+            error_x=whiskers([row["log_prob"]], [row["lowest"]], [row["highest"]], colour),
             mode="markers",
             marker=marker(repair, symbol, 10),
             name=repair or NO_REPAIR,
@@ -42,9 +36,7 @@ def answer_figure(told: pd.DataFrame, answer: str) -> Figure:
         )
         shown.add(repair)
     figure.update_xaxes(title=f"log-probability of '{answer}' (nats)", tickformat=".2~g", zeroline=False)
-    figure.update_yaxes(
-        tickvals=list(range(len(names))), ticktext=names, range=[-0.6, len(names) - 0.4], zeroline=False
-    )
+    name_rows(figure, names)
     dress(
         figure,
         title="How probable the right answer is",

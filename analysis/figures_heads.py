@@ -10,20 +10,16 @@ from analysis.figures import Figure, averaged, chosen
 from analysis.look import (
     GREY,
     METRICS,
-    NO_REPAIR,
     SEQUENTIAL,
     counts_of,
     dress,
-    error_bars,
     label_bottom,
-    lines_by_layer,
-    marker,
     panels_of,
     places_axis,
     reference_words,
     rows_of,
-    symbols_of,
 )
+from analysis.marks import Marks, error_bars, lines_by_layer, name_rows
 
 DIVERGING = "RdBu_r"
 
@@ -115,30 +111,22 @@ def head_figure(
     rows = rows[(rows["layer"] == layer) & (rows["head"] == head)]
     data = averaged(rows, variants, ["layer", "head"])
     names = list(data["variant"])[::-1]
-    symbols = symbols_of(data["repair"])
     figure = make_subplots(rows=1, cols=1)
-    shown: set[str] = set()
+    marks = Marks(figure, data["repair"], size=9)
     for _, row in data.iterrows():
-        repair = row["repair"]
-        figure.add_scatter(
+        marks.add(
+            row,
+            f"{row['variant']}<br>%{{x:.3g}} [{row['lower']:.3g}, {row['upper']:.3g}]",
+            {"row": 1, "col": 1},
             x=[row["value"]],
             y=[names.index(row["variant"])],
             error_x=error_bars(row),
-            mode="markers",
-            marker=marker(repair, symbols[repair], 9),
-            name=repair or NO_REPAIR,
-            legendgroup=repair,
-            showlegend=repair not in shown,
-            hovertemplate=f"{row['variant']}<br>%{{x:.3g}} [{row['lower']:.3g}, {row['upper']:.3g}]<extra></extra>",
         )
-        shown.add(repair)
     if len(data) and data["floor"].notna().any():
         figure.add_vline(x=float(data["floor"].max()), line_color=GREY, line_width=1.2, line_dash="dot")
     words, unit = METRICS.get(metric, (metric, ""))
     figure.update_xaxes(title=unit, tickformat=".2~g", rangemode="tozero", nticks=6)
-    figure.update_yaxes(
-        tickvals=list(range(len(names))), ticktext=names, range=[-0.6, len(names) - 0.4], zeroline=False
-    )
+    name_rows(figure, names)
     dress(
         figure,
         title=f"Layer {layer}, head {head}: {words}",

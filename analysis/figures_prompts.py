@@ -12,7 +12,6 @@ from analysis.look import (
     colour_of,
     dashes_of,
     dress,
-    error_bars,
     kind_of,
     label_bottom,
     marker,
@@ -21,6 +20,7 @@ from analysis.look import (
     rows_of,
     symbols_of,
 )
+from analysis.marks import Marks, error_bars, name_rows, whiskers
 from data.errors import InputError
 
 LENGTH = re.compile(r"(?:prompt|prefix|ptuning|placebo)-(\d+)(?:-masked|-shuffled)?")
@@ -58,14 +58,7 @@ def length_figure(recovery: pd.DataFrame, scope: str, group: str, reading: str, 
         figure.add_scatter(
             x=rows["length"],
             y=rows["value"],
-            error_y={
-                "type": "data",
-                "symmetric": False,
-                "array": rows["upper"] - rows["value"],
-                "arrayminus": rows["value"] - rows["lower"],
-                "color": colour_of(kind),
-                "thickness": 1.4,
-            },
+            error_y=whiskers(rows["value"], rows["lower"], rows["upper"], colour_of(kind)),
             mode="lines+markers",
             line={"color": colour_of(kind), "width": 2, "dash": dashes[compression]},
             marker=marker(kind, symbols[kind], 9),
@@ -133,15 +126,7 @@ def selectors_figure(selectors: pd.DataFrame, variants: pd.DataFrame, repair: st
             figure.add_scatter(
                 x=own["value"],
                 y=[names.index(one) + 0.3 * (place - 0.5) for one in own["selector"]],
-                error_x={
-                    "type": "data",
-                    "symmetric": False,
-                    "array": own["upper"] - own["value"],
-                    "arrayminus": own["value"] - own["lower"],
-                    "color": colour,
-                    "thickness": 1.4,
-                    "width": 3,
-                },
+                error_x=whiskers(own["value"], own["lower"], own["upper"], colour),
                 mode="markers",
                 marker={"color": colour, "symbol": symbol, "size": 8},
                 name=words,
@@ -155,9 +140,7 @@ def selectors_figure(selectors: pd.DataFrame, variants: pd.DataFrame, repair: st
         figure.add_vline(x=0, line_color=GREY, line_width=1.2, **panel)
     label_bottom(figure, "nats")
     figure.update_xaxes(tickformat=".2~g", zeroline=False, nticks=5)
-    figure.update_yaxes(
-        tickvals=list(range(len(names))), ticktext=names, range=[len(names) - 0.4, -0.6], zeroline=False
-    )
+    name_rows(figure, names, down=True)
     dress(
         figure,
         title=f"What choosing among prompts was worth: {repair}, group {group}",
@@ -180,25 +163,18 @@ def latency_figure(
     part = part[(part["measure"] == "accuracy") & (part["split"] == split)]
     data = part[part["repair"].isin(list(ratios))].assign(latency=lambda rows: rows["repair"].map(ratios))
     if data.empty:
-        raise InputError("no repair of this run has a latency in the file")
-    symbols = symbols_of(data["repair"])
+        raise InputError("no repair of this scope was timed")
     figure, panels = panels_of(data["compression"])
-    shown: set[str] = set()
+    marks = Marks(figure, data["repair"], size=10)
     for _, row in data.iterrows():
-        repair = row["repair"]
-        figure.add_scatter(
+        marks.add(
+            row,
+            f"{row['variant']}: %{{x:.2f}} times the compressed model, %{{y:.3f}}",
+            panels[row["compression"]],
             x=[row["latency"]],
             y=[row["value"]],
             error_y=error_bars(row),
-            mode="markers",
-            marker=marker(repair, symbols[repair], 10),
-            name=repair or NO_REPAIR,
-            legendgroup=repair,
-            showlegend=repair not in shown,
-            hovertemplate=f"{row['variant']}: %{{x:.2f}} times the compressed model, %{{y:.3f}}<extra></extra>",
-            **panels[row["compression"]],
         )
-        shown.add(repair)
     label_bottom(figure, "latency / compressed model")
     figure.update_xaxes(tickformat=".2~f", nticks=5, zeroline=False)
     figure.update_yaxes(range=[-0.03, 1.03], tickformat=".1f")
@@ -206,8 +182,8 @@ def latency_figure(
     dress(
         figure,
         title=f"What recovery costs in time, group {group}, {reading_words(reading)}",
-        subtitle=f"prefill of one question, ratio measured by the benchmark on its own model; n = "
-        f"{data['entities'].max()} {split} subjects",
+        subtitle=f"prefill of one row, timed on the run's own variants; 95 % intervals over replicates and subjects, "
+        f"n = {data['entities'].max()} {split} subjects",
         height=170 + 300 * rows_of(panels),
     )
     return Figure(figure, data)

@@ -10,7 +10,6 @@ from analysis.look import (
     both_ways,
     colour_of,
     dress,
-    error_bars,
     label_bottom,
     marker,
     panels_of,
@@ -18,6 +17,7 @@ from analysis.look import (
     rows_of,
     symbols_of,
 )
+from analysis.marks import Marks, error_bars, name_rows, whiskers
 
 
 def parameters_figure(recovery: pd.DataFrame, scope: str, group: str, reading: str, split: str = "test") -> Figure:
@@ -28,27 +28,21 @@ def parameters_figure(recovery: pd.DataFrame, scope: str, group: str, reading: s
     """
     part = recovery[(recovery["scope"] == scope) & (recovery["group"] == group) & (recovery["reading"] == reading)]
     data = part[(part["measure"] == "accuracy") & (part["split"] == split)].reset_index(drop=True)
-    symbols = symbols_of(data["repair"])
     figure, panels = panels_of(data["compression"])
     added = data.loc[data["parameters_added"] > 0, "parameters_added"]
     decade = int(np.floor(np.log10(added.min()))) - 1 if len(added) else 0
-    shown: set[str] = set()
-    for (compression, repair), rows in data.groupby(["compression", "repair"], sort=False):
+    marks = Marks(figure, data["repair"], size=11)
+    for (compression, _), rows in data.groupby(["compression", "repair"], sort=False):
         row = rows.iloc[0]
-        figure.add_scatter(
+        marks.add(
+            row,
+            f"{row['variant']}<br>%{{y:.3f}} [{row['lower']:.3f}, {row['upper']:.3f}]"
+            f"<br>{row['parameters_added']:,} parameters added",
+            panels[compression],
             x=[row["parameters_added"] or 10**decade],
             y=[row["value"]],
             error_y=error_bars(row),
-            mode="markers",
-            marker=marker(repair, symbols[repair], 11),
-            name=repair or NO_REPAIR,
-            legendgroup=repair,
-            showlegend=repair not in shown,
-            hovertemplate=f"{row['variant']}<br>%{{y:.3f}} [{row['lower']:.3f}, {row['upper']:.3f}]"
-            f"<br>{row['parameters_added']:,} parameters added<extra></extra>",
-            **panels[compression],
         )
-        shown.add(repair)
     label_bottom(figure, "parameters added")
     top = int(np.ceil(np.log10(added.max()))) if len(added) else decade + 1
     ticks = list(range(decade, top + 1))
@@ -95,10 +89,7 @@ def flips_figure(flips: pd.DataFrame, group: str, reading: str) -> Figure:
         figure.add_scatter(
             x=turned,
             y=[repairs.index(repair)] * len(rows),
-            error_x={
-                **{"type": "data", "symmetric": False, "thickness": 1.6, "width": 3, "color": colour_of(repair)},
-                **{"array": ends.max(axis=1) - turned, "arrayminus": turned - ends.min(axis=1)},
-            },
+            error_x=whiskers(turned, ends.min(axis=1), ends.max(axis=1), colour_of(repair)),
             mode="markers",
             marker=marker(repair, symbols[repair], 10) | {"color": colour_of(repair)},
             showlegend=False,
@@ -112,12 +103,7 @@ def flips_figure(flips: pd.DataFrame, group: str, reading: str) -> Figure:
     label_bottom(figure, "← lost · share of questions · gained →")
     most = float(flips["upper"].max()) if len(flips) else 1.0
     figure.update_xaxes(range=[-1.08 * most, 1.08 * most], **both_ways(most))
-    figure.update_yaxes(
-        tickvals=list(range(len(repairs))),
-        ticktext=[repair or NO_REPAIR for repair in repairs],
-        range=[-0.5, len(repairs) - 0.5],
-        zeroline=False,
-    )
+    name_rows(figure, [repair or NO_REPAIR for repair in repairs], edge=0.5)
     subjects, items = (int(flips[name].max()) if len(flips) else 0 for name in ("entities", "items"))
     dress(
         figure,

@@ -7,17 +7,14 @@ from plotly.subplots import make_subplots
 from analysis.figures import Figure
 from analysis.look import (
     GREY,
-    NO_REPAIR,
     colour_of,
     dashes_of,
     dress,
-    error_bars,
     label_bottom,
-    marker,
     panels_of,
     rows_of,
-    symbols_of,
 )
+from analysis.marks import Marks, apart, error_bars, name_rows
 from data.errors import InputError
 
 
@@ -37,32 +34,22 @@ def tasks_figure(scores: pd.DataFrame) -> Figure:
     A panel per compression, a row per task, a mark per repair with its 95 % interval.
     """
     names, repairs = list(dict.fromkeys(scores["task"])), list(dict.fromkeys(scores["repair"]))
-    symbols = symbols_of(repairs)
     figure, panels = panels_of(scores["compression"])
-    shown: set[str] = set()
+    marks = Marks(figure, repairs, size=8)
     for _, row in scores.iterrows():
-        repair = row["repair"]
-        apart = 0.64 * repairs.index(repair) / max(1, len(repairs) - 1) - 0.32
-        figure.add_scatter(
+        marks.add(
+            row,
+            f"{row['variant']}, {row['task']}: %{{x:.3f}} [{row['lower']:.3f}, {row['upper']:.3f}]"
+            f"<br>{row['items']} items",
+            panels[row["compression"]],
             x=[row["value"]],
-            y=[names.index(row["task"]) + apart],
+            y=[names.index(row["task"]) + apart(repairs.index(row["repair"]), len(repairs))],
             error_x=error_bars(row),
-            mode="markers",
-            marker=marker(repair, symbols[repair], 8),
-            name=repair or NO_REPAIR,
-            legendgroup=repair,
-            showlegend=repair not in shown,
-            hovertemplate=f"{row['variant']}, {row['task']}: %{{x:.3f}} [{row['lower']:.3f}, {row['upper']:.3f}]"
-            f"<br>{row['items']} items<extra></extra>",
-            **panels[row["compression"]],
         )
-        shown.add(repair)
     label_bottom(figure, "accuracy (share right)")
     # One scale in every panel: compressions are compared across panels.
     figure.update_xaxes(tickformat=".1f", nticks=6, range=[scores["lower"].min() - 0.02, scores["upper"].max() + 0.02])
-    figure.update_yaxes(
-        tickvals=list(range(len(names))), ticktext=names, range=[len(names) - 0.4, -0.6], zeroline=False
-    )
+    name_rows(figure, names, down=True)
     dress(
         figure,
         title="Tasks",
@@ -88,8 +75,7 @@ def perplexity_figure(perplexity: pd.DataFrame, accuracy: pd.DataFrame, of: str)
         raise InputError(f"table 'perplexity' has no variant whose accuracy on {of} is known")
     texts = list(dict.fromkeys(data["text"]))
     figure = make_subplots(rows=1, cols=len(texts), subplot_titles=texts, shared_yaxes=True, horizontal_spacing=0.04)
-    symbols, dashes = symbols_of(data["repair"]), dashes_of(data["compression"])
-    shown: set[str] = set()
+    marks, dashes = Marks(figure, data["repair"], size=9), dashes_of(data["compression"])
     for (text, compression), rows in data.groupby(["text", "compression"], sort=False):
         place = {"row": 1, "col": texts.index(str(text)) + 1}
         bare = rows[rows["repair"] == ""]
@@ -105,19 +91,14 @@ def perplexity_figure(perplexity: pd.DataFrame, accuracy: pd.DataFrame, of: str)
                     hoverinfo="skip",
                     **place,
                 )
-            figure.add_scatter(
+            marks.add(
+                row,
+                f"{row['variant']}: perplexity %{{x:.3g}}, accuracy %{{y:.3f}}",
+                place,
                 x=[row["perplexity"]],
                 y=[row["value"]],
                 error_x=error_bars(row.drop("value").rename({"perplexity": "value"})) | {"thickness": 1},
-                mode="markers",
-                marker=marker(repair, symbols[repair], 9),
-                name=repair or NO_REPAIR,
-                legendgroup=repair,
-                showlegend=repair not in shown,
-                hovertemplate=f"{row['variant']}: perplexity %{{x:.3g}}, accuracy %{{y:.3f}}<extra></extra>",
-                **place,
             )
-            shown.add(repair)
     for compression, dash in dashes.items():
         if compression in set(data["compression"]):
             figure.add_scatter(x=[None], y=[None], mode="lines", line={"color": GREY, "dash": dash}, name=compression)

@@ -38,6 +38,12 @@ POWER = 0.8
 """With which a displaced control must be found before that nothing came back says anything."""
 FEWEST_WITH_ROOM = 10
 """Entities on which D has room, below which the dense arm is not applicable: a bootstrap over fewer is no interval."""
+WHO_KNOWS = {
+    "key": "D is the same model with the key: the key is the ceiling",
+    "twin": "D is the twin that was trained on these facts too",
+    None: "no D of these facts was run: the gap is taken as the entropy",
+}
+"""What stands for D in a control, by the repair of the arm that knows."""
 Controls = dict[tuple[str, str], float]
 """Of displaced controls, by compression and repair: the power with which the repair is found to be displaced."""
 
@@ -170,16 +176,13 @@ def assess(
         "repaired": (compression, repair, f"the repair {repair}"),
     }
     reasons: list[str] = []
+    knowing = evidence.dense_arm(scope, compression)
+    if knowing is not None:
+        wanted["dense"] = knowing
     if scope == "main":
-        wanted |= {"dense": ("dense", "", "dense"), "dense_repaired": ("dense", repair, f"dense + {repair}")}
-    elif evidence.has(scope, compression, "key"):
-        wanted["dense"] = (compression, "key", "the key")
-        reasons.append("D is the same model with the key: the key is the ceiling")
-    elif evidence.has(scope, "dense", "twin"):
-        wanted["dense"] = ("dense", "twin", "the twin")
-        reasons.append("D is the twin that was trained on these facts too")
+        wanted["dense_repaired"] = ("dense", repair, f"dense + {repair}")
     else:
-        reasons.append("no D of these facts was run: the gap is taken as the entropy")
+        reasons.append(WHO_KNOWS[None if knowing is None else knowing[1]])
     if absent := evidence.absent(wanted, scope, "test"):
         lack = "no test item was asked" if len(absent) == len(wanted) else f"no answers of {', '.join(absent)} on test"
         reasons.append(f"{lack}: whether {repair} returns what it was not tuned on cannot be concluded")

@@ -16,11 +16,11 @@ from analysis.look import (
     dress,
     filled,
     label_bottom,
-    lines_by_layer,
     panels_of,
     places_axis,
     rows_of,
 )
+from analysis.marks import lines_by_layer, whiskers
 
 # Okabe-Ito; what is done to a model is no repair, so that the hues are told by the legend.
 ARM_LOOKS = {
@@ -100,14 +100,7 @@ def interventions_figure(interventions: pd.DataFrame, variants: pd.DataFrame, va
         figure.add_scatter(
             x=rows["layer"],
             y=rows["value"],
-            error_y={
-                "type": "data",
-                "symmetric": False,
-                "array": rows["upper"] - rows["value"],
-                "arrayminus": rows["value"] - rows["lower"],
-                "color": colour,
-                "thickness": 1.2,
-            },
+            error_y=whiskers(rows["value"], rows["lower"], rows["upper"], colour),
             mode="lines+markers",
             line={"color": colour, "dash": dash, "width": 2},
             marker={"symbol": [filled(symbol, yes) for yes in beats], "size": 9, "color": colour},

@@ -170,24 +170,6 @@ def label_bottom(figure: go.Figure, title: str) -> None:
     )
 
 
-def band(figure: go.Figure, rows: pd.DataFrame, repair: str, panel: dict[str, int]) -> None:
-    """A shaded interval by layer that comes and goes with its line's legend entry."""
-    red, green, blue = (int(colour_of(repair)[place : place + 2], 16) for place in (1, 3, 5))
-    figure.add_scatter(
-        x=[*rows["layer"], *rows["layer"][::-1]],
-        y=[*rows["upper"], *rows["lower"][::-1]],
-        fill="toself",
-        fillcolor=f"rgba({red},{green},{blue},0.13)",
-        line={"width": 0},
-        mode="lines",
-        legendgroup=repair or NO_REPAIR,
-        name=f"{repair or NO_REPAIR}, 95 % interval",
-        showlegend=False,
-        hoverinfo="skip",
-        **panel,
-    )
-
-
 def places_axis(places: pd.Series) -> dict[str, Any]:
     """An axis of layers or heads: it ends half a step beyond them and has at most nine round ticks."""
     last = int(places.max()) if len(places) else 0
@@ -214,19 +196,6 @@ def dress(figure: go.Figure, *, title: str, subtitle: str, height: int) -> None:
     )
     figure.update_xaxes(automargin=True)
     figure.update_yaxes(automargin=True)
-
-
-def error_bars(row: pd.Series) -> dict[str, Any]:
-    """Error bars to the ends of an interval, which need not lie evenly about the value."""
-    return {
-        "type": "data",
-        "symmetric": False,
-        "array": [row["upper"] - row["value"]],
-        "arrayminus": [row["value"] - row["lower"]],
-        "thickness": 1.6,
-        "width": 3,
-        "color": colour_of(row["repair"]),
-    }
 
 
 def _span(values: pd.Series) -> str:
@@ -259,34 +228,3 @@ def both_ways(most: float) -> dict[str, Any]:
     step = next((step for step in (0.01, 0.02, 0.05, 0.1, 0.2, 0.25) if most / step <= 4), 0.5)
     places = [round(step * count, 2) for count in range(-int(most / step) - 1, int(most / step) + 2)]
     return {"tickvals": places, "ticktext": [f"{abs(place):g}" for place in places], "zeroline": False}
-
-
-def lines_by_layer(
-    figure: go.Figure,
-    data: pd.DataFrame,
-    panels: dict[str, dict[str, int]],
-    compressions: Iterable[str],
-    notes: pd.Series | None = None,
-) -> None:
-    """A line per variant with its band, in the panel of its compression; a note of each row ends what hovering says."""
-    symbols, dashes = symbols_of(data["repair"]), dashes_of(compressions)
-    noted = data.assign(note="" if notes is None else notes)
-    shown: set[str] = set()
-    for (variant, compression, repair), rows in noted.groupby(["variant", "compression", "repair"], sort=False):
-        band(figure, rows, repair, panels[compression])
-        figure.add_scatter(
-            x=rows["layer"],
-            y=rows["value"],
-            mode="lines+markers",
-            line={"color": colour_of(repair), "width": 2, "dash": dashes[compression]},
-            # The unrepaired model stands out as a ring where a repair lies exactly on it.
-            marker=marker(repair, symbols[repair], size=8 if repair else 12),
-            name=repair or NO_REPAIR,
-            legendgroup=repair or NO_REPAIR,
-            showlegend=repair not in shown,
-            customdata=rows[["lower", "upper", "note"]],
-            hovertemplate=f"{variant}, layer %{{x}}<br>%{{y:.3g}} [%{{customdata[0]:.3g}}, %{{customdata[1]:.3g}}]"
-            "%{customdata[2]}<extra></extra>",
-            **panels[compression],
-        )
-        shown.add(repair)

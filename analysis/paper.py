@@ -24,7 +24,7 @@ from analysis.inside_figures import heads_figure, interventions_figure, lens_fig
 from analysis.look import kind_of
 from analysis.naming import nearest
 from analysis.reading import MAIN
-from analysis.repair_report import latency_of, read_latency
+from analysis.repair_report import latency_of
 from analysis.task_report import ALL, compare_tasks, perplexities
 from analysis.transfer_figure import transfer_figure
 from data.errors import InputError
@@ -41,8 +41,6 @@ class Source:
     """The tables of one run, each read once."""
 
     run: Path
-    latency: Path | None = None
-    """CSV of `python -m benchmarks --only latency --out FILE`."""
     read: Callable[[str], pd.DataFrame] | None = None
     """Another reader of the run's tables, such as one that keeps them between pages."""
     held: dict[str, pd.DataFrame] = field(default_factory=dict)
@@ -166,12 +164,10 @@ def _parameters(source: Source) -> Drawn:
 
 
 def _latency(source: Source) -> Drawn:
-    if source.latency is None:
-        raise InputError(
-            "no latency was given: write it with `python -m benchmarks --only latency --out FILE.csv`, then --latency "
-            "FILE.csv"
-        )
-    ratios = latency_of(read_latency(source.latency), source.variants())
+    latency = reading.read_latency(source.run)
+    if latency is None:
+        raise InputError(f"nothing was timed: `python -m analysis repairs {source.run.name} --latency` does it")
+    ratios = latency_of(latency)
     for group in source.groups():
         yield group, latency_figure(source.table("recovery"), ratios, MAIN, group, READING)
 

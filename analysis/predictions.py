@@ -66,6 +66,16 @@ def measured(name: str, found: Mapping[str, float], p: float, n: int, *, above: 
     return entry(name, **found, p=p, n=n, supports=supports, sentence=f"{name}: {figure} ({statistic})")
 
 
+def rows_of(tables: Mapping[str, pd.DataFrame], name: str, setting: Mapping[str, Any]) -> pd.DataFrame | None:
+    """The rows of a table that lie in the setting's scope, with what each variant is; None where there is no table."""
+    if name not in tables or tables[name].empty:
+        return None
+    known = tables["variants"].set_index("variant_id")[["scope", "compression", "repair", "replicate"]]
+    table = tables[name]
+    joined = table.drop(columns=[one for one in known.columns if one in table]).join(known, on="variant_id")
+    return joined[joined["scope"] == setting["scope"]]
+
+
 def return_to_errors(evidence: Evidence, scope: str, compression: str, repair: str, placebo: str) -> Entry:
     """Whether C+R says again what D wrongly said, more often than C with untrained prompts does."""
     arms = {"dense": ("dense", ""), "compressed": (compression, ""), PLACEBO: (compression, placebo)}

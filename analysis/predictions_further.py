@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from analysis import predictions_dealt as dealt
 from analysis import predictions_inside as inside
 from analysis.evidence import Evidence
 from analysis.predictions import (
@@ -48,6 +49,8 @@ def _ways(
         inside.DECODABLE: partial(inside.decodability, tables, setting),
         inside.KNOCKOUT: partial(inside.knockout, tables, setting),
         inside.DIRECTION: partial(inside.direction, tables, setting, placebo),
-        inside.LABELS: partial(inside.learning_curves, tables, setting, shuffled),
+        dealt.LABELS: partial(dealt.learning_curves, tables, setting, shuffled),
+        dealt.COUNTERFACTUAL: partial(dealt.counterfactual, evidence, setting, shuffled),
+        dealt.CAPACITY: partial(dealt.capacity, evidence, tables, setting, shuffled),
         inside.SCALING: partial(inside.length_scaling, evidence, setting, lengths),
     }

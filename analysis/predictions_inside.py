@@ -1,11 +1,10 @@
-"""Predictions read from tables beside the answers: inside the models, along the tuning and over prompt lengths.
+"""Predictions read from tables beside the answers: inside the models, and over prompt lengths.
 
 Each gives one entry of `further_predictions` for one setting, measured or said to be absent; none decides anything.
 
     linear decodability         selectivity of a probe refitted to C, at the layer where D's is largest (chosen on D)
     knockout of prompt keys     log-odds lost beyond as many content keys, at the window where most is lost (max-T p)
     direction of drift          cosine with the way back to D at the last layer, tuned less untrained; described only
-    control labels              area between the learning curves of the prompt on real and on re-dealt answers
     prompt-length scaling       slope of the gain on the logarithm of the length; described only
 """
 
@@ -17,24 +16,14 @@ import pandas as pd
 from scipy import stats
 
 from analysis.evidence import Arms, Evidence
-from analysis.predictions import Entry, entry, measured, not_run
+from analysis.predictions import Entry, entry, measured, not_run, rows_of
 
 DECODABLE, KNOCKOUT, DIRECTION = "linear decodability", "knockout of prompt keys", "direction of drift"
-LABELS, SCALING = "control labels", "prompt-length scaling"
+SCALING = "prompt-length scaling"
 FEWEST = 3
-"""Replicates, or prompt lengths, below which a trend over them is none."""
+"""Prompt lengths below which a trend over them is none."""
 Tables = Mapping[str, pd.DataFrame]
 Setting = Mapping[str, Any]
-
-
-def _of(tables: Tables, name: str, setting: Setting) -> pd.DataFrame | None:
-    """The rows of a table that lie in the setting's scope, with what each variant is; None where there is no table."""
-    if name not in tables or tables[name].empty:
-        return None
-    known = tables["variants"].set_index("variant_id")[["scope", "compression", "repair", "replicate"]]
-    table = tables[name]
-    joined = table.drop(columns=[one for one in known.columns if one in table]).join(known, on="variant_id")
-    return joined[joined["scope"] == setting["scope"]]
 
 
 def _pick(table: pd.DataFrame, **wanted: Any) -> pd.DataFrame:
@@ -45,7 +34,7 @@ def _pick(table: pd.DataFrame, **wanted: Any) -> pd.DataFrame:
 
 def decodability(tables: Tables, setting: Setting) -> Entry:
     """Whether a linear probe refitted to the compressed model reads the answers beyond control labels."""
-    table = _of(tables, "probes", setting)
+    table = rows_of(tables, "probes", setting)
     if table is None:
         return not_run(DECODABLE, "not run: the study fits no probes (inside.probes)")
     chosen = _pick(table, way="refitted", metric="probe_selectivity", repair="")
@@ -66,7 +55,7 @@ def decodability(tables: Tables, setting: Setting) -> Entry:
 
 def knockout(tables: Tables, setting: Setting) -> Entry:
     """Whether taking the prompt's keys away from the content costs more than taking as many of the content's."""
-    table = _of(tables, "interventions", setting)
+    table = rows_of(tables, "interventions", setting)
     if table is None:
         return not_run(KNOCKOUT, "not run: the study intervenes nowhere (inside.interventions)")
     found = _pick(
@@ -90,7 +79,7 @@ def knockout(tables: Tables, setting: Setting) -> Entry:
 
 def direction(tables: Tables, setting: Setting, placebo: str) -> Entry:
     """How much more a tuned repair moves the last layer towards D than an untrained prompt does."""
-    table = _of(tables, "drift", setting)
+    table = rows_of(tables, "drift", setting)
     rows = None if table is None else _pick(table, metric="direction", compression=setting["compression"])
     if rows is None or rows.empty:
         return not_run(DIRECTION, "not run: the study does not measure it (drift.metrics)")
@@ -105,24 +94,6 @@ def direction(tables: Tables, setting: Setting, placebo: str) -> Entry:
         f"{untrained:.2f}); described, not tested: both start at the parent"
     )
     return entry(DIRECTION, estimate=tuned - untrained, sentence=sentence)
-
-
-def learning_curves(tables: Tables, setting: Setting, shuffled: str | None) -> Entry:
-    """How much lower the loss on real answers runs than that on answers dealt anew, paired by replicate and step."""
-    table = _of(tables, "training", setting)
-    if table is None or shuffled is None or shuffled != f"{setting['repair']}-shuffled":
-        return not_run(LABELS, f"not run: {setting['repair']} has no twin tuned on answers dealt anew")
-    rows = _pick(table, compression=setting["compression"])
-    areas = rows.groupby(["replicate", "repair"])["loss"].mean().unstack("repair")
-    if not {setting["repair"], shuffled} <= set(areas.columns) or len(areas) < FEWEST:
-        return not_run(LABELS, f"cannot be said: fewer than {FEWEST} replicates of both were tuned")
-    difference = (areas[shuffled] - areas[setting["repair"]]).dropna().to_numpy()
-    test = stats.ttest_1samp(difference, 0.0, alternative="greater")
-    lower, upper = stats.ttest_1samp(difference, 0.0).confidence_interval(0.95)
-    figure = {"estimate": float(difference.mean()), "lower": float(lower), "upper": float(upper)}
-    told = measured(LABELS, figure, float(test.pvalue), len(difference))
-    told["sentence"] += "; nats per token, mean over steps"
-    return told
 
 
 def length_scaling(evidence: Evidence, setting: Setting, lengths: Mapping[str, int]) -> Entry:

@@ -21,6 +21,8 @@ from data.errors import InputError
 
 MAIN = "main"
 """Scope of the study's own variants, as analysis/study.py has it: this module opens no model and no specs."""
+LATENCY = "latency.csv"
+"""Beside the tables where repairs were timed (`analysis/latency.py`): times are no result, and differ every time."""
 GROUP_NOTE = {
     "open": "known by construction",
     "graded": "stated 1 to 64 times in training",
@@ -88,6 +90,25 @@ def read_table(run: Path, name: str, columns: list[str] | None = None) -> pd.Dat
             "wrote it: run the study again"
         )
     return table
+
+
+def read_latency(run: Path) -> pd.DataFrame | None:
+    """What a run's repairs cost in time, or None where nothing was timed.
+
+    Raises:
+        InputError: the file is no such table.
+    """
+    path = run / LATENCY
+    if not path.is_file():
+        return None
+    try:
+        table = pd.read_csv(path, keep_default_na=False)
+        return table.astype({"batch": int, "ratio": float, "tokens": int, "rounds": int})
+    except (OSError, KeyError, ValueError) as error:
+        raise InputError(
+            f"run '{run.name}': {LATENCY} cannot be read ({type(error).__name__}): "
+            f"`python -m analysis repairs {run.name} --latency` makes it anew"
+        ) from None
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The repair table and the selector table of a finished run, for the terminal or as Markdown for the docs.
 
-Every figure is in the run's tables already; latency ratios come from a file of `python -m benchmarks --only latency`.
+Every figure is in the run's tables already; latency ratios where they were timed (`analysis/latency.py`).
 """
 
 from pathlib import Path
@@ -9,77 +9,37 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from analysis.reading import compact, read_table, recovery_rows
-from data.errors import InputError
+from analysis.reading import compact, read_latency, read_table, recovery_rows
 
-LATENCY = ("prefill", "decode")
-BATCHES = (1, 8)
+PHASES = ("prefill", "decode")
 
 
-def repair_table(run: Path, scope: str, group: str, latency: Path | None = None) -> pd.DataFrame:
-    """One row per variant: accuracy and bits with intervals, sizes, what is equal, and latency ratios where given."""
+def repair_table(run: Path, scope: str, group: str) -> pd.DataFrame:
+    """One row per variant: accuracy and bits with intervals, sizes, what is equal, and latency ratios if timed."""
     recovery, variants = read_table(run, "recovery"), read_table(run, "variants")
     rows = recovery_rows(recovery, scope, group, "candidates").drop(columns="replicates")
     first = variants[variants["scope"] == scope].drop_duplicates("variant").set_index("variant")
     about = first.loc[rows.index]
     rows = rows.assign(bytes=about["bytes_added"], tokens_seen=about["tokens_seen"], steps=about["steps"])
     rows = rows.assign(equal=about["budget"].fillna(""))
+    latency = read_latency(run)
     if latency is not None:
-        ratios = read_latency(latency)
-        for phase in LATENCY:
-            for batch in BATCHES:
-                told = [_ratio(ratios, phase, batch, kind, repair) for kind, repair in _named(about)]
-                rows[f"{phase}, batch {batch}"] = told
+        for phase in PHASES:
+            for batch in sorted(set(latency["batch"])):
+                rows[f"{phase}, batch {batch}"] = [_told(latency, phase, batch, one) for one in about["repair"]]
     return rows
 
 
-def _named(about: pd.DataFrame) -> list[tuple[str, str]]:
-    return list(zip(about["kind"], about["repair"], strict=True))
+def _told(latency: pd.DataFrame, phase: str, batch: int, repair: str) -> str:
+    """The ratios of a repair to the unrepaired model, each form that it can have."""
+    own = latency[(latency["phase"] == phase) & (latency["batch"] == batch) & (latency["repair"] == repair)]
+    return ", ".join(f"{row.ratio:.2f} {row.form}".strip() for row in own.itertuples())
 
 
-def read_latency(path: Path) -> dict[str, str]:
-    """Ratios by name from the CSV that the benchmark writes.
-
-    Raises:
-        InputError: it is not there, or no such file.
-    """
-    try:
-        table = pd.read_csv(path, dtype=str)
-        return dict(zip(table["benchmark"], table["ratio"], strict=True))
-    except (OSError, KeyError, ValueError) as error:
-        raise InputError(
-            f"latency '{path}' cannot be read ({type(error).__name__}): write it with "
-            "`python -m benchmarks --only latency --out FILE.csv`"
-        ) from None
-
-
-def _forms(phase: str, kind: str, repair: str) -> dict[str, str]:
-    """The forms that a repair of this kind can have at inference, with the benchmark's name of each."""
-    if kind in ("prompt", "ptuning", "quantised", "sparse", "placebo"):
-        return {"": "prompt", " as tokens": "prompt_as_tokens"}
-    if kind == "lora":
-        return {"": "lora", " merged": "lora_merged"}
-    if kind == "idp" and "-on-" not in repair:
-        # Once it has chosen, it decodes as one prompt does.
-        name = repair.rsplit("-", 1)[-1]
-        return {"": "prompt" if phase == "decode" else f"idp_{name}"}
-    return {}
-
-
-def _ratio(ratios: dict[str, str], phase: str, batch: int, kind: str, repair: str) -> str:
-    """The benchmark's ratios of a repair of this kind to the compressed model, and of each form it can have."""
-    told = [(ratios.get(f"{phase}_{name}_batch_{batch}"), form) for form, name in _forms(phase, kind, repair).items()]
-    return ", ".join(f"{ratio}{form}" for ratio, form in told if ratio is not None)
-
-
-def latency_of(ratios: dict[str, str], variants: pd.DataFrame) -> dict[str, float]:
-    """Prefill of one question as a ratio to the compressed model, by repair as it is made; without one it is 1."""
-    found = {"": 1.0}
-    for kind, repair in variants[["kind", "repair"]].drop_duplicates().itertuples(index=False):
-        name = _forms("prefill", kind, repair).get("")
-        if name is not None and (ratio := ratios.get(f"prefill_{name}_batch_{BATCHES[0]}")) is not None:
-            found[repair] = float(ratio)
-    return found
+def latency_of(latency: pd.DataFrame) -> dict[str, float]:
+    """Prefill of one question as a ratio to the unrepaired model, by repair as it is scored; without one it is 1."""
+    own = latency[(latency["phase"] == "prefill") & (latency["batch"] == 1) & (latency["form"] == "")]
+    return {"": 1.0} | dict(zip(own["repair"], own["ratio"].astype(float), strict=True))
 
 
 def selector_rows(run: Path, scope: str, group: str) -> pd.DataFrame:
@@ -120,13 +80,11 @@ def _p(value: float) -> str:
     return "" if pd.isna(value) else f"{value:.4f}"
 
 
-def show_repairs(console: Console, run: Path, *, latency: Path | None = None, markdown: bool = False) -> None:
+def show_repairs(console: Console, run: Path, *, markdown: bool = False) -> None:
     """Print the repair table and the selector table of every scope and group."""
     recovery = read_table(run, "recovery")
     for scope, group in recovery[["scope", "group"]].drop_duplicates().itertuples(index=False):
-        show_rows(
-            console, f"Repairs: {scope}, {group}", repair_table(run, scope, group, latency).reset_index(), markdown
-        )
+        show_rows(console, f"Repairs: {scope}, {group}", repair_table(run, scope, group).reset_index(), markdown)
         selectors = selector_rows(run, scope, group)
         if len(selectors):
             show_rows(console, f"Choices among prompts: {scope}, {group}, test subjects", selectors, markdown)
@@ -136,10 +94,11 @@ def show_repairs(console: Console, run: Path, *, latency: Path | None = None, ma
         "Dealt out: the mean when a bank's choices are dealt out to other items; p, one-sided, 2,000 permutations, not "
         "corrected. The mixture keeps all prompts and the oracle knows answers: a bound.",
     ]
-    if latency is not None:
+    if (latency := read_latency(run)) is not None:
+        first = latency.iloc[0]
         notes.append(
-            f"Latency: ratios to the compressed model of the benchmark in the same run ({latency.name}), for the "
-            "benchmark's own model and prompts of its own length."
+            f"Prefill and decode: time as a ratio to {first['compression']} without a repair, timed in one go on this "
+            f"run's own variants, {first['tokens']} content tokens a row, median of {first['rounds']} rounds."
         )
     for note in notes:
         console.print(note, markup=False, highlight=False, soft_wrap=True)

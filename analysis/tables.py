@@ -14,11 +14,12 @@ from analysis.recovery import recovery_table
 from analysis.store import Store
 from analysis.task_columns import TASK_COLUMNS, TEXT_COLUMNS
 from analysis.transfer import transfer_table
+from analysis.work_scored import was_dealt
 from analysis.worker import COST
 from probes.specs import BankSpec, IdpSpec, PlaceboSpec, Spec, TransferredSpec, VariantSpec
 
 TABLES = (
-    *("variants", "answers", "recovery", "transfer", "drift", "attention", "floors"),
+    *("variants", "answers", "dealt", "recovery", "transfer", "drift", "attention", "floors"),
     *("lens", "lens_items", "probes", "interventions", "examples"),
     *("selections", "banks", "selectors", "tasks", "perplexity", "training", "timings"),
 )
@@ -42,6 +43,11 @@ def gather(plan: Plan, store: Store) -> dict[str, pd.DataFrame]:
     tables = {
         "variants": variants,
         "answers": answers,
+        "dealt": _concatenate(
+            (pd.read_parquet(store.folder(cell.key) / "dealt.parquet"), spec.identity)
+            for cell, spec in scored
+            if was_dealt(spec.repair)
+        ),
         "recovery": recovery_table(answers, variants),
         "transfer": transfer_table(plan.study, {spec.identity: spec for _, spec in scored}, answers, variants),
         "drift": _joined(plan.of("drift"), store, "drift.parquet"),

@@ -15,18 +15,18 @@ from analysis.ensemble import asked_ensemble
 from analysis.opening import bank_fitting, dense, facts_of, open_variant, parent_model, spec_of
 from analysis.readout import ScoredItems, cross_fitted_bits, recalibrate, vocabulary_bits
 from analysis.selection import selector_table
-from data.facts import FactSet, Item
+from data.facts import FactSet, Item, dealt
 from probes.inputs import encode, tokens_of
 from probes.mixture import score_mixture
 from probes.scoring import Score, score
-from probes.specs import EnsembleSpec, IdpSpec, KeySpec, RecalibrationSpec, TextSpec, VariantSpec
+from probes.specs import EnsembleSpec, IdpSpec, KeySpec, PromptSpec, RecalibrationSpec, Spec, TextSpec, VariantSpec
 from probes.variants import Variant, require_difference
 
 READINGS = ("candidates", "vocabulary")
 
 
 def work(fields: dict[str, Any], needs: dict[str, Path], folder: Path) -> None:
-    """Write scores, answers, IDP's selections and the check that the variant differs from its parent."""
+    """Write scores, answers (dealt ones too), IDP's selections and the check that a variant differs from its parent."""
     spec = spec_of(fields["variant"])
     facts = facts_of(fields)
     checks: dict[str, Any] = {}
@@ -41,6 +41,8 @@ def work(fields: dict[str, Any], needs: dict[str, Path], folder: Path) -> None:
         else:
             variant = open_variant(fields, spec, needs)
             results = score(variant, items, batch=fields["score_batch"])
+            if was_dealt(spec.repair):
+                _dealt(variant, spec, facts, fields).to_parquet(folder / "dealt.parquet", index=False)
         if isinstance(spec.repair, TextSpec):
             checks["prompt_tokens"] = tokens_of(variant.tokenizer, spec.repair.text)
         if spec.parent is not None and not isinstance(spec.repair, KeySpec):
@@ -50,6 +52,19 @@ def work(fields: dict[str, Any], needs: dict[str, Path], folder: Path) -> None:
     answers = pd.concat([_answers(part, facts) for _, part in scores.groupby(["group", "phrasing"], sort=False)])
     answers.to_parquet(folder / "answers.parquet", index=False)
     (folder / "checks.json").write_text(json.dumps(checks, indent=1) + "\n")
+
+
+def was_dealt(repair: Spec | None) -> bool:
+    """Whether a repair was tuned on answers dealt to the wrong subjects, and so is asked for those too."""
+    return isinstance(repair, PromptSpec) and repair.answers == "shuffled"
+
+
+def _dealt(variant: Variant, spec: VariantSpec, facts: FactSet, fields: dict[str, Any]) -> pd.DataFrame:
+    """Answers to the questions about tune people, where right is what the repair was told of them."""
+    assert spec.repair_seed is not None
+    told = dealt(facts.select(fields["groups"], "tune"), spec.repair_seed)
+    scores = _table(score(variant, facts.items(told, "measure"), batch=fields["score_batch"]), spec)
+    return pd.concat([_answers(part, facts) for _, part in scores.groupby("group", sort=False)])
 
 
 def _items(spec: VariantSpec, facts: FactSet, groups: list[str]) -> tuple[Item, ...]:
@@ -168,7 +183,8 @@ def _bits(
     tune = split == "tune"
     found = np.empty(len(split))
     for fitted, wanted in ((split == "calibrate", ~tune), (tune, tune)):
-        found[wanted] = read(items.where(fitted), items.where(wanted), seed=0)
+        if wanted.any():
+            found[wanted] = read(items.where(fitted), items.where(wanted), seed=0)
     return found
 
 

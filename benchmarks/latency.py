@@ -7,16 +7,15 @@
 The one target: IDP with a first-layer choice beside one fixed prompt of the same length, both with cached keys.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
-import torch
-from transformers import PreTrainedModel
-
-from benchmarks.measure import Ratio, Work, time_ratio, times
+from analysis.latency import decoding, read_as_tokens
+from analysis.timing import Work, time_ratio, times
+from benchmarks.measure import Ratio
 from benchmarks.models import BANK, PROMPT, Bench, rows_of
 from probes.idp import PromptBank, PromptSelector, Selector
 from probes.selectors import KeySelector, OutputSelector, RandomSelector
-from probes.variants import Reading, Variant
+from probes.variants import Variant
 
 BATCHES = (1, 8)
 LENGTH = 256
@@ -66,7 +65,7 @@ def _variants(bench: Bench) -> dict[str, Variant]:
 
 def _prefill(variants: Mapping[str, Variant], rows: Rows, shape: str, rounds: int) -> dict[str, Ratio]:
     works: dict[str, Work] = {name: _reading(variant, rows) for name, variant in variants.items()}
-    works["prompt_as_tokens"] = lambda: _as_tokens(variants["prompt"], rows)
+    works["prompt_as_tokens"] = lambda: read_as_tokens(variants["prompt"], rows)
     taken = times(works, rounds=rounds)
     batch = len(rows)
     found = {
@@ -91,15 +90,8 @@ def _reading(variant: Variant, rows: Rows) -> Work:
     return lambda: variant.logits(rows)
 
 
-def _as_tokens(variant: Variant, rows: Rows) -> object:
-    """The same logits by a pass over prompt and content."""
-    arguments = variant.inputs(rows).forward_arguments()
-    with torch.no_grad():
-        return variant.model(**arguments, use_cache=True, logits_to_keep=1).logits
-
-
 def _decode(variants: Mapping[str, Variant], rows: Rows, rounds: int) -> dict[str, Ratio]:
-    works = {name: _decoding(variant.model, variant.read(rows)) for name, variant in variants.items()}
+    works = {name: decoding(variant.model, variant.read(rows), DECODED) for name, variant in variants.items()}
     taken = times(works, rounds=rounds)
     against = f"the compressed model, batch {len(rows)}, {DECODED} tokens after {LENGTH}"
     return {
@@ -109,25 +101,3 @@ def _decode(variants: Mapping[str, Variant], rows: Rows, rounds: int) -> dict[st
         for name in works
         if name != "compressed"
     }
-
-
-def _decoding(model: PreTrainedModel, reading: Reading) -> Callable[[], None]:
-    """Say the likeliest token a few times over, then forget them, so that every round starts alike."""
-    start = reading.cache.get_seq_length()
-
-    @torch.no_grad()
-    def work() -> None:
-        token, mask, position = reading.logits.argmax(-1, keepdim=True), reading.attention_mask, reading.next_position
-        for _ in range(DECODED):
-            mask = torch.cat([mask, torch.ones_like(token)], dim=1)
-            output = model(
-                input_ids=token,
-                attention_mask=mask,
-                position_ids=position,
-                past_key_values=reading.cache,
-                use_cache=True,
-            )
-            token, position = output.logits[:, -1].argmax(-1, keepdim=True), position + 1
-        reading.cache.crop(start - reading.cache.get_seq_length())
-
-    return work

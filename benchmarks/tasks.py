@@ -9,7 +9,8 @@ from collections.abc import Callable
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
-from benchmarks.measure import Ratio, time_ratio, times
+from analysis.timing import time_ratio, times
+from benchmarks.measure import Ratio
 from benchmarks.models import Bench
 from data.tasks import quiet
 from data.text import load_text

@@ -161,18 +161,8 @@ class FactSet:
         )
 
     def shuffled_statements(self, facts: Sequence[Fact], seed: int) -> tuple[tuple[str, str], ...]:
-        """The statements with the answers of each relation dealt anew: as often each, told of drawn subjects.
-
-        A subject keeps one answer through all phrasings, so that the text is as consistent as the true one.
-        """
-        dealt = list(facts)
-        for relation in dict.fromkeys(fact.relation for fact in facts):
-            places = [place for place, fact in enumerate(facts) if fact.relation == relation]
-            answers = [facts[place].answer for place in places]
-            random.Random(f"shuffled answers {relation} {seed}").shuffle(answers)
-            for place, answer in zip(places, answers, strict=True):
-                dealt[place] = replace(facts[place], answer=answer)
-        return self.statements(dealt)
+        """The statements of `dealt` facts: a subject keeps one answer through all phrasings, as in the true text."""
+        return self.statements(dealt(facts, seed))
 
     def only(self, relations: Sequence[str]) -> "FactSet":
         """The facts of these relations alone, splits and lists as they were.
@@ -195,6 +185,18 @@ class FactSet:
     def sha(self) -> str:
         """Hash of everything above, for the content keys of results."""
         return hashlib.sha256(repr((self.relations, self.facts, self.lists, self.key)).encode()).hexdigest()
+
+
+def dealt(facts: Sequence[Fact], seed: int) -> tuple[Fact, ...]:
+    """The facts with the answers of each relation dealt anew: as often each, told of drawn subjects."""
+    found = list(facts)
+    for relation in dict.fromkeys(fact.relation for fact in facts):
+        places = [place for place, fact in enumerate(facts) if fact.relation == relation]
+        answers = [facts[place].answer for place in places]
+        random.Random(f"shuffled answers {relation} {seed}").shuffle(answers)
+        for place, answer in zip(places, answers, strict=True):
+            found[place] = replace(facts[place], answer=answer)
+    return tuple(found)
 
 
 def deal_candidates(facts: Sequence[Fact], longest: int) -> tuple[Candidates, ...]:

@@ -72,7 +72,7 @@ def test_a_table_that_is_absent_leaves_its_figures_out_with_the_reason(run):
     assert {one.split("-")[0] for one in names} & {"tasks", "transfer", "perplexity"} == set()
     assert "no table 'tasks'" in left_out["tasks"]
     assert "prompts of one length alone" in left_out["prompt-length"]
-    assert "python -m benchmarks" in left_out["latency"]
+    assert "repairs first --latency" in left_out["latency"]
     accounted = set(left_out) | {one.name for one in FIGURES if any(name.startswith(one.name) for name in names)}
     assert accounted == {one.name for one in FIGURES}
 

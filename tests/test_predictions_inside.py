@@ -7,7 +7,7 @@ import pytest
 from analysis.evidence import Evidence
 from analysis.predictions import written
 from analysis.predictions_further import further
-from analysis.predictions_inside import decodability, direction, knockout, learning_curves, length_scaling
+from analysis.predictions_inside import decodability, direction, knockout, length_scaling
 from analysis.study import load_study
 
 SETTING = {"scope": "main", "compression": "c", "repair": "prompt-8", "entities": 20}
@@ -68,21 +68,6 @@ def test_direction_is_described_beside_untrained_prompts_and_supports_nothing():
     found = direction({"variants": variants(), "drift": table}, SETTING, "placebo-8")
     assert found["estimate"] == pytest.approx(0.1)
     assert (found["p"], found["supports"]) == (None, "neither")
-
-
-@pytest.mark.parametrize(("ahead", "supports"), [(0.5, "H1"), (0.0, "neither"), (-0.5, "neither")])
-def test_real_answers_that_come_sooner_have_an_area(ahead, supports):
-    draw = np.random.default_rng(0)
-    rows = [
-        (f"c/{repair}/{seed}", step, 3.0 - (ahead if repair == "prompt-8" else 0.0) + draw.normal(0, 0.01))
-        for repair in ("prompt-8", "prompt-8-shuffled")
-        for seed in range(3)
-        for step in range(10)
-    ]
-    training = pd.DataFrame(rows, columns=["variant_id", "step", "loss"])
-    found = learning_curves({"variants": variants(), "training": training}, SETTING, "prompt-8-shuffled")
-    assert found["estimate"] == pytest.approx(ahead, abs=0.02)
-    assert found["supports"] == supports
 
 
 @pytest.mark.parametrize("slope", [0.0, 0.25])

@@ -5,8 +5,10 @@ import streamlit as st
 
 from analysis import figures, reading, selecting
 from analysis.figures import Figure
+from analysis.figures_prompts import latency_figure
 from analysis.figures_recovery import flips_figure, parameters_figure
 from analysis.pages.shared import ANSWERS, View, drawn, go_to, group_of, panel, show, take, view
+from analysis.repair_report import latency_of
 
 
 @drawn
@@ -108,6 +110,17 @@ def show_cost(now: View, group: str) -> None:
         "parameters_chart",
         "Further right costs more parameters. Untrained prompts and re-weighted answers cost none: a repair that does "
         "not rise above them has bought nothing.",
+    )
+    latency = reading.read_latency(now.run)
+    if latency is None:
+        st.caption(f"Time was not measured: `python -m analysis repairs {now.run.name} --latency` adds it here.")
+        return
+    recovery = now.kept(now.table("recovery"))
+    show(
+        latency_figure(recovery, latency_of(latency), now.scope, group, now.reading),
+        "latency_chart",
+        "Further right is slower than the model without a repair. A prompt's keys and values are constants; LoRA that "
+        "is merged into the weights costs nothing, here it lies beside them.",
     )
 
 

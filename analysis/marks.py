@@ -1,0 +1,117 @@
+"""What figures draw alike: intervals, bands, lines by layer, one mark a repair, rows that have names."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from analysis.look import NO_REPAIR, colour_of, dashes_of, marker, symbols_of
+
+Numbers: TypeAlias = pd.Series | Sequence[float]
+
+
+def whiskers(value: Numbers, lower: Numbers, upper: Numbers, colour: str | None = None) -> dict[str, Any]:
+    """Error bars to the ends of intervals, which need not lie evenly about their values."""
+    middle = np.asarray(value, dtype=float)
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": np.asarray(upper, dtype=float) - middle,
+        "arrayminus": middle - np.asarray(lower, dtype=float),
+        "thickness": 1.6,
+        "width": 3,
+        "color": colour,
+    }
+
+
+def error_bars(row: pd.Series) -> dict[str, Any]:
+    """Error bars of one row in its repair's hue."""
+    return whiskers([row["value"]], [row["lower"]], [row["upper"]], colour_of(row["repair"]))
+
+
+class Marks:
+    """Marks of repairs in one figure: each repair in its hue and symbol in every panel, named once in the legend."""
+
+    def __init__(self, figure: go.Figure, repairs: Iterable[str], *, size: int) -> None:
+        self.figure = figure
+        self.symbols = symbols_of(repairs)
+        self.size = size
+        self._named: set[str] = set()
+
+    def add(self, row: pd.Series, told: str, panel: dict[str, int], **where: Any) -> None:
+        """One mark at `where` (x, y, error_x or error_y); `told` is what hovering over it says."""
+        repair = row["repair"]
+        self.figure.add_scatter(
+            mode="markers",
+            marker=marker(repair, self.symbols[repair], self.size),
+            name=repair or NO_REPAIR,
+            legendgroup=repair,
+            showlegend=repair not in self._named,
+            hovertemplate=f"{told}<extra></extra>",
+            **where,
+            **panel,
+        )
+        self._named.add(repair)
+
+
+def name_rows(figure: go.Figure, names: Sequence[str], *, down: bool = False, edge: float = 0.6, **axes: Any) -> None:
+    """Write names at places 0, 1, ... of the vertical axis, the first at the foot or, `down`, at the head."""
+    low, high = -edge, len(names) - 1 + edge
+    ends = [high, low] if down else [low, high]
+    figure.update_yaxes(tickvals=list(range(len(names))), ticktext=list(names), range=ends, zeroline=False, **axes)
+
+
+def apart(place: int, count: int, *, spread: float = 0.64) -> float:
+    """How far from its row's middle the mark of repair `place` of `count` lies, so that none hides another."""
+    return spread * place / max(1, count - 1) - spread / 2
+
+
+def band(figure: go.Figure, rows: pd.DataFrame, repair: str, panel: dict[str, int]) -> None:
+    """A shaded interval by layer that comes and goes with its line's legend entry."""
+    red, green, blue = (int(colour_of(repair)[place : place + 2], 16) for place in (1, 3, 5))
+    figure.add_scatter(
+        x=[*rows["layer"], *rows["layer"][::-1]],
+        y=[*rows["upper"], *rows["lower"][::-1]],
+        fill="toself",
+        fillcolor=f"rgba({red},{green},{blue},0.13)",
+        line={"width": 0},
+        mode="lines",
+        legendgroup=repair or NO_REPAIR,
+        name=f"{repair or NO_REPAIR}, 95 % interval",
+        showlegend=False,
+        hoverinfo="skip",
+        **panel,
+    )
+
+
+def lines_by_layer(
+    figure: go.Figure,
+    data: pd.DataFrame,
+    panels: dict[str, dict[str, int]],
+    compressions: Iterable[str],
+    notes: pd.Series | None = None,
+) -> None:
+    """A line per variant with its band, in the panel of its compression; a note of each row ends what hovering says."""
+    symbols, dashes = symbols_of(data["repair"]), dashes_of(compressions)
+    noted = data.assign(note="" if notes is None else notes)
+    shown: set[str] = set()
+    for (variant, compression, repair), rows in noted.groupby(["variant", "compression", "repair"], sort=False):
+        band(figure, rows, repair, panels[compression])
+        figure.add_scatter(
+            x=rows["layer"],
+            y=rows["value"],
+            mode="lines+markers",
+            line={"color": colour_of(repair), "width": 2, "dash": dashes[compression]},
+            # The unrepaired model stands out as a ring where a repair lies exactly on it.
+            marker=marker(repair, symbols[repair], size=8 if repair else 12),
+            name=repair or NO_REPAIR,
+            legendgroup=repair or NO_REPAIR,
+            showlegend=repair not in shown,
+            customdata=rows[["lower", "upper", "note"]],
+            hovertemplate=f"{variant}, layer %{{x}}<br>%{{y:.3g}} [%{{customdata[0]:.3g}}, %{{customdata[1]:.3g}}]"
+            "%{customdata[2]}<extra></extra>",
+            **panels[compression],
+        )
+        shown.add(repair)
