@@ -39,6 +39,11 @@ def blocks_of(width: int) -> list[tuple[int, int]]:
     return [(max(stop - BLOCK, 0), stop) for stop in range(width, 0, -BLOCK)]
 
 
+def kept_entries(width: int) -> int:
+    """Numbers that the blocks of one row and head hold."""
+    return sum((stop - start) * stop for start, stop in blocks_of(width))
+
+
 @dataclass(frozen=True)
 class ContentRows:
     """The rows of content queries, renormalised over content keys, in causal blocks; and each row's entropy in nats."""
@@ -48,13 +53,21 @@ class ContentRows:
     entropy: PerQuery
 
     @classmethod
-    def of(cls, pattern: Pattern, content: Bool[Tensor, "batch token"]) -> "ContentRows":
-        """Copy what one pattern says about the content, whose mask is given for its columns."""
+    def of(
+        cls, pattern: Pattern, content: Bool[Tensor, "batch token"], into: Float[Tensor, " kept"] | None = None
+    ) -> "ContentRows":
+        """Copy what one pattern says about the content, whose mask is given for its columns.
+
+        `into` is memory to keep the blocks in, `kept_entries` numbers a row and head.
+        """
         width = content.shape[1]
-        blocks, entropies = [], []
+        blocks, entropies, first = [], [], 0
         for rows in _blocks(pattern, content):
-            blocks.append(rows)
             entropies.append(_entropy(rows))
+            if into is not None:
+                first, start = first + rows.numel(), first
+                rows = into[start:first].view(rows.shape).copy_(rows)
+            blocks.append(rows)
         return cls(width, blocks, torch.cat(entropies[::-1], dim=2))
 
     def sequence(self, place: int, length: int) -> "ContentRows":

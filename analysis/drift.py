@@ -13,15 +13,17 @@ Groups of metrics, each mean over content tokens (residual sites) or content que
     heads       kl, entropy, entropy_change
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from transformers import PreTrainedModel
 
-from analysis.attention import ContentRows, content_width, divergences, first_mass, prompt_mass
+from analysis.attention import ContentRows, content_width, divergences, first_mass, kept_entries, prompt_mass
 from analysis.representations import (
     cosine_and_distance,
     direction,
@@ -37,6 +39,7 @@ from analysis.spans import Spans
 from analysis.study import MetricGroup
 from data.errors import InputError
 from probes.capture import Recorder
+from probes.families import Heads
 from probes.inputs import Inputs
 from probes.sites import Kind, Site
 
@@ -44,6 +47,10 @@ DRIFT_KINDS = (Kind.RESID_PRE, Kind.PATTERN, Kind.ATTN_OUT, Kind.MLP_OUT, Kind.R
 """What drift is measured at; other kinds of site are not for it."""
 CKA = "cka"
 """Kept as three HSICs per sequence: it is a ratio of means, never a mean of ratios."""
+FEWEST_ROWS = 2
+"""Rows read at once at the least: the floor of another batch plan sets a row among others beside the row alone."""
+ALWAYS_HELD = 64 * 2**20
+"""Bytes that references may always take: small models are read in large batches."""
 
 
 @dataclass
@@ -63,11 +70,17 @@ class Reference:
         width = content_width(inputs)
         reference = cls(inputs.content[:, -width:])
 
+        held = _Held(sites)
+
         def keep(site: Site, tensor: Tensor) -> None:
             if site.kind == Kind.PATTERN:
-                reference.rows[site] = ContentRows.of(tensor, reference.content)
+                size = tensor.shape[0] * tensor.shape[1] * kept_entries(width)
+                memory = held.next("patterns", size, torch.float32, tensor.device)
+                reference.rows[site] = ContentRows.of(tensor, reference.content, memory)
             else:
-                reference.states[site] = tensor[:, -width:].clone()
+                seen = tensor[:, -width:]
+                memory = held.next("states", seen.numel(), seen.dtype, seen.device)
+                reference.states[site] = memory.view(seen.shape).copy_(seen)
 
         recorder.stream(inputs, sites, keep, logits_at=torch.empty(0, dtype=torch.long))
         return reference
@@ -85,6 +98,42 @@ class Reference:
         cut.rows = {site: rows.sequence(place, length) for site, rows in self.rows.items()}
         cut._ranks = {site: one[place : place + 1, -length:] for site, one in self._ranks.items()}
         return cut
+
+
+class _Held:
+    """Memory for what a reference keeps, in one piece for states and one for patterns.
+
+    Pieces kept one by one between a pass's short-lived tensors leave holes that the allocator cannot give back: on a
+    model of 30 layers a process held up to four times what was alive.
+    """
+
+    def __init__(self, sites: Sequence[Site]) -> None:
+        patterns = sum(site.kind == Kind.PATTERN for site in sites)
+        self.counts = {"patterns": patterns, "states": len(sites) - patterns}
+        self.pieces: dict[str, Iterator[Tensor]] = {}
+
+    def next(self, what: str, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """Memory of `size` numbers for the next site; all sites of a piece are as large."""
+        if what not in self.pieces:
+            self.pieces[what] = iter(torch.empty(self.counts[what], size, dtype=dtype, device=device))
+        return next(self.pieces[what])
+
+
+def held_bytes(model: PreTrainedModel, sites: Iterable[Site], length: int) -> int:
+    """What a reference keeps of one row of so many tokens, in bytes."""
+    kinds = Counter(site.kind for site in sites)
+    rows = kept_entries(length) * Heads.of(model).query
+    states = length * model.config.hidden_size * model.dtype.itemsize
+    return sum(count * (4 * rows if kind == Kind.PATTERN else states) for kind, count in kinds.items())
+
+
+def rows_at_once(model: PreTrainedModel, sites: Iterable[Site], length: int, rows: int, references: int = 1) -> int:
+    """How many of `rows` rows to compare at once: what references keep of them takes no more than their logits would.
+
+    A plain pass over all rows would hold those logits at once; streaming never does.
+    """
+    room = max(ALWAYS_HELD, rows * length * model.config.vocab_size * model.dtype.itemsize)
+    return min(rows, max(FEWEST_ROWS, room // (references * held_bytes(model, sites, length))))
 
 
 @dataclass

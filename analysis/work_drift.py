@@ -1,12 +1,14 @@
 """Compare every variant of one parent with the parent and with dense, in one reference pass per batch.
 
 1. Gate: each model's capture must agree with Hugging Face and with the plain-hook referee, or the run stops.
-2. Per batch: run dense and the parent once, keep their content columns; stream every variant past them.
+2. Per batch: run dense and the parent once, keep their content columns; stream every variant past them. A batch has
+   as many rows as the study says, fewer where what is kept of them would outgrow a plain pass.
 3. Floors: dense against itself, one sequence at a time against the batch; and the other doubles that are asked for.
 4. Gate: where positions are relative, a prompt leaves the first layer's attention among content keys as it was.
 """
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import torch
 from torch import Tensor
 
 from analysis.attention import positions_are_relative
-from analysis.drift import DRIFT_KINDS, Comparison, Reference
+from analysis.drift import DRIFT_KINDS, Comparison, Reference, rows_at_once
 from analysis.drift_tables import BATCH_PLAN, Gathered
 from analysis.floors import OPENED, doubles_of
 from analysis.opening import dense, facts_of, open_variant, parent_model, parts_of, spec_of
@@ -63,9 +65,9 @@ def work(fields: dict[str, Any], needs: dict[str, Path], folder: Path) -> None:
     settings = Drift(**fields["drift"])
     specs = [spec_of(stored) for stored in fields["variants"]]
     cell = _Cell(fields, settings, specs, needs)
-    for group, batches in _batches(fields, settings).items():
-        for rows in batches:
-            cell.measure(group, rows)
+    for group, rows in cell.rows.items():
+        for batch in cell.batches(rows):
+            cell.measure(group, batch)
     residual, attention = cell.gathered.tables(list(cell.variants))
     models = {"parent": specs[0].identity, "dense": VariantSpec(model=specs[0].model, scope=specs[0].scope).identity}
     residual.to_parquet(folder / "drift.parquet", index=False)
@@ -89,7 +91,8 @@ class _Cell:
         }
         self.parent = _parent(fields, specs, needs)
         self.sites = sites_of(opened.model, DRIFT_KINDS)
-        rows = _batches(fields, settings)["questions"][0][:PARITY_ROWS]
+        self.rows = _rows_of(fields, settings)
+        rows = self.rows["questions"][:PARITY_ROWS]
         self.recorders = _Recorders(settings.backend, self.sites, rows)
         named = [name for name in OPENED if name in fields["floors"]]
         self.doubles = doubles_of(named, fields, parts_of(needs, "draw"), self.sites, rows)
@@ -98,6 +101,14 @@ class _Cell:
             made = {identity: spans_of(variant, seed=0) for identity, variant in self.variants.items()}
             self.spans = {identity: spans for identity, spans in made.items() if spans is not None}
         self.gathered = Gathered()
+
+    def batches(self, rows: Rows) -> Iterator[Rows]:
+        """Rows of one group, so many at once as a plain pass has memory for."""
+        references = 1 if self.parent is None else 2
+        longest = max(map(len, rows), default=1)
+        size = rows_at_once(self.reference.model, self.sites, longest, self.settings.batch, references)
+        for first in range(0, len(rows), size):
+            yield rows[first : first + size]
 
     def measure(self, group: str, rows: Rows) -> None:
         """One batch: the references once, every variant past them, and the floors."""
@@ -156,7 +167,7 @@ def _parent(fields: dict[str, Any], specs: list[VariantSpec], needs: dict[str, P
     return Variant(specs[0].name, opened.model, opened.tokenizer)
 
 
-def _batches(fields: dict[str, Any], settings: Drift) -> dict[str, list[Rows]]:
+def _rows_of(fields: dict[str, Any], settings: Drift) -> dict[str, Rows]:
     """Test questions in the measuring phrasing, evenly over the facts, and windows of held-out text."""
     facts = facts_of(fields)
     chosen = facts.select(fields["groups"], "test")
@@ -166,11 +177,7 @@ def _batches(fields: dict[str, Any], settings: Drift) -> dict[str, list[Rows]]:
     # Held-out text is only measured, never read by a repair: it may state test facts.
     text = load_text(fields["text"], "heldout")
     windows = encode_blocks(tokenizer, text.paragraphs, settings.length)[: settings.windows]
-    size = settings.batch
-    return {
-        name: [rows[first : first + size] for first in range(0, len(rows), size)]
-        for name, rows in (("questions", sorted(questions, key=len)), ("text", windows))
-    }
+    return {"questions": sorted(questions, key=len), "text": windows}
 
 
 def _no_logits() -> Tensor:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from analysis.store import write_atomically
-from benchmarks.drift import drift_ratios
+from benchmarks.drift import drift_ratios, memory_ratios
 from benchmarks.engine import engine_ratios
 from benchmarks.kills import kill_counts
 from benchmarks.latency import latency_ratios
@@ -23,6 +23,7 @@ from benchmarks.tasks import task_ratios
 BENCHMARKS: dict[str, Callable[[int], dict[str, Ratio]]] = {
     "latency": latency_ratios,
     "drift": drift_ratios,
+    "memory": memory_ratios,
     "tasks": task_ratios,
     "engine": engine_ratios,
     "kills": kill_counts,

@@ -6,23 +6,25 @@
    they are checked to be the same.
 4. Scaling: rows, variants and batches doubled or more, each against the streamed comparison itself.
 
-Bridges are made before, as a study makes them once for all its batches. Memory is what the process holds at most
-beyond what it held before (benchmarks/measure.py); the weights are there before.
+Bridges are made before, as a study makes them once for all its batches. Memory is what a process holds at most beyond
+what it held before (benchmarks/measure.py), weights, bridges and a pass over a few tokens being there before; the
+streamed comparison reads as many of the rows at once as a study would, everything else all four.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from nnsight import save
 from torch import Tensor
+from tqdm import tqdm
 
-from analysis.drift import DRIFT_KINDS, Comparison, Reference
+from analysis.drift import DRIFT_KINDS, Comparison, Reference, rows_at_once
 from analysis.timing import Work, time_ratio, times
-from benchmarks.measure import Ratio, costs_of, peak_bytes
+from benchmarks.measure import Ratio, peak_alone, peak_bytes
 from benchmarks.models import Bench, rows_of
-from probes.backends import BridgeBackend, NnsightBackend, arguments
+from probes.backends import BACKENDS, BridgeBackend, NnsightBackend, arguments
 from probes.capture import Recorder
 from probes.inputs import Inputs
 from probes.sites import Site, sites_of
@@ -31,6 +33,7 @@ from probes.variants import Variant
 BATCH = 4
 LENGTHS = (256, 1024)
 TIME_TARGET, MEMORY_TARGET = 1.25, 1.5
+ONE_PASS = "one plain pass"
 LINEAR = 1.15
 """Twice the rows may cost this much more than twice the time."""
 AGREEMENT = 2e-3
@@ -49,14 +52,13 @@ class _Setting:
     _recorders: dict[tuple[str, int], Recorder] = field(default_factory=dict)
 
     @classmethod
-    def open(cls) -> "_Setting":
+    def open(cls, backends: Iterable[str] = BACKENDS) -> "_Setting":
         bench = Bench.open()
         dense = Variant("dense", bench.model, bench.tokenizer)
         setting = cls(dense, list(bench.variants().values()), sites_of(bench.model, DRIFT_KINDS))
         for variant in (dense, *setting.variants):
-            setting.recorder(variant, "transformer_lens")
-            setting.recorder(variant, "hooks")
-            setting.recorder(variant, "nnsight")
+            for backend in backends:
+                setting.recorder(variant, backend)
         return setting
 
     def recorder(self, variant: Variant, backend: str) -> Recorder:
@@ -67,17 +69,20 @@ class _Setting:
 
 
 def drift_ratios(rounds: int) -> dict[str, Ratio]:
-    """Time and memory of the streamed comparison and of its peers, at two lengths, and how they grow."""
+    """Time of the streamed comparison and of its peers, at two lengths, and how it grows."""
     setting = _Setting.open()
-    short, long = (rows_of(BATCH, length) for length in LENGTHS)
-    _require_same(setting, short)
-    found = _against_plain(setting, short, rounds)
-    # Sixteen times the attention: each piece of work is done once, and timed and weighed together.
-    return found | _against_plain(setting, long, None) | _scaling(setting, max(1, rounds // 2))
+    _require_same(setting, rows_of(BATCH, LENGTHS[0]))
+    found: dict[str, Ratio] = {}
+    for length in LENGTHS:
+        # The longer rows have sixteen times the attention, and everything has run before: one round, none unseen.
+        first = length == LENGTHS[0]
+        taken = times(_works(setting, rows_of(BATCH, length)), rounds=rounds if first else 1, unseen=int(first))
+        found |= _against_plain(taken, length)
+    return found | _scaling(setting, max(1, rounds // 2))
 
 
-def _against_plain(setting: _Setting, rows: Rows, rounds: int | None) -> dict[str, Ratio]:
-    works: dict[str, Callable[[], object]] = {
+def _works(setting: _Setting, rows: Rows) -> dict[str, Work]:
+    return {
         "plain": lambda: _plain(setting, rows),
         "streamed": lambda: _streamed(setting, rows, setting.variants, "transformer_lens"),
         "streamed_hooks": lambda: _streamed(setting, rows, setting.variants, "hooks"),
@@ -85,41 +90,71 @@ def _against_plain(setting: _Setting, rows: Rows, rounds: int | None) -> dict[st
         "run_with_cache": lambda: _compared(setting, rows, _cached),
         "nnsight_saved": lambda: _compared(setting, rows, _saved),
     }
-    taken, peaks = costs_of(works, rounds)
-    one = peak_bytes(lambda: _forward(setting.dense, rows))
-    length = len(rows[0])
-    shape = f"{BATCH} x {length} tokens"
+
+
+BACKEND_OF = {
+    "streamed": "transformer_lens",
+    "streamed_hooks": "hooks",
+    "streamed_nnsight": "nnsight",
+    "run_with_cache": "transformer_lens",
+    "nnsight_saved": "nnsight",
+}
+
+
+def _against_plain(taken: Mapping[str, list[float]], length: int) -> dict[str, Ratio]:
+    return {
+        f"drift_{name}_time_{length}": Ratio(
+            time_ratio(taken, name, "plain"),
+            TIME_TARGET if name == "streamed" else None,
+            "time ratio",
+            f"6 plain passes, {BATCH} x {length} tokens",
+        )
+        for name in BACKEND_OF
+    }
+
+
+def memory_ratios(rounds: int) -> dict[str, Ratio]:
+    """Peak memory of each, once, in a process of its own: what ran before leaves memory that the next fills unseen."""
     found = {}
-    for name in list(works)[1:]:
-        own = name == "streamed"
-        found[f"drift_{name}_time_{length}"] = Ratio(
-            time_ratio(taken, name, "plain"), TIME_TARGET if own else None, "time ratio", f"6 plain passes, {shape}"
-        )
-        found[f"drift_{name}_memory_{length}"] = Ratio(
-            peaks[name] / one, MEMORY_TARGET if own else None, "memory ratio", f"one plain pass, {shape}"
-        )
-    return found
+    for length in LENGTHS:
+        one = peak_alone(peak_of, ONE_PASS, length)
+        for name in tqdm(BACKEND_OF, desc=f"memory at {length}", leave=False):
+            target = MEMORY_TARGET if (name, length) == ("streamed", LENGTHS[0]) else None
+            found[f"drift_{name}_memory_{length}"] = Ratio(
+                peak_alone(peak_of, name, length) / one,
+                target,
+                "memory ratio",
+                f"one plain pass, {BATCH} x {length} tokens, {one / 1e6:.0f} MB",
+            )
+    flat = peak_alone(peak_of, "streamed", LENGTHS[0], 3) / peak_alone(peak_of, "streamed", LENGTHS[0])
+    base = f"the streamed comparison at {BATCH} x {LENGTHS[0]}"
+    return found | {"drift_three_batches_memory": Ratio(flat, LINEAR, "memory ratio", base)}
+
+
+def peak_of(name: str, length: int, batches: int = 1) -> int:
+    """Bytes that one piece of work takes at most, after the same on a few tokens."""
+    setting = _Setting.open([BACKEND_OF[name]] if name in BACKEND_OF else [])
+
+    def work(rows: Rows) -> Work:
+        return (lambda: _forward(setting.dense, rows)) if name == ONE_PASS else _works(setting, rows)[name]
+
+    work(rows_of(BATCH, 16))()
+    whole = work(rows_of(BATCH, length))
+    return peak_bytes(lambda: [whole() for _ in range(batches)])
 
 
 def _scaling(setting: _Setting, rounds: int) -> dict[str, Ratio]:
-    rows = rows_of(BATCH, LENGTHS[0])
-    twice = rows_of(2 * BATCH, LENGTHS[0])
+    rows, twice = rows_of(BATCH, LENGTHS[0]), rows_of(2 * BATCH, LENGTHS[0])
     works: dict[str, Work] = {
         "base": lambda: _streamed(setting, rows, setting.variants, "transformer_lens"),
         "rows": lambda: _streamed(setting, twice, setting.variants, "transformer_lens"),
         "variants": lambda: _streamed(setting, rows, setting.variants * 2, "transformer_lens"),
     }
     taken = times(works, rounds=rounds)
-
-    def batches(count: int) -> Work:
-        return lambda: [_streamed(setting, rows, setting.variants, "transformer_lens") for _ in range(count)]
-
-    flat = peak_bytes(batches(3)) / peak_bytes(batches(1))
     base = f"the streamed comparison at {BATCH} x {LENGTHS[0]}"
     return {
         "drift_twice_the_rows": Ratio(time_ratio(taken, "rows", "base"), 2 * LINEAR, "time ratio", base),
         "drift_twice_the_variants": Ratio(time_ratio(taken, "variants", "base"), 2 * LINEAR, "time ratio", base),
-        "drift_three_batches_memory": Ratio(flat, LINEAR, "memory ratio", base),
     }
 
 
@@ -134,7 +169,15 @@ def _plain(setting: _Setting, rows: Rows) -> None:
 
 
 def _streamed(setting: _Setting, rows: Rows, variants: list[Variant], backend: str) -> Numbers:
-    """What a study does for a batch."""
+    """What a study does for a batch: as many rows at once as what is kept of them stays below a plain pass."""
+    size = rows_at_once(setting.dense.model, setting.sites, len(rows[0]), len(rows))
+    parts = [
+        _compared_rows(setting, rows[first : first + size], variants, backend) for first in range(0, len(rows), size)
+    ]
+    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+
+
+def _compared_rows(setting: _Setting, rows: Rows, variants: list[Variant], backend: str) -> Numbers:
     dense = setting.dense
     reference = Reference.record(setting.recorder(dense, backend), dense.inputs(rows), setting.sites)
     numbers: Numbers = {}

@@ -3,11 +3,13 @@
 Linux: `VmHWM` after a reset, less `VmRSS`, the allocator trimmed first.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 
 from analysis.peak import PeakMemory
-from analysis.timing import Work, times
+from analysis.timing import Work
 from data.errors import InputError
 
 
@@ -39,16 +41,7 @@ def peak_bytes(work: Work) -> int:
     return peak.beyond
 
 
-def costs_of(works: Mapping[str, Work], rounds: int | None) -> tuple[dict[str, list[float]], dict[str, int]]:
-    """Seconds of each piece of work in each round, and the most memory that it took; once, together, for None."""
-    if rounds is not None:
-        return times(works, rounds=rounds), {name: peak_bytes(work) for name, work in works.items()}
-    peaks: dict[str, int] = {}
-
-    def weighed(name: str) -> Work:
-        def work() -> None:
-            peaks[name] = peak_bytes(works[name])
-
-        return work
-
-    return times({name: weighed(name) for name in works}, rounds=1, unseen=0), peaks
+def peak_alone(measure: Callable[..., int], *arguments: object) -> int:
+    """What a measurement of memory gives in a fresh process that does nothing else."""
+    with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(measure, *arguments).result()
