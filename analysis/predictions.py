@@ -53,7 +53,7 @@ def entry(name: str, **found: Any) -> Entry:
     return {"name": name, "about": own["about"], "statistic": own["statistic"], **blank, "supports": "neither", **found}
 
 
-def not_run(name: str, why: str = "not tested by this version") -> Entry:
+def not_run(name: str, why: str) -> Entry:
     """A prediction of which nothing is said; tables may still describe what it is about."""
     return entry(name, sentence=f"{name}: {why}")
 

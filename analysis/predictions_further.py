@@ -16,7 +16,6 @@ from analysis.predictions import (
     Entry,
     accounted,
     less_drift,
-    not_run,
     return_to_errors,
     written,
 )
@@ -30,7 +29,7 @@ def further(
     """Entries in the order in which the predictions were written down."""
     ways = _ways(evidence, tables, setting, study)
     beside = [one["name"] for one in written() if not one["decides"]]
-    return [ways[name]() if name in ways else not_run(name) for name in beside]
+    return [ways[name]() for name in beside]
 
 
 def _ways(
