@@ -103,8 +103,8 @@ class Reference:
 class _Held:
     """Memory for what a reference keeps, in one piece for states and one for patterns.
 
-    Pieces kept one by one between a pass's short-lived tensors leave holes that the allocator cannot give back: on a
-    model of 30 layers a process held up to four times what was alive.
+    Pieces kept one by one between a pass's short-lived tensors leave holes that the allocator cannot give back: on
+    SmolLM2-135M, 4 x 256 tokens, a process grew by 960 to 1,640 MB of which 284 were alive, and so by 550.
     """
 
     def __init__(self, sites: Sequence[Site]) -> None:

@@ -29,7 +29,7 @@ import numpy as np
 from scipy import stats
 
 from analysis.evidence import PLACEBO, ArmName, Arms, Draws, Evidence
-from analysis.statistics import Combine, holm, two_one_sided
+from analysis.statistics import Combine, holm, p_above_zero, two_one_sided
 
 LEVEL = 0.05
 FEWEST_REPLICATES = 3
@@ -147,11 +147,6 @@ def _quantity(draws: Draws, estimate: float) -> Quantity:
     return Quantity(float(estimate), float(lower), float(upper))
 
 
-def _p_above_zero(draws: Draws) -> float:
-    """One-sided bootstrap p against a mean of zero or less; never zero."""
-    return float((1 + np.sum(draws <= 0)) / (1 + len(draws)))
-
-
 def assess(
     evidence: Evidence,
     scope: str,
@@ -216,7 +211,7 @@ def assess(
         relearned_p=1.0 if relearned is None else relearned[1],
         reasons=reasons,
         share=_share(arms),
-        gain_p=_p_above_zero(gain[0]),
+        gain_p=p_above_zero(gain[0]),
         entities=arms.entities,
     )
 
@@ -251,7 +246,7 @@ def _contrasts(factless: dict[str, str]) -> dict[str, Combine]:
 def _compare(arms: Arms, name: str, combine: Combine) -> tuple[Comparison, tuple[Draws, float]]:
     draws, point = arms.measure(combine)
     found = _quantity(draws, point)
-    error, p = float(draws.std()), _p_above_zero(draws)
+    error, p = float(draws.std()), p_above_zero(draws)
     return Comparison(name, found.estimate, found.lower, found.upper, error, p, arms.entities), (draws, point)
 
 
@@ -297,7 +292,7 @@ def _relearned(
         for seed, split in enumerate(("test", "tune"))
     ]
     (test, test_gain), (tune, tune_gain) = gains
-    return _quantity(tune - test, tune_gain - test_gain), _p_above_zero(tune - test)
+    return _quantity(tune - test, tune_gain - test_gain), p_above_zero(tune - test)
 
 
 def decide(settings: list[Setting], controls: Controls) -> list[Setting]:

@@ -34,8 +34,6 @@ TOKENS = 64
 """Content tokens a row."""
 DECODED = 8
 AS_TOKENS, MERGED = "as tokens", "merged"
-UNASKED = ("", "recalibrated")
-"""Kinds that add nothing to a forward pass."""
 Rows = Sequence[Sequence[int]]
 Prefill = Callable[[Rows], object]
 
@@ -83,7 +81,7 @@ def _parts_of(run: Path) -> tuple[Parts, dict[str, Parts]]:
     main = variants[variants["scope"] == "main"]
     own = main[main["compression"] == main["compression"].iloc[-1]]
     first = own.sort_values("replicate", kind="stable").drop_duplicates("repair")
-    asked = first[~first["kind"].isin(UNASKED[1:])]
+    asked = first[first["kind"] != "recalibrated"]  # which adds nothing to a forward pass
     parts = find_parts(run, asked["variant_id"].tolist())
     (bare,) = (one for one in parts.values() if one.spec.repair is None)
     repairs = {

@@ -16,7 +16,7 @@ import yaml
 from scipy import stats
 
 from analysis.evidence import PLACEBO, Evidence
-from analysis.statistics import crossed_draws, crossed_point
+from analysis.statistics import crossed_draws, crossed_point, p_above_zero
 
 WRITTEN = Path(__file__).with_name("predictions.yaml")
 LEVEL = 0.05
@@ -66,6 +66,13 @@ def measured(name: str, found: Mapping[str, float], p: float, n: int, *, above: 
     return entry(name, **found, p=p, n=n, supports=supports, sentence=f"{name}: {figure} ({statistic})")
 
 
+def drawn(name: str, draws: np.ndarray, point: float, n: int) -> Entry:
+    """A prediction whose figure was drawn by the bootstrap: its 95 % interval and one-sided p above 0."""
+    lower, upper = np.quantile(draws, [0.025, 0.975])
+    figure = {"estimate": point, "lower": float(lower), "upper": float(upper)}
+    return measured(name, figure, p_above_zero(draws), n)
+
+
 def rows_of(tables: Mapping[str, pd.DataFrame], name: str, setting: Mapping[str, Any]) -> pd.DataFrame | None:
     """The rows of a table that lie in the setting's scope, with what each variant is; None where there is no table."""
     if name not in tables or tables[name].empty:
@@ -106,9 +113,7 @@ def return_to_errors(evidence: Evidence, scope: str, compression: str, repair: s
         return arm["repaired"] - arm[PLACEBO]
 
     draws, point = crossed_draws(tables, beyond, seed=0), crossed_point(tables, beyond)
-    lower, upper = np.quantile(draws, [0.025, 0.975])
-    p = float((1 + np.sum(draws <= 0)) / (1 + len(draws)))
-    return measured(ERRORS, {"estimate": point, "lower": float(lower), "upper": float(upper)}, p, entities)
+    return drawn(ERRORS, draws, point, entities)
 
 
 def accounted(name: str, setting: Mapping[str, Any]) -> Entry:

@@ -18,7 +18,7 @@ import pandas as pd
 from scipy import stats
 
 from analysis.evidence import Evidence
-from analysis.predictions import Entry, measured, not_run, rows_of
+from analysis.predictions import Entry, drawn, measured, not_run, rows_of
 from analysis.recovery import entity_table, item_counts
 from analysis.statistics import crossed_draws, crossed_point
 
@@ -79,7 +79,7 @@ def counterfactual(evidence: Evidence, setting: Setting, shuffled: str | None) -
         count = 0 if arms is None else arms.entities
         return not_run(COUNTERFACTUAL, f"not applicable: D knows facts of {count} test entities")
     draws, point = arms.measure(lambda arm: arm["counterfactual"] - arm["compressed"])
-    return _told(COUNTERFACTUAL, draws, point, arms.entities)
+    return drawn(COUNTERFACTUAL, draws, point, arms.entities)
 
 
 def capacity(evidence: Evidence, tables: Tables, setting: Setting, shuffled: str | None) -> Entry:
@@ -107,7 +107,7 @@ def capacity(evidence: Evidence, tables: Tables, setting: Setting, shuffled: str
         return arm["repaired"] - arm["compressed"] - arm["stored"]
 
     draws, point = crossed_draws(arms, beyond, weights=weights, seed=0), crossed_point(arms, beyond, weights=weights)
-    told = _told(CAPACITY, draws, point, len(entities))
+    told = drawn(CAPACITY, draws, point, len(entities))
     stored_bits = crossed_point({"": arms["stored"]}, lambda arm: arm[""], weights=weights)
     told["sentence"] += f"; stored {stored_bits:+.2f}"
     return told
@@ -117,9 +117,3 @@ def _stored(dealt: pd.DataFrame, compression: str, shuffled: str) -> pd.DataFram
     """The twin's answers, right being what it was dealt."""
     kept = (dealt["reading"] == "candidates") & (dealt["compression"] == compression) & (dealt["repair"] == shuffled)
     return dealt[kept]
-
-
-def _told(name: str, draws: np.ndarray, point: float, entities: int) -> Entry:
-    lower, upper = np.quantile(draws, [0.025, 0.975])
-    p = float((1 + np.sum(draws <= 0)) / (1 + len(draws)))
-    return measured(name, {"estimate": point, "lower": float(lower), "upper": float(upper)}, p, entities)

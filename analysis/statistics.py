@@ -144,6 +144,11 @@ def crossed_draws(
     return _Crossed.of(arms, combine, weights).draws(resamples, seed, stretch=stretch)
 
 
+def p_above_zero(draws: Float[np.ndarray, "resample"]) -> float:
+    """Give the one-sided bootstrap p against a mean of zero or less; never zero."""
+    return float((1 + np.sum(draws <= 0)) / (1 + len(draws)))
+
+
 @dataclass(frozen=True)
 class _Crossed:
     """The arms as sums and counts, ready for any weighting of seeds and entities."""

@@ -107,7 +107,7 @@ def _against_plain(taken: Mapping[str, list[float]], length: int) -> dict[str, R
             time_ratio(taken, name, "plain"),
             TIME_TARGET if name == "streamed" else None,
             "time ratio",
-            f"6 plain passes, {BATCH} x {length} tokens",
+            f"6 plain passes, {BATCH} x {length} tokens, {len(taken[name])} round(s)",
         )
         for name in BACKEND_OF
     }

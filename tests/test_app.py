@@ -89,6 +89,21 @@ def test_the_recovery_table_has_every_variant_and_one_seed_beside(root):
     assert alone["gptq-3bit + prompt-4"] == 1
 
 
+def test_time_is_shown_where_it_was_measured_and_said_to_be_missing_where_not(root):
+    assert "repairs first --latency" in words_of(opened("recovery"))
+    path = root / "first" / "latency.csv"
+    path.write_text(
+        "repair,phase,batch,form,ratio,compression,tokens,rounds\nprompt-4,prefill,1,,1.25,gptq-3bit,64,3\n"
+    )
+    page = opened("recovery")
+    assert len(page.get("plotly_chart")) == CHARTS["recovery"] + 1
+    assert "What recovery costs in time" in words_of(page)
+    path.write_text("not a table of times\n")
+    damaged = opened("recovery")
+    assert not damaged.exception
+    assert "latency.csv cannot be read" in damaged.warning[0].value
+
+
 def test_evidence_shows_the_numbers_of_the_verdict(root):
     page = opened("evidence")
     row = page.dataframe[0].value.iloc[0]
