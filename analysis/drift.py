@@ -24,6 +24,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from analysis.attention import ContentRows, content_width, divergences, first_mass, kept_entries, prompt_mass
+from analysis.peak import give_back
 from analysis.representations import (
     cosine_and_distance,
     direction,
@@ -38,6 +39,7 @@ from analysis.representations import (
 from analysis.spans import Spans
 from analysis.study import MetricGroup
 from data.errors import InputError
+from probes.backends import Reducer
 from probes.capture import Recorder
 from probes.families import Heads
 from probes.inputs import Inputs
@@ -47,8 +49,6 @@ DRIFT_KINDS = (Kind.RESID_PRE, Kind.PATTERN, Kind.ATTN_OUT, Kind.MLP_OUT, Kind.R
 """What drift is measured at; other kinds of site are not for it."""
 CKA = "cka"
 """Kept as three HSICs per sequence: it is a ratio of means, never a mean of ratios."""
-FEWEST_ROWS = 2
-"""Rows read at once at the least: the floor of another batch plan sets a row among others beside the row alone."""
 ALWAYS_HELD = 64 * 2**20
 """Bytes that references may always take: small models are read in large batches."""
 
@@ -82,7 +82,7 @@ class Reference:
                 memory = held.next("states", seen.numel(), seen.dtype, seen.device)
                 reference.states[site] = memory.view(seen.shape).copy_(seen)
 
-        recorder.stream(inputs, sites, keep, logits_at=torch.empty(0, dtype=torch.long))
+        stream_states(recorder, inputs, sites, keep)
         return reference
 
     def ranks(self, site: Site) -> Tensor:
@@ -119,6 +119,12 @@ class _Held:
         return next(self.pieces[what])
 
 
+def stream_states(recorder: Recorder, inputs: Inputs, sites: Sequence[Site], reducer: Reducer) -> None:
+    """One pass without the language-model head; what it left free in memory goes back."""
+    recorder.stream(inputs, sites, reducer, logits_at=torch.empty(0, dtype=torch.long))
+    give_back()
+
+
 def held_bytes(model: PreTrainedModel, sites: Iterable[Site], length: int) -> int:
     """What a reference keeps of one row of so many tokens, in bytes."""
     kinds = Counter(site.kind for site in sites)
@@ -133,7 +139,7 @@ def rows_at_once(model: PreTrainedModel, sites: Iterable[Site], length: int, row
     A plain pass over all rows would hold those logits at once; streaming never does.
     """
     room = max(ALWAYS_HELD, rows * length * model.config.vocab_size * model.dtype.itemsize)
-    return min(rows, max(FEWEST_ROWS, room // (references * held_bytes(model, sites, length))))
+    return min(rows, max(1, room // (references * held_bytes(model, sites, length))))
 
 
 @dataclass

@@ -13,6 +13,9 @@ from analysis.reading import Shown
 
 LONGEST = 14
 """Characters of a token that are drawn on an axis."""
+CHARACTERS_A_ROW, FEWEST_CHARACTERS = 72, 4
+"""Characters that stand side by side in a narrow window; a cell with room for fewer is left without its word."""
+WRITTEN = "written: the lens's first word; "
 ON_TOP = 1.5
 """A mean rank over replicates below this is the first."""
 
@@ -96,53 +99,72 @@ def tokens_figure(shown: Mapping[str, Shown], layer: int, head: int, question: s
     return Figure(figure, tokens_table(shown, layer, head))
 
 
-def _short(token: str) -> str:
-    """A token as drawn on an axis: spaces seen, long ones cut."""
+def _short(token: str, longest: int = LONGEST) -> str:
+    """A token as drawn: spaces seen, long ones cut."""
     seen = token.replace("\n", "↵").strip() or "␣"
-    return seen if len(seen) <= LONGEST else f"{seen[: LONGEST - 1]}…"
+    return seen if len(seen) <= longest else f"{seen[: longest - 1]}…"
+
+
+def lens_table(shown: Shown) -> pd.DataFrame:
+    """A row per layer and token of the text: what the lens puts first, and what it makes of the right answer.
+
+    After a soft token there is nothing to say.
+    """
+    content = slice(shown.prompt, None)
+    ranks = shown.lens_rank[:, content]
+    layers, count = ranks.shape
+    return pd.DataFrame(
+        {
+            "layer": np.repeat(np.arange(layers), count),
+            "place": np.tile(np.arange(shown.prompt, len(shown.tokens)), layers),
+            "token": list(shown.tokens[content]) * layers,
+            "first": shown.lens_top[:, content].reshape(-1),
+            "first_log_prob": shown.lens_top_log_prob[:, content].astype(float).reshape(-1),
+            "answer_log_prob": shown.lens_log_prob[:, content].astype(float).reshape(-1),
+            "answer_rank": ranks.reshape(-1),
+        }
+    )
 
 
 def lens_words_figure(shown: Shown, variant: str, answer: str) -> Figure:
-    """What would each layer say after each token, read through the lens?
+    """What would each layer say after each token of the text, read through the lens?
 
-    Colour: log-probability of the right answer's first token; words: what the lens puts first.
+    Colour: log-probability of the right answer's first token; words: what the lens puts first, where there is room.
     """
-    tokens = [_short(token) for token in shown.tokens]
-    layers, count = shown.lens_rank.shape
-    data = pd.DataFrame(
-        {
-            "layer": np.repeat(np.arange(layers), count),
-            "place": np.tile(np.arange(count), layers),
-            "token": list(shown.tokens) * layers,
-            "first": shown.lens_top.reshape(-1),
-            "first_log_prob": shown.lens_top_log_prob.astype(float).reshape(-1),
-            "answer_log_prob": shown.lens_log_prob.astype(float).reshape(-1),
-            "answer_rank": shown.lens_rank.reshape(-1),
-        }
+    data = lens_table(shown)
+    shape = (shown.lens_rank.shape[0], -1)
+    first, answers, ranks = (
+        data[name].to_numpy().reshape(shape) for name in ("first", "answer_log_prob", "answer_rank")
     )
+    tokens = shown.tokens[shown.prompt :]
+    room = min(LONGEST, CHARACTERS_A_ROW // len(tokens))
+    seen = room >= FEWEST_CHARACTERS
+    written = [[_short(str(word), room) for word in row] for row in first]
     figure = go.Figure(
         go.Heatmap(
-            z=shown.lens_log_prob.astype(float).round(2),
+            z=answers.round(2),
             colorscale=SEQUENTIAL,
             zmax=0,
-            text=[[_short(str(word)) for word in row] for row in shown.lens_top],
-            texttemplate="%{text}",
+            text=written,
+            texttemplate="%{text}" if seen else None,
             textfont={"size": 10},
-            customdata=shown.lens_rank,
+            customdata=np.dstack([ranks.astype(object), first]),
             xgap=1,
             ygap=1,
             colorbar={"title": {"text": "nats", "side": "top"}, "thickness": 12},
-            hovertemplate=f"layer %{{y}}: first is %{{text}}; '{answer}' has rank %{{customdata}}, %{{z:.2f}} nats"
-            "<extra></extra>",
+            hovertemplate=f"layer %{{y}}: first is %{{customdata[1]}}; '{answer}' has rank %{{customdata[0]}}, "
+            "%{z:.2f} nats<extra></extra>",
         )
     )
-    figure.update_xaxes(tickvals=list(range(count)), ticktext=tokens, tickangle=-60, showgrid=False)
+    figure.update_xaxes(
+        tickvals=list(range(len(tokens))), ticktext=[_short(token) for token in tokens], tickangle=-60, showgrid=False
+    )
     figure.update_yaxes(places_axis(data["layer"]), title="layer", showgrid=False)
     dress(
         figure,
         title=f"What each layer would say after each token: {variant}",
-        subtitle=f"written: the lens's first word; colour: log-probability of '{answer}' (first token); n = 1 text",
-        height=270 + 26 * max(6, layers),
+        subtitle=f"{WRITTEN if seen else ''}colour: log-probability of '{answer}' (first token); n = 1 text",
+        height=270 + 26 * max(6, shape[0]),
     )
     return Figure(figure, data)
 

@@ -1,6 +1,6 @@
 """How far the same model lies from itself: the noise below which no difference between variants can be told.
 
-    batch_plan         dense, one sequence at a time, against dense in the batch
+    batch_plan         dense, a sequence by itself, against the same sequence among others
     sdpa               dense with fused attention against dense with eager attention; it returns no pattern
     bfloat16           dense in bfloat16 against dense in the study's precision (float32 where that is bfloat16 itself)
     calibration_draw   the same compression calibrated on the next replicate's draw, against this replicate's

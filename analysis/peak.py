@@ -1,4 +1,4 @@
-"""The most memory a process holds while it does something."""
+"""The most memory a process holds while it does something, and giving back what it holds and does not use."""
 
 import ctypes
 import gc
@@ -24,7 +24,7 @@ class PeakMemory:
         gc.collect()
         self._before: int | None = None
         if _CLEAR.exists():
-            ctypes.CDLL(None).malloc_trim(0)
+            give_back()
             _CLEAR.write_text(_RESET_PEAK)
             self._before = _status("VmRSS")
         return self
@@ -35,6 +35,17 @@ class PeakMemory:
         if self._before is not None:
             self.total = _status("VmHWM")
             self.beyond = self.total - self._before
+
+
+def give_back() -> None:
+    """Return to the system what the C library holds free, where it can (glibc's `malloc_trim`).
+
+    torch asks for aligned memory, and glibc often does not take such a piece again once it is freed: passes that need
+    the same every time make a process grow. On SmolLM2-135M, 1 x 256 tokens, this takes 9 ms, a pass some 600.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def _status(name: str) -> int:

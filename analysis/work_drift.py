@@ -3,7 +3,7 @@
 1. Gate: each model's capture must agree with Hugging Face and with the plain-hook referee, or the run stops.
 2. Per batch: run dense and the parent once, keep their content columns; stream every variant past them. A batch has
    as many rows as the study says, fewer where what is kept of them would outgrow a plain pass.
-3. Floors: dense against itself, one sequence at a time against the batch; and the other doubles that are asked for.
+3. Floors: dense against itself, a sequence by itself against the same among others; and the doubles asked for.
 4. Gate: where positions are relative, a prompt leaves the first layer's attention among content keys as it was.
 """
 
@@ -13,11 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from analysis.attention import positions_are_relative
-from analysis.drift import DRIFT_KINDS, Comparison, Reference, rows_at_once
+from analysis.drift import DRIFT_KINDS, Comparison, Reference, rows_at_once, stream_states
 from analysis.drift_tables import BATCH_PLAN, Gathered
 from analysis.floors import OPENED, doubles_of
 from analysis.opening import dense, facts_of, open_variant, parent_model, parts_of, spec_of
@@ -25,7 +23,7 @@ from analysis.spans import Spans, spans_of
 from analysis.study import Drift
 from data.text import load_text
 from probes.capture import TOLERANCE, Recorder
-from probes.inputs import encode
+from probes.inputs import Inputs, encode
 from probes.sites import Kind, Site, sites_of
 from probes.specs import VariantSpec
 from probes.tuning import encode_blocks
@@ -125,9 +123,12 @@ class _Cell:
             if self.parent is not None and variant.model is self.parent.model:
                 _require_first_layer(variant, comparison)
         for place, row in enumerate(rows):
-            alone = {"dense": references["dense"].sequence(place, len(row))}
-            comparison = Comparison(alone, self.reference.inputs([row]), self.settings.metrics)
-            self._stream(BATCH_PLAN, group, comparison, self.recorders.of(self.reference), self.sites)
+            one = {"dense": references["dense"].sequence(place, len(row))}
+            # A row that stood among others is read alone; one that stood alone, beside the longest there is.
+            others = [] if len(rows) > 1 else [max(self.rows[group], key=len)]
+            inputs = self.reference.inputs([row, *others])
+            comparison = Comparison(one, inputs.first_row(), self.settings.metrics)
+            self._stream(BATCH_PLAN, group, comparison, self.recorders.of(self.reference), self.sites, inputs)
         for name, double in self.doubles.items():
             one = {double.reference: references[double.reference]}
             comparison = Comparison(one, double.variant.inputs(rows), self.settings.metrics)
@@ -137,9 +138,18 @@ class _Cell:
         return Reference.record(self.recorders.of(variant), variant.inputs(rows), self.sites)
 
     def _stream(
-        self, owner: str, group: str, comparison: Comparison, recorder: Recorder, sites: tuple[Site, ...]
+        self,
+        owner: str,
+        group: str,
+        comparison: Comparison,
+        recorder: Recorder,
+        sites: tuple[Site, ...],
+        inputs: Inputs | None = None,
     ) -> None:
-        recorder.stream(comparison.inputs, sites, comparison, logits_at=_no_logits())
+        """Stream a pass into a comparison, which reads the first of its rows: all, unless it has a row less."""
+        rows = len(comparison.lengths)
+        read = comparison.inputs if inputs is None else inputs
+        stream_states(recorder, read, sites, lambda site, tensor: comparison(site, tensor[:rows]))
         self.gathered.add(owner, group, comparison)
 
 
@@ -178,7 +188,3 @@ def _rows_of(fields: dict[str, Any], settings: Drift) -> dict[str, Rows]:
     text = load_text(fields["text"], "heldout")
     windows = encode_blocks(tokenizer, text.paragraphs, settings.length)[: settings.windows]
     return {"questions": sorted(questions, key=len), "text": windows}
-
-
-def _no_logits() -> Tensor:
-    return torch.empty(0, dtype=torch.long)

@@ -20,7 +20,7 @@ from nnsight import save
 from torch import Tensor
 from tqdm import tqdm
 
-from analysis.drift import DRIFT_KINDS, Comparison, Reference, rows_at_once
+from analysis.drift import DRIFT_KINDS, Comparison, Reference, rows_at_once, stream_states
 from analysis.timing import Work, time_ratio, times
 from benchmarks.measure import Ratio, peak_alone, peak_bytes
 from benchmarks.models import Bench, rows_of
@@ -183,8 +183,7 @@ def _compared_rows(setting: _Setting, rows: Rows, variants: list[Variant], backe
     numbers: Numbers = {}
     for place, variant in enumerate(variants):
         comparison = Comparison({"dense": reference}, variant.inputs(rows))
-        recorder = setting.recorder(variant, backend)
-        recorder.stream(comparison.inputs, setting.sites, comparison, logits_at=torch.empty(0, dtype=torch.long))
+        stream_states(setting.recorder(variant, backend), comparison.inputs, setting.sites, comparison)
         numbers |= _numbers(place, comparison)
     return numbers
 

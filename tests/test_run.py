@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from analysis import run
+from analysis import run, work_drift
 from analysis.predictions import predictions_sha, written
 from analysis.reading import read_table
 from analysis.run_files import sealed
@@ -192,6 +192,25 @@ def test_drift_of_dense_from_itself_is_at_the_floor(finished):
     moved = drift[drift["variant_id"] == compressed]
     moved = moved[(moved["site"] == "resid_post") & (moved["reference"] == "dense")]
     assert (moved["value"] > 10 * moved["floor"].abs() + 1e-4).all()
+
+
+def test_a_row_that_is_read_alone_has_the_floor_of_the_same_row_among_others(finished, tmp_path):
+    _, out = finished
+    plan, _ = run.prepare(STUDY)
+    cell = next(cell for cell in plan.of("drift") if cell.fields["variants"][0]["compression"] is None)
+    store = Store(out)
+    alone = {**cell.fields, "drift": {**cell.fields["drift"], "batch": 1}}
+    work_drift.work(alone, {role: store.folder(need.key) for role, need in cell.needs.items()}, tmp_path)
+    together = pd.read_parquet(store.folder(cell.key) / "drift.parquet")
+    found = pd.read_parquet(tmp_path / "drift.parquet")
+    places = ["variant_id", "group", "reference", "site", "layer", "metric"]
+    assert found[places].equals(together[places])
+    assert (found["value"] - together["value"]).abs().max() < 1e-4
+    known = found["floor"].notna()
+    assert known.equals(together["floor"].notna())
+    assert known.any()
+    # Another plan, so rounding shows, and nothing but rounding.
+    assert 0 < found.loc[known, "floor"].abs().max() < 1e-4
 
 
 def test_one_replicate_is_never_more_than_undecided(finished):

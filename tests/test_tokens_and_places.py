@@ -1,5 +1,8 @@
 """One text token by token, and interventions place by place: planted numbers come out as they went in."""
 
+from dataclasses import replace
+
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -8,6 +11,8 @@ from analysis.figures_tokens import first_layers, item_lens_figure, lens_words_f
 from analysis.reading import read_example
 from tests.stored_inside import HEADS, LAYERS, PROMPT, RESTORED, WORDS, interventions
 from tests.stored_runs import seeded_variants, write_run
+
+LENS = ("lens_top", "lens_top_log_prob", "lens_log_prob", "lens_rank")
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +41,21 @@ def test_the_lens_of_every_token_is_written_on_its_cell(shown):
     figure = lens_words_figure(shown["dense"], "dense", "oslo")
     assert len(figure.data) == LAYERS * len(WORDS)
     assert set(figure.data["first"]) == {"oslo"}
+    assert {word for row in figure.figure.data[0].text for word in row} == {"oslo"}
+
+
+def test_the_lens_says_nothing_after_a_soft_token(shown):
+    figure = lens_words_figure(shown["gptq-3bit + prompt-4"], "gptq-3bit + prompt-4", "oslo")
+    assert list(figure.data["token"].unique()) == list(WORDS)
+    assert figure.data["place"].min() == PROMPT
+
+
+def test_words_that_have_no_room_are_left_to_the_pointer(shown):
+    one = shown["dense"]
+    many = {name: np.repeat(getattr(one, name), 10, axis=1) for name in LENS}
+    figure = lens_words_figure(replace(one, tokens=one.tokens * 10, **many), "dense", "oslo")
+    assert figure.figure.data[0].texttemplate is None
+    assert "written" not in figure.figure.layout.title.subtitle.text
 
 
 def test_the_layer_where_an_answer_appears_and_the_one_from_which_it_stays():
