@@ -92,7 +92,7 @@ def show_repairs(console: Console, run: Path, *, markdown: bool = False) -> None
         "Best of the fixed candidates; 95 % intervals over replicates and subjects; bits per fact, calibrated. Equal: "
         "what a tuned repair has in common with the budget's reference over the same parent.",
         "Dealt out: the mean when a bank's choices are dealt out to other items; p, one-sided, 2,000 permutations, not "
-        "corrected. The mixture keeps all prompts and the oracle knows answers: a bound.",
+        "corrected. The mixture keeps all prompts; the oracle knows the right answers, in another phrasing: a bound.",
     ]
     if (latency := read_latency(run)) is not None:
         first = latency.iloc[0]

@@ -127,7 +127,7 @@ class _Cell:
             # A row that stood among others is read alone; one that stood alone, beside the longest there is.
             others = [] if len(rows) > 1 else [max(self.rows[group], key=len)]
             inputs = self.reference.inputs([row, *others])
-            comparison = Comparison(one, inputs.first_row(), self.settings.metrics)
+            comparison = Comparison(one, _first_row(inputs), self.settings.metrics)
             self._stream(BATCH_PLAN, group, comparison, self.recorders.of(self.reference), self.sites, inputs)
         for name, double in self.doubles.items():
             one = {double.reference: references[double.reference]}
@@ -151,6 +151,11 @@ class _Cell:
         read = comparison.inputs if inputs is None else inputs
         stream_states(recorder, read, sites, lambda site, tensor: comparison(site, tensor[:rows]))
         self.gathered.add(owner, group, comparison)
+
+
+def _first_row(inputs: Inputs) -> Inputs:
+    """The first row by itself, in the columns that it has among the others."""
+    return Inputs(inputs.embeds[:1], inputs.attention_mask[:1], inputs.position_ids[:1], inputs.content[:1])
 
 
 def _require_first_layer(variant: Variant, comparison: Comparison) -> None:

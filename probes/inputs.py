@@ -33,10 +33,6 @@ class Inputs:
             "position_ids": self.position_ids,
         }
 
-    def first_row(self) -> "Inputs":
-        """The first row by itself, in the columns that it has among the others."""
-        return Inputs(self.embeds[:1], self.attention_mask[:1], self.position_ids[:1], self.content[:1])
-
 
 Prompts = Sequence[Float[Tensor, "length width"]]
 
