@@ -9,7 +9,8 @@ from rich.table import Table
 from transformers import PreTrainedModel
 
 from analysis.drift import DRIFT_KINDS
-from analysis.memory import PROCESS, Shape, comparison_bytes, spoken_bytes
+from analysis.memory import PROCESS, comparison_bytes, spoken_bytes
+from analysis.shapes import Shape
 from data.errors import InputError
 from probes.backends import BACKENDS
 from probes.capture import Parity, Recorder

@@ -36,6 +36,7 @@ from analysis.representations import (
     standardise,
     unbiased_hsic,
 )
+from analysis.shapes import Shape
 from analysis.spans import Spans
 from analysis.study import MetricGroup
 from data.errors import InputError
@@ -134,11 +135,8 @@ def held_bytes(model: PreTrainedModel, sites: Iterable[Site], length: int) -> in
 
 
 def rows_at_once(model: PreTrainedModel, sites: Iterable[Site], length: int, rows: int, references: int = 1) -> int:
-    """How many of `rows` rows to compare at once: what references keep of them takes no more than their logits would.
-
-    A plain pass over all rows would hold those logits at once; streaming never does.
-    """
-    room = max(ALWAYS_HELD, rows * length * model.config.vocab_size * model.dtype.itemsize)
+    """How many of `rows` rows to compare at once: references keep no more of them than a plain pass over all takes."""
+    room = max(ALWAYS_HELD, Shape.of(model).plain(rows, length))
     return min(rows, max(1, room // (references * held_bytes(model, sites, length))))
 
 

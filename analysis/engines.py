@@ -7,9 +7,10 @@ import psutil
 
 from analysis.cells import Cell, Plan
 from analysis.engine import Engine
-from analysis.memory import Shape, bytes_for, workers_within
+from analysis.memory import bytes_for, workers_within
 from analysis.opening import dense
 from analysis.pool import LocalEngine, workers_for
+from analysis.shapes import Shape
 from data.errors import InputError
 
 EngineName = Literal["local", "ray"]

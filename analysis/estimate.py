@@ -3,8 +3,9 @@
 import numpy as np
 
 from analysis.cells import KINDS, Cell, Plan
-from analysis.memory import TASK_ITEM, Shape, bytes_for, spoken_bytes
+from analysis.memory import TASK_ITEM, bytes_for, spoken_bytes
 from analysis.pool import workers_for
+from analysis.shapes import Shape
 from analysis.sizes import check_budget, check_fits
 from analysis.statistics import smallest_detectable
 from analysis.study import groups_of

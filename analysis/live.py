@@ -18,10 +18,11 @@ from jaxtyping import Float
 from pydantic import ValidationError
 from torch import Tensor
 
-from analysis.memory import PROCESS, QUESTION, Shape
+from analysis.memory import PROCESS, QUESTION
 from analysis.opening import open_variant, spec_of
 from analysis.reading import Shown, read_json
 from analysis.representations import cosine_and_distance
+from analysis.shapes import Shape
 from analysis.store import Store
 from analysis.work_examples import read_example
 from data.errors import InputError

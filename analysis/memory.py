@@ -12,15 +12,11 @@ In numbers of the model's dtype unless said, T tokens a row, L layers:
 Good to a factor of two.
 """
 
-from dataclasses import dataclass
-from typing import Any, Self
-
-import torch
-from transformers import PreTrainedModel
+from typing import Any
 
 from analysis.cells import Cell
+from analysis.shapes import Shape
 from data.errors import InputError
-from probes.models import DTYPES
 
 PROCESS = 900_000_000
 """Bytes of a worker with its libraries and no model, as measured."""
@@ -31,45 +27,6 @@ TASK_ITEM = 64
 HELD_LOGITS = 1024
 """Positions of answers whose logits `probes/continuations.py` holds at once."""
 UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What of a model's shape decides how much memory it takes."""
-
-    parameters: int
-    layers: int
-    width: int
-    inner: int
-    heads: int
-    vocabulary: int
-    number: int
-    """Bytes of one number."""
-
-    @classmethod
-    def of(cls, model: PreTrainedModel, dtype: str | None = None) -> Self:
-        """Read the shape off a model, which may have no weights; its numbers are of its own dtype unless told."""
-        config = model.config
-        inner = getattr(config, "intermediate_size", None) or getattr(config, "ffn_dim", None) or 4 * config.hidden_size
-        return cls(
-            parameters=sum(parameter.numel() for parameter in model.parameters()),
-            layers=config.num_hidden_layers,
-            width=config.hidden_size,
-            inner=inner,
-            heads=config.num_attention_heads,
-            vocabulary=config.vocab_size,
-            number=torch.finfo(model.dtype if dtype is None else DTYPES[dtype]).bits // 8,
-        )
-
-    @property
-    def weights(self) -> int:
-        """Bytes of the weights."""
-        return self.parameters * self.number
-
-    def layer(self, rows: int, length: int) -> int:
-        """Bytes of what one layer holds at once while it runs: states, inner states, three patterns."""
-        tokens = rows * length
-        return self.number * tokens * (8 * self.width + 3 * self.inner + 3 * self.heads * length)
 
 
 def bytes_for(cell: Cell, shape: Shape) -> int:

@@ -6,6 +6,7 @@ import torch
 
 from analysis import drift
 from analysis.drift import DRIFT_KINDS, Comparison, Reference, held_bytes, rows_at_once
+from analysis.shapes import Shape
 from probes.capture import Recorder
 from probes.sites import Kind, sites_of
 from probes.variants import Variant
@@ -33,15 +34,16 @@ def test_a_reference_keeps_what_is_foretold(dense):
     assert len({one.untyped_storage().data_ptr() for one in kept}) == 2
 
 
-def test_rows_are_as_many_as_their_logits_would_pay_for(dense, monkeypatch):
+def test_rows_are_as_many_as_a_plain_pass_would_pay_for(dense, monkeypatch):
     sites = sites_of(dense.model, DRIFT_KINDS)
     assert rows_at_once(dense.model, sites, LENGTH, 8) == 8, "a small model is read in large batches"
     monkeypatch.setattr(drift, "ALWAYS_HELD", 0)
     held = held_bytes(dense.model, sites, LENGTH)
-    logits = 64 * LENGTH * dense.model.config.vocab_size * 4
-    assert rows_at_once(dense.model, sites, LENGTH, 64) == max(1, logits // held)
-    assert rows_at_once(dense.model, sites, LENGTH, 64, 2) == max(1, logits // (2 * held))
-    assert rows_at_once(dense.model, sites, LENGTH, 1) == 1, "one row is read whatever is kept of it"
+    plain = Shape.of(dense.model).plain(64, LENGTH)
+    assert plain > 64 * LENGTH * dense.model.config.vocab_size * 4, "logits, and one layer"
+    for references in (4, 20):
+        assert rows_at_once(dense.model, sites, LENGTH, 64, references) == plain // (references * held) < 64
+    assert rows_at_once(dense.model, sites, LENGTH, 64, 1000) == 1, "one row is read whatever is kept of it"
 
 
 def test_all_rows_at_once_and_one_at_a_time_are_equally_far(dense):

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis.cells import KINDS, Cell, expand
-from analysis.memory import UNITS, Shape, bytes_for, parse_bytes, workers_within
+from analysis.memory import UNITS, bytes_for, parse_bytes, workers_within
 from analysis.peak import PeakMemory
+from analysis.shapes import Shape
 from analysis.study import load_facts, load_study
 from data.errors import InputError
 from tests.tiny_models import TINY_TYPES, tiny
