@@ -4,8 +4,7 @@ Replicates (seeds, and the draws of a placebo) are crossed with entities: an int
 other people, not of the same ones asked again.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -29,22 +28,9 @@ def item_counts(answers: pd.DataFrame, entities: pd.Index) -> Float[np.ndarray, 
     return one.groupby("entity", observed=True).size().reindex(entities).to_numpy(dtype=float)
 
 
-def estimates(
-    answers: pd.DataFrame, by: Sequence[str], columns: Sequence[str]
-) -> Iterator[tuple[tuple[Any, ...], pd.DataFrame, dict[str, Estimate]]]:
-    """Every part of the answers, in order of appearance: its key, its rows, and means of columns with their intervals.
-
-    Intervals are over replicates and entities. The means of all parts are taken at once: part by part is far slower.
-    """
-    cells = answers.groupby([*by, "replicate", "entity"], observed=True, dropna=False)
-    parts = cells[list(columns)].mean().groupby(level=list(range(len(by))), observed=True, dropna=False)
-    means = {key: own.droplevel(list(range(len(by)))) for key, own in parts}
-    for key, rows in answers.groupby(list(by), sort=False, observed=True, dropna=False):
-        tables = {column: means[key][column].unstack("entity") for column in columns}
-        yield key, rows, {column: _estimate(table, rows) for column, table in tables.items()}
-
-
-def _estimate(table: pd.DataFrame, answers: pd.DataFrame) -> Estimate:
+def estimate(answers: pd.DataFrame, column: str) -> Estimate:
+    """Mean of a column with its interval over replicates and entities."""
+    table = entity_table(answers, column)
     return crossed_estimate(
         {"arm": table.to_numpy(dtype=float)},
         lambda arms: arms["arm"],
@@ -70,8 +56,9 @@ def recovery_table(answers: pd.DataFrame, variants: pd.DataFrame) -> pd.DataFram
     joined = join(answers, variants)[[*by, "replicate", "entity", *MEASURES, "parameters_added", "bytes_added"]]
     joined["entity"] = joined["entity"].astype("category")
     rows = []
-    for key, part, measured in estimates(joined, by, MEASURES):
-        for measure, found in measured.items():
+    for key, part in joined.groupby(by, sort=False, observed=True, dropna=False):
+        for measure in MEASURES:
+            found = estimate(part, measure)
             rows.append(
                 dict(zip(by, key, strict=True))
                 | {

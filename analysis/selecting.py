@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from analysis.recovery import estimates
+from analysis.recovery import estimate
 
 DAMAGE_FREE = ("dense", "")
 
@@ -44,14 +44,14 @@ def flips(answers: pd.DataFrame, variants: pd.DataFrame, dense_id: str) -> pd.Da
     joined = answers.merge(known, on="variant_id").merge(before, on="item", validate="many_to_one")
     joined["entity"] = joined["entity"].astype("category")  # sixty groupings of words would be slow
     joined = joined.assign(lost=joined["was"] & ~joined["correct"], gained=~joined["was"] & joined["correct"])
-    by = ["variant", "compression", "repair"]
-    damaged = joined[~((joined["compression"] == DAMAGE_FREE[0]) & (joined["repair"] == DAMAGE_FREE[1]))]
     rows = []
-    for key, part, found_by in estimates(damaged, by, ("lost", "gained")):
-        for direction, found in found_by.items():
+    for (variant, compression, repair), part in joined.groupby(["variant", "compression", "repair"], sort=False):
+        if (compression, repair) == DAMAGE_FREE:
+            continue
+        for direction in ("lost", "gained"):
+            found = estimate(part, direction)
             rows.append(
-                dict(zip(by, key, strict=True))
-                | {"direction": direction}
+                {"variant": variant, "compression": compression, "repair": repair, "direction": direction}
                 | {"value": found.estimate, "lower": found.lower, "upper": found.upper}
                 | {"items": part["item"].nunique(), "entities": part["entity"].nunique()}
                 | {"replicates": part["replicate"].nunique()}
