@@ -78,8 +78,13 @@ class Reference:
                 size = tensor.shape[0] * tensor.shape[1] * kept_entries(width)
                 memory = held.next("patterns", size, torch.float32, tensor.device)
                 reference.rows[site] = ContentRows.of(tensor, reference.content, memory)
+                return
+            seen = tensor[:, -width:]
+            entering = site.kind == Kind.RESID_PRE and site.layer > 0
+            before = reference.states.get(Site(site.layer - 1, Kind.RESID_POST)) if entering else None
+            if before is not None and torch.equal(before, seen):
+                reference.states[site] = before  # what leaves a block enters the next: kept once
             else:
-                seen = tensor[:, -width:]
                 memory = held.next("states", seen.numel(), seen.dtype, seen.device)
                 reference.states[site] = memory.view(seen.shape).copy_(seen)
 
@@ -127,8 +132,10 @@ def stream_states(recorder: Recorder, inputs: Inputs, sites: Sequence[Site], red
 
 
 def held_bytes(model: PreTrainedModel, sites: Iterable[Site], length: int) -> int:
-    """What a reference keeps of one row of so many tokens, in bytes."""
-    kinds = Counter(site.kind for site in sites)
+    """What a reference keeps of one row of so many tokens, in bytes: what leaves a block and enters the next once."""
+    asked = set(sites)
+    again = {Site(site.layer + 1, Kind.RESID_PRE) for site in asked if site.kind == Kind.RESID_POST}
+    kinds = Counter(site.kind for site in asked - again)
     rows = kept_entries(length) * Heads.of(model).query
     states = length * model.config.hidden_size * model.dtype.itemsize
     return sum(count * (4 * rows if kind == Kind.PATTERN else states) for kind, count in kinds.items())
