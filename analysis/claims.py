@@ -24,7 +24,7 @@ Claim = dict[str, Any]
 
 
 def _difference(evidence: Evidence, compression: str, first: str, second: str) -> Measured | None:
-    """Accuracy of one repair less another's on the same test facts, over replicates and people."""
+    """Accuracy of one repair less another's on the same test facts, over replicates and subjects."""
     masks = {name: evidence.rows(MAIN, compression, name, "test") for name in (first, second)}
     if not all(mask.any() for mask in masks.values()):
         return None

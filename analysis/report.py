@@ -30,7 +30,9 @@ def show(console: Console, folder: Path) -> None:
         for variant, *figures in rows.itertuples():
             table.add_row(variant, *(f"{one:,}" if isinstance(one, int) else str(one) for one in figures))
         console.print(table)
-    console.print("Best of the fixed candidates; 95 % intervals over replicates and people; bits per fact, calibrated.")
+    console.print(
+        "Best of the fixed candidates; 95 % intervals over replicates and subjects; bits per fact, calibrated."
+    )
     if manifest["study"].get("tasks") is not None:
         show_tasks(console, folder)
     if manifest["note"]:
