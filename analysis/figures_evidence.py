@@ -183,7 +183,8 @@ def claims_figure(measured: pd.DataFrame) -> Figure:
     figure.add_scatter(
         x=[None], y=[None], mode="lines", line={"color": GREY, "dash": "dash"}, name="the paper's figure"
     )
-    figure.update_annotations(x=0, xanchor="left")
+    # Ending where the panel ends, so that a long one reaches over the names of the rows and not past the picture.
+    figure.update_annotations(x=1, xanchor="right", align="right")
     dress(
         figure,
         title="The paper's claims beside this run",

@@ -6,9 +6,6 @@ import streamlit as st
 from analysis.figures_evidence import claim_rows, claims_figure
 from analysis.pages.shared import View, go_to, panel, show, take, view
 
-TWO_LINES = 54
-"""Pixels of a row whose sentences break once."""
-
 
 def table_of(claims: list[dict]) -> pd.DataFrame:
     """Every claim, those without a measurement too: a row per setting that was measured."""
@@ -37,17 +34,16 @@ def show_claims(now: View) -> None:
         table[["claim", "setting", "value", "lower", "upper", "n", "paper", "unit"]],
         hide_index=True,
         height="content",
-        row_height=TWO_LINES,
         placeholder="",
         key="claims_table",
         column_config={
-            "claim": st.column_config.TextColumn("the paper claims", width=190, pinned=True),
-            "paper": st.column_config.TextColumn("the paper's figure", width=120),
-            "setting": st.column_config.TextColumn("this run", width=180),
+            "claim": st.column_config.TextColumn("the paper claims", width=310),
+            "paper": st.column_config.TextColumn("the paper's figure", width=160),
+            "setting": st.column_config.TextColumn("this run", width=270),
             "value": number("ours", format="%.3f"),
             "lower": number("from", format="%.3f", help="95 % interval"),
             "upper": number("to", format="%.3f", help="95 % interval"),
-            "unit": st.column_config.TextColumn("what is measured", width=150),
+            "unit": st.column_config.TextColumn("what is measured"),
             "n": number("n", format="%d", help="test subjects, or replicates where drift is compared"),
         },
     )
