@@ -71,28 +71,30 @@ class Reference:
         """Run the reference once on a batch; raise InputError for a kind of site that drift is not measured at."""
         if odd := [site for site in sites if site.kind not in DRIFT_KINDS]:
             raise InputError(f"drift is not measured at {odd[0]}: its kinds are {', '.join(DRIFT_KINDS)}")
-        width = content_width(inputs)
-        reference = cls(inputs.content[:, -width:])
+        reference = cls(inputs.content[:, -content_width(inputs) :])
+        stream_states(recorder, inputs, sites, reference.keeper(sites))
+        return reference
 
-        held = _Held(sites)
+    def keeper(self, sites: Sequence[Site]) -> Reducer:
+        """What to hand the tensors of all of these sites to, layer after layer: it keeps what is compared with."""
+        width, held = self.content.shape[1], _Held(sites)
 
         def keep(site: Site, tensor: Tensor) -> None:
             if site.kind == Kind.PATTERN:
                 size = tensor.shape[0] * tensor.shape[1] * kept_entries(width)
                 memory = held.next("patterns", size, torch.float32, tensor.device)
-                reference.rows[site] = ContentRows.of(tensor, reference.content, memory)
+                self.rows[site] = ContentRows.of(tensor, self.content, memory)
                 return
             seen = tensor[:, -width:]
             entering = site.kind == Kind.RESID_PRE and site.layer > 0
-            before = reference.states.get(Site(site.layer - 1, Kind.RESID_POST)) if entering else None
+            before = self.states.get(Site(site.layer - 1, Kind.RESID_POST)) if entering else None
             if before is not None and torch.equal(before, seen):
-                reference.states[site] = before  # what leaves a block enters the next: kept once
+                self.states[site] = before  # what leaves a block enters the next: kept once
             else:
                 memory = held.next("states", seen.numel(), seen.dtype, seen.device)
-                reference.states[site] = memory.view(seen.shape).copy_(seen)
+                self.states[site] = memory.view(seen.shape).copy_(seen)
 
-        stream_states(recorder, inputs, sites, keep)
-        return reference
+        return keep
 
     def ranks(self, site: Site) -> Tensor:
         """Ranks of the states, made once for all variants, in half the memory of the states."""

@@ -195,7 +195,10 @@ def _compared(setting: _Setting, rows: Rows, hold: Callable[[_Setting, Variant, 
     """The same comparison from tensors that were all kept first, the reference's as long as it is needed."""
     inputs = setting.dense.inputs(rows)
     theirs = hold(setting, setting.dense, inputs)
-    reference = Reference.record(_Replay(theirs), inputs, setting.sites)  # type: ignore[arg-type]
+    reference = Reference(inputs.content)
+    keep = reference.keeper(setting.sites)
+    for site in setting.sites:
+        keep(site, theirs[site])
     del theirs
     numbers: Numbers = {}
     for place, variant in enumerate(setting.variants):
@@ -205,17 +208,6 @@ def _compared(setting: _Setting, rows: Rows, hold: Callable[[_Setting, Variant, 
             comparison(site, ours[site])
         numbers |= _numbers(place, comparison)
     return numbers
-
-
-@dataclass(frozen=True)
-class _Replay:
-    """Kept tensors, handed out as a recorder hands them out."""
-
-    held: Held
-
-    def stream(self, inputs: Inputs, sites: tuple[Site, ...], reducer: Callable, *, logits_at: Tensor) -> None:
-        for site in sites:
-            reducer(site, self.held[site])
 
 
 @torch.no_grad()
