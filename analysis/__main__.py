@@ -173,10 +173,12 @@ def calibrate_command(
         "hard-null,locked,mixture-0.05,mixture-0.15,mixture-0.5"
     ),
     table: Annotated[Path, typer.Option(help="where the table is written")] = Path("data/calibration"),
+    workers: Annotated[int | None, typer.Option(min=1, help="organisms at once; as many as cores unless told")] = None,
     out: OutFolder = Path("runs"),
 ) -> None:
     """Measure false positives, power and coverage on organisms of known truth; goes on where it stopped."""
     from analysis import calibration
+    from analysis.pool import cores
     from probes.known_truth import RECIPES
 
     chosen = tuple(recipes.split(","))
@@ -186,8 +188,8 @@ def calibrate_command(
     seeds = range(calibration.FIRST_SEED, calibration.FIRST_SEED + organisms)
     judged: list[calibration.Row] = []
     with Progress(console=Console(stderr=True)) as progress:
-        task = progress.add_task("organisms x recipes", total=organisms * len(chosen))
-        for rows in calibration.calibrate(store, seeds, chosen):
+        task = progress.add_task("organisms", total=organisms)
+        for rows in calibration.calibrate(store, seeds, chosen, workers=workers or cores()):
             judged += rows
             lines = calibration.write_table(judged, table)
             progress.advance(task)

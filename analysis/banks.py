@@ -1,12 +1,13 @@
 """Open a bank of prompts with its selector: whatever of it is fitted is fitted here, on tune facts alone."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from data.facts import Fact, FactSet, Item
@@ -68,10 +69,15 @@ class Fitting:
         """Tune facts in every tuning phrasing behind every prompt; None where there are none."""
         items = [
             replace(_answer_alone(item), question=phrasing.format(subject=item.fact.subject))
-            for item in self.facts.items(self.facts.select(self.groups, "tune"), "tune")
-            for phrasing in self.facts.relations[item.fact.relation].tune
+            for item, _, phrasing in self._phrased()
         ]
         return self.asked(items) if items else None
+
+    def _phrased(self) -> Iterator[tuple[Item, int, str]]:
+        """Tune facts with every tuning phrasing and its place among those of its relation."""
+        for item in self.facts.items(self.facts.select(self.groups, "tune"), "tune"):
+            for place, phrasing in enumerate(self.facts.relations[item.fact.relation].tune):
+                yield item, place, phrasing
 
     @cached_property
     def centres(self) -> Float[Tensor, "prompt width"] | None:
@@ -99,10 +105,18 @@ class Fitting:
         return outcomes(self.opened.model, self.opened.tokenizer, self.prompts, items, batch=self.batch)
 
     def router(self, states: RouterStates) -> RouterSelector:
-        """The learned choice."""
+        """The learned choice: what of it is not fitted is chosen by leaving out a phrasing and half of the entities."""
         tune = self.tune
-        rows = [] if tune is None else tune.rows
-        return RouterSelector.fit(self.opened.model, rows, None if tune is None else tune.log_probs, states)
+        rows, log_probs = ([], None) if tune is None else (tune.rows, tune.log_probs)
+        phrased = [(item.fact.subject, place) for item, place, _ in self._phrased()]
+        subjects = sorted({subject for subject, _ in phrased})
+        groups = np.array([(place, subjects.index(subject) % 2) for subject, place in phrased]).reshape(-1, 2)
+        return RouterSelector.fit(self.opened.model, rows, log_probs, states, groups=groups)
+
+    def drawn(self, rows: Sequence[Sequence[int]], draws: int) -> Int[np.ndarray, "row draw"]:
+        """Choices by seeds from the bank's own on: the first is what its selector 'random' keeps."""
+        selectors = [RandomSelector(len(self.prompts), self.seed + draw) for draw in range(draws)]
+        return np.stack([selector.scores(rows).argmax(dim=1).numpy() for selector in selectors], axis=1)
 
     @property
     def attention(self) -> Selector:

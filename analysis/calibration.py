@@ -10,8 +10,10 @@ Every organism and every cell lies in the store: a second start goes on where th
 
 import json
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import as_completed
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from analysis.cells import Plan, expand, groups_of
 from analysis.engine import drop_damaged, missing
 from analysis.evidence import Evidence
 from analysis.opening import spec_of
+from analysis.pool import processes, without_main
 from analysis.readout import bits, cross_fitted_log_probs
 from analysis.run import verdict_of
 from analysis.statistics import clopper_pearson
@@ -30,7 +33,7 @@ from analysis.store import Store, code_hash, content_key, versions, write_atomic
 from analysis.study import Study, load_facts
 from analysis.tables import replicate_of
 from analysis.work_scored import scored_items
-from analysis.worker import Job, compute
+from analysis.worker import Job, compute, environment, telling
 from data.facts import FactSet
 from probes.known_truth import SHARES, Organism, train_organism, write_recipe
 
@@ -51,6 +54,7 @@ class Scale:
     steps: int = 60
     batch: int = 32
     length: int = 8
+    score_batch: int = 256
     seeds: tuple[int, ...] = (0, 1, 2)
 
 
@@ -71,7 +75,7 @@ def study_of(folder: Path, recipe: str, scale: Scale) -> Study:
             ),
             "reported": (f"prompt-{scale.length}", "lora-r4"),
             "tuning": {"steps": scale.steps, "batch": scale.batch},
-            "score_batch": 256,
+            "score_batch": scale.score_batch,
         }
     )
 
@@ -202,21 +206,37 @@ def judge(
     return rows
 
 
+def judge_all(store: Store, recipes: Sequence[str], scale: Scale, redraws: int, seed: int) -> list[Row]:
+    """One organism by every recipe; it is trained once, and only if something of it is missing."""
+    trained: list[Organism] = []
+
+    def organism() -> Organism:
+        if not trained:
+            trained.append(train_organism(seed))
+        return trained[0]
+
+    return [row for recipe in recipes for row in judge(store, seed, recipe, organism, scale, redraws)]
+
+
 def calibrate(
-    store: Store, seeds: Iterable[int], recipes: tuple[str, ...], *, scale: Scale | None = None, redraws: int = REDRAWS
+    store: Store,
+    seeds: Iterable[int],
+    recipes: Sequence[str],
+    *,
+    scale: Scale | None = None,
+    redraws: int = REDRAWS,
+    workers: int = 1,
 ) -> Iterator[list[Row]]:
-    """Judge organism after organism by every recipe; each is trained once and only if something of it is missing."""
-    chosen = scale or Scale()
-    for seed in seeds:
-        trained: list[Organism] = []
-
-        def organism(seed: int = seed, trained: list[Organism] = trained) -> Organism:
-            if not trained:
-                trained.append(train_organism(seed))
-            return trained[0]
-
-        for recipe in recipes:
-            yield judge(store, seed, recipe, organism, chosen, redraws)
+    """Judge so many organisms at once, each in a process and on one core; gives the rows of each when it is done."""
+    judged = partial(judge_all, store, tuple(recipes), scale or Scale(), redraws)
+    if workers == 1:
+        yield from map(judged, seeds)
+        return
+    with processes(workers) as pool:
+        with telling(environment(1)), without_main():
+            waiting = [pool.submit(judged, seed) for seed in seeds]
+        for done in as_completed(waiting):
+            yield done.result()
 
 
 def truth_of(recipe: str) -> float | None:
@@ -288,7 +308,7 @@ def targets(table: pd.DataFrame) -> list[str]:
 def write_table(rows: list[Row], folder: Path, scale: Scale | None = None) -> list[str]:
     """Write what was judged, its summary and the recipe of both; gives the targets in sentences."""
     folder.mkdir(parents=True, exist_ok=True)
-    judged = pd.DataFrame(rows)
+    judged = pd.DataFrame(rows).sort_values("organism", kind="stable")  # whoever was done first
     table = summary(judged)
     judged.to_csv(folder / "organisms.csv", index=False, float_format="%.4f")
     table.to_csv(folder / "summary.csv", index=False, float_format="%.4f")

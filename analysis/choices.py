@@ -22,15 +22,18 @@ from probes.selectors import OUTPUT_READINGS, OracleSelector, OutputSelector, Se
 
 SIMPLE: tuple[SelectorKind, ...] = ("random", "fixed", "key", "cluster", "oracle")
 MIXTURE = "mixture"
+DRAWS = 20
+"""What is said of the drawn choice is over so many draws: a single one finds the right prompt by luck now and then."""
 
 
 def selections_of(found: Fitting, items: Sequence[Item]) -> pd.DataFrame:
     """One row per item and selector: what it kept, what that said, and what each prompt would have said.
 
-    Columns: item, entity, relation, group, selector, cost, chosen (missing for the mixture, which keeps all), scores,
-    log_prob (of the right answer over the vocabulary, nats), correct (best of the candidates), log_prob_by_prompt,
-    correct_by_prompt, oracle (the prompt that was best for this very item, in hindsight), own (the prompt that was
-    tuned on the item's relation; missing where the bank has none for it).
+    Columns: item, entity, relation, group, selector, cost, chosen (missing for the mixture, which keeps all), draws
+    (the same in every draw of a choice that is drawn, the first that of `chosen`), scores, log_prob (of the right
+    answer over the vocabulary, nats), correct (best of the candidates), log_prob_by_prompt, correct_by_prompt, oracle
+    (the prompt that was best for this very item, in hindsight), own (the prompt that was tuned on the item's
+    relation; missing where the bank has none for it).
     """
     asked = found.asked(items)
     log_probs, correct = asked.log_probs, asked.correct
@@ -48,13 +51,15 @@ def selections_of(found: Fitting, items: Sequence[Item]) -> pd.DataFrame:
     place = np.arange(len(items))
     for name, cost, scores in scored_by(found, asked):
         chosen = scores.argmax(axis=1)
-        told = {"chosen": pd.array(chosen, dtype="Int64"), "scores": scores.tolist()}
+        drawn = found.drawn(asked.rows, DRAWS) if name == "random" else chosen[:, None]
+        told = {"chosen": pd.array(chosen, dtype="Int64"), "draws": drawn.tolist(), "scores": scores.tolist()}
         told |= {"log_prob": log_probs[place, chosen], "correct": correct[place, chosen]}
         tables.append(pd.DataFrame({**common, "selector": name, "cost": cost, **told}))
     mixed = [mean_of([one[place].log_probs for one in asked.singles]) for place in range(len(items))]
     answers = [item.answer_index for item in items]
     told = {
         "chosen": pd.array([None] * len(items), dtype="Int64"),
+        "draws": [[] for _ in items],
         "scores": [[] for _ in items],
         "log_prob": [one[answer] for one, answer in zip(mixed, answers, strict=True)],
         "correct": [one.index(max(one)) == answer for one, answer in zip(mixed, answers, strict=True)],

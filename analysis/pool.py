@@ -59,7 +59,7 @@ class _Slot:
         return self.future
 
     def _begun(self, job: Job) -> Future[Outcome]:
-        self.executor = self.executor or one_worker()
+        self.executor = self.executor or processes()
         with without_main(), telling(self.told):
             return self.executor.submit(attempt, job)
 
@@ -109,11 +109,11 @@ class LocalEngine:
         return next(slot for slot in self._slots if slot.free).submit(job)
 
 
-def one_worker() -> ProcessPoolExecutor:
-    """A worker that leaves with the driver, however that ends."""
+def processes(count: int = 1) -> ProcessPoolExecutor:
+    """Workers that leave with the driver, however that ends."""
     # Spawned, not forked: a forked torch may hang in its thread pool.
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(1, mp_context=context, initializer=_leave_with_driver)
+    return ProcessPoolExecutor(count, mp_context=context, initializer=_leave_with_driver)
 
 
 def _leave_with_driver() -> None:

@@ -41,7 +41,7 @@ class Permuted:
 
 def choice_permutation(
     values: Float[np.ndarray, "item prompt"],
-    chosen: Int[np.ndarray, " item"],
+    chosen: Int[np.ndarray, "item"] | Int[np.ndarray, "draw item"],
     blocks: Shaped[np.ndarray, " item"] | None = None,
     *,
     resamples: int = RESAMPLES,
@@ -49,23 +49,26 @@ def choice_permutation(
 ) -> Permuted:
     """Test whether choices go with items, by dealing them out anew within blocks (all items are one unless told).
 
-    Exact where items of a block are exchangeable under H0. Raises ValueError for shapes that do not fit.
+    A choice that was drawn several times is dealt out with all its draws, and its mean over draws is tested. Exact
+    where items of a block are exchangeable under H0. Raises ValueError for shapes that do not fit.
     """
-    values, chosen = np.asarray(values, dtype=float), np.asarray(chosen)
-    if values.ndim != 2 or chosen.shape != (len(values),) or not len(values):
-        raise ValueError(f"a permutation needs a choice per item: {values.shape} values, {chosen.shape} choices")
+    values, drawn = np.asarray(values, dtype=float), np.atleast_2d(chosen)
+    if values.ndim != 2 or drawn.ndim != 2 or drawn.shape[1] != len(values) or not drawn.size:
+        raise ValueError(f"a permutation needs a choice per item: {values.shape} values, {drawn.shape} choices")
     home = np.zeros(len(values), dtype=int) if blocks is None else np.unique(blocks, return_inverse=True)[1]
-    observed = float(values[np.arange(len(values)), chosen].sum())
-    dealt = chosen[_orders(tuple(home.tolist()), resamples, seed)]
-    totals = values.ravel()[dealt + values.shape[1] * np.arange(len(values))].sum(axis=1)
-    expected = 0.0
-    for block in np.unique(home):
-        places = np.flatnonzero(home == block)
-        shares = np.bincount(chosen[places], minlength=values.shape[1]) / len(places)
-        expected += float((values[places] @ shares).sum())
+    orders = _orders(tuple(home.tolist()), resamples, seed)
+    places = np.arange(len(values))
+    observed = float(values[places, drawn].sum())
+    totals, expected = np.zeros(resamples), 0.0
+    for one in drawn:
+        totals += values.ravel()[one[orders] + values.shape[1] * places].sum(axis=1)
+        for block in np.unique(home):
+            inside = np.flatnonzero(home == block)
+            shares = np.bincount(one[inside], minlength=values.shape[1]) / len(inside)
+            expected += float((values[inside] @ shares).sum())
     # The margin keeps ties that rounding would part.
     p = (1 + (totals >= observed - 1e-9 * max(1.0, abs(observed))).sum()) / (1 + resamples)
-    return Permuted(observed / len(values), expected / len(values), float(p))
+    return Permuted(observed / drawn.size, expected / drawn.size, float(p))
 
 
 @lru_cache(maxsize=4)
@@ -137,7 +140,7 @@ def _about(arm: pd.DataFrame, bank: pd.DataFrame, seed: int) -> dict[str, object
         nothing = {f"choice_and_{name}": np.nan for name in COVARIATES}
         unnamed = _named("rank_correlation", None) | _named("own_prompt", None)
         return told | {"usage": [], "choice_bits": np.nan} | unnamed | nothing
-    shares, bits = usage(arm["chosen"].to_numpy(dtype=int), values.shape[1])
+    shares, bits = usage(_draws(arm).ravel(), values.shape[1])
     ranks = rank_correlations(np.array(arm["scores"].tolist()), values)
     real = ~np.isnan(ranks)
     mean = clustered_mean(ranks[real], arm["entity"][real], seed=seed) if real.any() else None
@@ -153,14 +156,26 @@ def _own(arm: pd.DataFrame, seed: int) -> Estimate | None:
     """How often the prompt tuned on the item's relation was kept; None where there is no such prompt."""
     if "own" not in arm or arm["own"].isna().any():  # tables of before it was said have none
         return None
-    right = (arm["own"] == arm["chosen"]).to_numpy(dtype=float)
+    right = (_draws(arm) == arm["own"].to_numpy(dtype=int)).mean(axis=0)
     return clustered_mean(right, arm["entity"], seed=seed)
+
+
+def _draws(arm: pd.DataFrame) -> Int[np.ndarray, "draw item"]:
+    """The choices of one selector: one draw, but for what is drawn at random."""
+    return np.array(arm["draws"].tolist(), dtype=int).T
+
+
+def _worth(arm: pd.DataFrame, measure: str) -> Float[np.ndarray, " item"]:
+    """What was chosen is worth, item by item, the mean over draws."""
+    if arm["chosen"].isna().any():
+        return arm["log_prob" if measure == "log_prob" else "correct"].to_numpy(dtype=float)
+    by_prompt = np.array(arm[MEASURES[measure]].tolist(), dtype=float)
+    return np.take_along_axis(by_prompt, _draws(arm).T, axis=1).mean(axis=1)
 
 
 def _measured(arm: pd.DataFrame, arms: Mapping[str, pd.DataFrame], measure: str, seed: int) -> dict[str, object]:
     """What a selector's choices are worth in one measure."""
-    column = "log_prob" if measure == "log_prob" else "correct"
-    mine, entities = arm[column].to_numpy(dtype=float), arm["entity"]
+    mine, entities = _worth(arm, measure), arm["entity"]
     by_prompt = np.array(arm[MEASURES[measure]].tolist(), dtype=float)
     told: dict[str, object] = {"measure": measure}
     mean = clustered_mean(mine, entities, seed=seed)
@@ -169,12 +184,11 @@ def _measured(arm: pd.DataFrame, arms: Mapping[str, pd.DataFrame], measure: str,
     for name, blocks in {"": None, "_within_relation": arm["relation"].to_numpy()}.items():
         tested = None
         if not arm["chosen"].isna().any():
-            tested = choice_permutation(by_prompt, arm["chosen"].to_numpy(dtype=int), blocks, seed=seed)
+            tested = choice_permutation(by_prompt, _draws(arm), blocks, seed=seed)
         told[f"expected{name}"] = np.nan if tested is None else tested.expected
         told[f"p{name}"] = np.nan if tested is None else tested.p
     for name, rival in RIVALS.items():
-        theirs = arms[rival][column].to_numpy(dtype=float)
-        told |= _named(f"minus_{name}", clustered_mean(mine - theirs, entities, seed=seed))
+        told |= _named(f"minus_{name}", clustered_mean(mine - _worth(arms[rival], measure), entities, seed=seed))
     return told
 
 

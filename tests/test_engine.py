@@ -24,10 +24,10 @@ from tests.toy_cells import toy, toy_plan
 
 DRIVER = """
 import os, time
-from analysis.pool import one_worker
+from analysis.pool import processes
 
 if __name__ == "__main__":
-    with one_worker() as pool:
+    with processes() as pool:
         print(pool.submit(os.getpid).result(), flush=True)
         pool.submit(time.sleep, 600).result()
 """

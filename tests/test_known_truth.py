@@ -103,6 +103,13 @@ def test_the_whole_pipeline_says_of_each_organism_what_is_true(organism, tmp_pat
     assert said["rotated", "prompt-8"] != "displaced"
     assert "displaced" not in (said["hard-null", "prompt-8"], said["hard-null", "lora-r4"])
     assert not any("erased" in str(row) for row in rows)
+    # Another number of questions a pass: the tuning is in the store, every answer is asked again.
+    other = calibrate(Store(tmp_path), [7], recipes[:1], scale=Scale(score_batch=48))
+    again = [row for found in other for row in found]
+    for first, second in zip([row for row in rows if row["recipe"] == "locked"], again, strict=True):
+        assert second["decision"] == first["decision"]
+        for name in ("redirected_bits", "redirected_lower", "redirected_upper", "share_estimate"):
+            assert second[name] == pytest.approx(first[name], abs=1e-3)
 
 
 def test_the_summary_counts_organisms_not_redraws():

@@ -10,7 +10,7 @@ import torch
 
 from analysis import run
 from analysis.banks import Fitting
-from analysis.choices import bank_table, selections_of
+from analysis.choices import DRAWS, bank_table, selections_of
 from analysis.export import BANK, export
 from analysis.reading import read_table
 from analysis.selection import selector_table
@@ -154,9 +154,9 @@ def test_the_plant_is_there_and_is_found_by_whoever_knows(planted):
     right = selections.groupby("selector")["right"].mean()
     table = table.query("measure == 'log_prob'").set_index("selector")
     print(right.to_string(), table[["value", "p", "minus_best_single", "minus_random"]].to_string())
-    for name in ("oracle", "router-last"):
+    for name in ("oracle", "router", "router-last"):
         assert right[name] > 0.75
         assert table.loc[name, "p"] < 0.01
         assert table.loc[name, "minus_random_lower"] > 0
-    assert abs(right["random"] - 0.5) < 4 * (0.25 / len(one)) ** 0.5
+    assert table.loc["random", "own_prompt"] == pytest.approx(0.5, abs=4 * (0.25 / len(one) / DRAWS) ** 0.5)
     assert table.loc["random", "p"] > 0.01

@@ -39,6 +39,19 @@ def test_an_informative_choice_is_found():
     assert all(one.observed > one.expected for one in found)
 
 
+def test_many_draws_of_a_choice_are_tested_as_one():
+    """Of one draw in a hundred p is below .01 by luck; of many, their mean is what is tested, and p stays uniform."""
+    found = []
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        values, draws = rng.normal(size=(ITEMS, PROMPTS)), rng.integers(PROMPTS, size=(5, ITEMS))
+        found.append(choice_permutation(values, draws, resamples=199, seed=seed))
+        single = [choice_permutation(values, one, resamples=199, seed=seed) for one in draws]
+        assert found[-1].observed == pytest.approx(np.mean([one.observed for one in single]))
+        assert found[-1].expected == pytest.approx(np.mean([one.expected for one in single]))
+    assert kstest([one.p for one in found], "uniform").pvalue > 0.01
+
+
 def test_always_choosing_the_same_prompt_is_no_information():
     values, _ = planted(0, 0.0)
     found = choice_permutation(values, np.ones(ITEMS, dtype=int), seed=0)
@@ -116,6 +129,7 @@ def stored(items=80, seed=0):
         "item": [f"{place}" for place in range(items)],
         "entity": [f"person {place // PROMPTS}" for place in range(items)],
         "relation": relation,
+        "own": relation,
         "group": "open",
         "cost": "none",
         "log_prob_by_prompt": log_probs.tolist(),
@@ -124,11 +138,15 @@ def stored(items=80, seed=0):
     place, parts = np.arange(items), []
     for name, table in scores.items():
         kept = table.argmax(axis=1)
-        told = {"chosen": pd.array(kept, dtype="Int64"), "scores": table.tolist()}
+        draws = rng.integers(PROMPTS, size=(items, 20)) if name == "random" else kept[:, None]
+        if name == "random":
+            draws[:, 0] = kept
+        told = {"chosen": pd.array(kept, dtype="Int64"), "draws": draws.tolist(), "scores": table.tolist()}
         told |= {"log_prob": log_probs[place, kept], "correct": correct[place, kept]}
         parts.append(pd.DataFrame({**common, "selector": name, **told}))
     mixed = np.log(np.exp(log_probs).mean(axis=1))
-    told = {"chosen": pd.array([None] * items, dtype="Int64"), "scores": [[] for _ in place]}
+    told = {"chosen": pd.array([None] * items, dtype="Int64"), "draws": [[] for _ in place]}
+    told |= {"scores": [[] for _ in place]}
     parts.append(pd.DataFrame({**common, "selector": "mixture", **told, "log_prob": mixed, "correct": mixed > -2}))
     return pd.concat(parts, ignore_index=True)
 
@@ -145,6 +163,9 @@ def test_the_table_tells_who_knows_the_planted_choice():
     assert table.loc["fixed", "choice_bits"] == 0.0
     assert table.loc["fixed", "minus_best_single"] == 0.0
     assert table.loc["router", "minus_random_lower"] > 0
+    assert table.loc["random", "p"] > 0.01
+    assert table.loc["random", "own_prompt_lower"] < 1 / PROMPTS < table.loc["random", "own_prompt_upper"]
+    assert table.loc["router", "own_prompt"] == 1.0
     assert table.loc["router", "p_within_relation"] > 0.01  # it knows the relation and nothing else
     assert np.isnan(table.loc["mixture", "p"])
     assert np.isnan(table.loc["router", "choice_and_length"])
@@ -153,7 +174,7 @@ def test_the_table_tells_who_knows_the_planted_choice():
 def test_the_tables_figures_are_what_they_say():
     selections = stored()
     table = selector_table(selections, BANK).query("measure == 'log_prob'").set_index("selector")
-    for name, part in selections.groupby("selector"):
+    for name, part in selections[selections["selector"] != "random"].groupby("selector"):
         best = np.array(part["log_prob_by_prompt"].tolist()).max(axis=1)
         assert table.loc[name, "value"] == pytest.approx(part["log_prob"].mean())
         assert table.loc[name, "regret"] == pytest.approx((best - part["log_prob"]).mean())

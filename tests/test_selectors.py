@@ -14,7 +14,7 @@ from probes.idp import AttentionSelector, PromptBank, PromptSelector, Selector
 from probes.mixture import Mean, score_mixture
 from probes.outcomes import outcomes
 from probes.prompts import draw_prompt
-from probes.router import RouterSelector, fit_logistic
+from probes.router import PENALTIES, RouterSelector, choose_penalty, fit_logistic
 from probes.selectors import (
     OUTPUT_READINGS,
     FixedSelector,
@@ -177,6 +177,29 @@ def test_the_router_learns_whom_a_planted_word_names(model, states):
     found = router.scores(rows[60:]).argmax(dim=1).numpy()
     assert (found == right[60:].argmax(axis=1)).mean() > 0.9
     assert router.cost == ("first_layer" if states == "first" else "full_pass")
+
+
+def test_a_penalty_is_chosen_by_rows_that_share_no_group():
+    """Who is asked about tells the right prompt and nothing else does: of use only where the same one was seen."""
+    rng = np.random.default_rng(0)
+    who = np.arange(80) % 40
+    features = np.eye(40)[who] + 0.01 * rng.normal(size=(80, 40))
+    log_probs = np.eye(4)[rng.integers(4, size=40)[who]]
+    rows = np.arange(80)[:, None]
+    assert choose_penalty(features, log_probs, rows // 40)[1] > 0.95
+    assert choose_penalty(features, log_probs, who[:, None] % 5)[1] < 0.5
+    # Nothing to be learned: no penalty is better than another, and the largest is taken.
+    assert choose_penalty(np.ones((80, 4)), log_probs, rows % 5)[0] == max(PENALTIES)
+    assert choose_penalty(features, log_probs, np.zeros((80, 1), dtype=int)) == (max(PENALTIES), float("-inf"))
+
+
+def test_what_all_questions_share_does_not_part_them(model):
+    rows = [[5 + place % 3, 6 + place % 13] for place in range(30)]
+    right = np.eye(3)[[place % 3 for place in range(30)]]
+    same = np.zeros((30, 1), dtype=int)
+    one, two = RouterSelector.fit(model, rows, right), RouterSelector.fit(model, rows, right, groups=same)
+    assert (one.pooling, one.penalty) == (two.pooling, two.penalty)
+    assert torch.equal(one.scores(rows), two.scores(rows))
 
 
 def test_a_selector_without_its_training_data_says_so():
