@@ -4,11 +4,10 @@ Linux: `VmHWM` after a reset, less `VmRSS`, the allocator trimmed first.
 """
 
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 
 from analysis.peak import PeakMemory
+from analysis.pool import processes
 from analysis.timing import Work
 from data.errors import InputError
 
@@ -43,5 +42,5 @@ def peak_bytes(work: Work) -> int:
 
 def peak_alone(measure: Callable[..., int], *arguments: object) -> int:
     """What a measurement of memory gives in a fresh process that does nothing else."""
-    with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as pool:
+    with processes() as pool:
         return pool.submit(measure, *arguments).result()
