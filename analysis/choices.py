@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 
 from analysis.banks import Fitting
+from analysis.selection import DRAWS
 from data.facts import Item
 from probes.idp import AttentionSelector, PromptSelector
 from probes.mixture import mean_of
@@ -22,8 +23,6 @@ from probes.selectors import OUTPUT_READINGS, OracleSelector, OutputSelector, Se
 
 SIMPLE: tuple[SelectorKind, ...] = ("random", "fixed", "key", "cluster", "oracle")
 MIXTURE = "mixture"
-DRAWS = 20
-"""What is said of the drawn choice is over so many draws: a single one finds the right prompt by luck now and then."""
 
 
 def selections_of(found: Fitting, items: Sequence[Item]) -> pd.DataFrame:

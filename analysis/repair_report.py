@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from analysis.reading import compact, read_latency, read_table, recovery_rows
+from analysis.selection import DRAWS, RESAMPLES
 
 PHASES = ("prefill", "decode")
 
@@ -91,8 +92,9 @@ def show_repairs(console: Console, run: Path, *, markdown: bool = False) -> None
     notes = [
         "Best of the fixed candidates; 95 % intervals over replicates and subjects; bits per fact, calibrated. Equal: "
         "what a tuned repair has in common with the budget's reference over the same parent.",
-        "Dealt out: the mean when a bank's choices are dealt out to other items; p, one-sided, 2,000 permutations, not "
-        "corrected. The mixture keeps all prompts; the oracle knows the right answers, in another phrasing: a bound.",
+        f"Dealt out: the mean when a bank's choices are dealt out to other items; p, one-sided, {RESAMPLES:,} "
+        f"permutations, not corrected. The random choice is told over {DRAWS} draws; the mixture keeps all prompts; "
+        "the oracle knows the right answers, in another phrasing: a bound.",
     ]
     if (latency := read_latency(run)) is not None:
         first = latency.iloc[0]

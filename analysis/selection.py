@@ -3,7 +3,7 @@
 1. H0: the choice is independent of the item. Deal the choices out to other items and compare what was chosen with
    what would have been: a permutation test. Over all items of a group, knowing the relation counts as information;
    within relations, where an entity stands once, only knowing more than the relation does.
-2. Compare with the best single prompt (picked on tune facts), a drawn one, the mixture, and the cross-fitted oracle.
+2. Compare with the best single prompt (picked on tune facts), random ones, the mixture, and the cross-fitted oracle.
 3. Ask whether scores rank a bank's prompts as the answers do (Spearman, within an item), and whether the choice
    follows what has nothing to do with the item: a prompt's key norm, its place, its length.
 
@@ -22,6 +22,8 @@ from scipy.stats import rankdata
 from analysis.statistics import Estimate, clustered_mean
 
 RESAMPLES = 2000
+DRAWS = 20
+"""What is said of the random choice is over so many draws: a single one finds the right prompt by luck now and then."""
 BEST_SINGLE, RANDOM, MIXTURE, ORACLE = "fixed", "random", "mixture", "oracle"
 RIVALS = {"best_single": BEST_SINGLE, "random": RANDOM, "mixture": MIXTURE, "oracle": ORACLE}
 COVARIATES = {"key_norm": "key_norm", "position": "prompt", "length": "length"}

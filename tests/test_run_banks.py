@@ -10,10 +10,10 @@ import torch
 
 from analysis import run
 from analysis.banks import Fitting
-from analysis.choices import DRAWS, bank_table, selections_of
+from analysis.choices import bank_table, selections_of
 from analysis.export import BANK, export
 from analysis.reading import read_table
-from analysis.selection import selector_table
+from analysis.selection import DRAWS, selector_table
 from analysis.study import Study
 from data.atlas import load_world
 from data.errors import InputError
