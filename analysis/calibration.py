@@ -3,7 +3,8 @@
 1. Train an organism (its own people, its own two models) and write it for one recipe as a study reads it.
 2. Run the study whole, every arm and every repair, and take its verdict.
 3. Deal the answers of the test people anew, after everything: whatever the pipeline then finds is false, exactly.
-4. Count over organisms: redraws of one organism are one pipeline, so intervals speak of organisms alone.
+4. Ask with the key, where there is one: what it opens is the displaced share that the estimate should cover.
+5. Count over organisms: redraws of one organism are one pipeline, so intervals speak of organisms alone.
 
 Every organism and every cell lies in the store: a second start goes on where the first one stopped.
 """
@@ -36,10 +37,14 @@ from analysis.work_scored import scored_items
 from analysis.worker import Job, compute, environment, telling
 from data.facts import FactSet
 from probes.known_truth import SHARES, Organism, train_organism, write_recipe
+from probes.models import open_model
+from probes.scoring import score
+from probes.variants import Variant
 
-NULLS = ("hard-null", "rotated", "format")
-"""Recipes of which a prompt may never be found displaced."""
-POWERED = ("locked", *(f"mixture-{share}" for share in SHARES))
+TRUTH = {"hard-null": 0.0}
+"""The displaced share where it needs no measuring."""
+KEYED = ("locked", "compressed", *(f"mixture-{share}" for share in SHARES))
+"""Recipes whose displaced share is what the key opens: measured, since the lock itself leaks."""
 REDRAWS = 10
 FIRST_SEED = 1000
 TARGET_UPPER, TARGET_POWER, TARGET_ORGANISMS = 0.10, 0.8, 36
@@ -119,6 +124,12 @@ class Finished:
         evidence = Evidence(answers, self.variants, groups_of(self.study), self.study.model)
         return verdict_of(self.study, self.facts, evidence)
 
+    def displaced_share(self, opened: float) -> float:
+        """What so many right answers with the key close of the gap between C recalibrated and D, on test people."""
+        measured = self.answers.query("phrasing == 'measure' and split == 'test'").merge(self.variants, on="variant_id")
+        right = measured.groupby([measured["compression"] == "dense", "repair"])["correct"].mean()
+        return float((opened - right[False, "recalibrated"]) / (right[True, ""] - right[False, "recalibrated"]))
+
     def redrawn(self, seed: int) -> pd.DataFrame:
         """The answers with every test fact's answer dealt anew: one deal for all variants."""
         draw = np.random.default_rng(seed)
@@ -133,9 +144,12 @@ class Finished:
             test = (rows["split"] == "test").to_numpy()
             wanted = [dealt[pair] for pair in zip(rows["relation"][test], rows["entity"][test], strict=True)]
             column = "bits" if phrasing == "measure" else "log_prob"
-            values = rows[column].to_numpy(dtype=float).copy()
+            values, right = rows[column].to_numpy(dtype=float).copy(), rows["correct"].to_numpy(dtype=bool).copy()
             values[test] = table[np.arange(len(wanted)), wanted]
-            parts.append(rows.assign(**{column: values}))
+            right[test] = rows["predicted"].to_numpy()[test] == [
+                lists[name][place] for name, place in zip(rows["relation"][test], wanted, strict=True)
+            ]
+            parts.append(rows.assign(**{column: values, "correct": right}))
         return pd.concat(parts)
 
 
@@ -171,15 +185,27 @@ def finished(plan: Plan, facts: FactSet, store: Store) -> Finished:
     return Finished(plan.study, facts, pd.concat(answers), pd.DataFrame(variants).drop_duplicates(), tables)
 
 
+def opened_by_key(copy: Path, study: Study, facts: FactSet) -> float:
+    """Right answers of an organism's C about test people when it is asked with the key, as a share."""
+    opened = open_model(str(copy), dtype=study.dtype, device=study.device)
+    items = facts.items(facts.select([ASKED], "test"), "measure", key=facts.key)
+    scores = score(Variant("key", opened.model, opened.tokenizer), items, batch=study.score_batch)
+    return float(np.mean([one.predicted == one.item.fact.answer for one in scores]))
+
+
 def judge(
     store: Store, seed: int, recipe: str, organism: Callable[[], Organism], scale: Scale, redraws: int
 ) -> list[Row]:
     """One organism through the whole pipeline, and its redraws: a row per repair."""
-    study = study_of(organism_folder(store, seed, recipe, organism), recipe, scale)
+    folder = organism_folder(store, seed, recipe, organism)
+    study = study_of(folder, recipe, scale)
     facts = load_facts(study)
     plan = expand(study, facts)
     run_plan(plan, store)
     read = finished(plan, facts, store)
+    truth = TRUTH.get(recipe, np.nan)
+    if recipe in KEYED:
+        truth = read.displaced_share(opened_by_key(folder / recipe, study, facts))
     deals = [read.verdict(read.redrawn(1 + draw)) for draw in range(redraws)] if recipe == "hard-null" else []
     rows = []
     for place, one in enumerate(read.verdict(read.answers)["settings"]):
@@ -195,6 +221,7 @@ def judge(
                 "redirected_upper": one["redirected_bits"]["upper"],
                 "p": max(found["p"] for found in one["predictions"]),
                 "p_corrected": one["predictions"][0]["p_corrected"],
+                "share_true": truth,
                 **{f"share_{name}": share[name] for name in ("estimate", "lower", "upper")},
                 "redraws": len(deals),
                 "redraws_displaced": sum(deal["settings"][place]["decision"] == "displaced" for deal in deals),
@@ -239,13 +266,6 @@ def calibrate(
             yield done.result()
 
 
-def truth_of(recipe: str) -> float | None:
-    """The displaced share by construction, where there is one."""
-    if recipe.startswith("mixture-"):
-        return float(recipe.removeprefix("mixture-"))
-    return {"hard-null": 0.0, "locked": 1.0}.get(recipe)
-
-
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
     """Per recipe and repair (or any of a run): how often displaced, with an exact interval, and coverage."""
     found = []
@@ -263,11 +283,11 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _line(recipe: str, repair: str, displaced: int, count: int, rows: pd.DataFrame, redraws: str) -> Row:
-    rate, truth = clopper_pearson(displaced, count), truth_of(recipe)
+    rate = clopper_pearson(displaced, count)
     draws = int(rows["redraws"].sum())
-    held = rows.dropna(subset=["share_estimate"])
-    covered = ((held["share_lower"] <= truth) & (truth <= held["share_upper"])) if truth is not None else None
-    counted = repair != "any" and covered is not None and len(held) > 0
+    held = rows.dropna(subset=["share_estimate", "share_true"])
+    covered = (held["share_lower"] <= held["share_true"]) & (held["share_true"] <= held["share_upper"])
+    counted = repair != "any" and len(held) > 0
     return {
         "recipe": recipe,
         "repair": repair,
@@ -278,9 +298,9 @@ def _line(recipe: str, repair: str, displaced: int, count: int, rows: pd.DataFra
         "upper": rate.upper,
         "redraws": draws,
         "redraw_rate": float(rows[f"redraws_{redraws}"].sum() / draws) if draws else None,
-        "share_true": truth,
+        "share_true": float(held["share_true"].mean()) if len(held) else None,
         "share_mean": float(held["share_estimate"].mean()) if counted else None,
-        "coverage": float(covered.mean()) if counted and covered is not None else None,
+        "coverage": float(covered.mean()) if counted else None,
         "coverage_draws": len(held) if counted else 0,
         "decisions": json.dumps(rows["decision"].value_counts().to_dict()) if repair != "any" else "",
     }

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,8 @@ PLACEBO = "placebo"
 ROOM = 0.05
 """Probability that D must leave to other candidates for it to have room to gain on an item."""
 Draws = Float[np.ndarray, " resample"]
+Measure = Literal["bits", "correct"]
+"""What is averaged over facts: calibrated bits, or right answers."""
 Item = tuple[str, str]
 """A relation and an entity."""
 ArmName = tuple[str, str, str]
@@ -73,8 +76,8 @@ class Evidence:
             if not self.rows(scope, compression, repair, split).any()
         ]
 
-    def arms(self, wanted: Mapping[str, ArmName], scope: str, split: str) -> "Arms":
-        """The arms named on one split of one scope.
+    def arms(self, wanted: Mapping[str, ArmName], scope: str, split: str, measure: Measure = "bits") -> "Arms":
+        """The arms named on one split of one scope, in calibrated bits or in right answers.
 
         Raises:
             ValueError: an arm that was not run.
@@ -84,7 +87,7 @@ class Evidence:
         masks = {
             name: self.rows(scope, compression, repair, split) for name, (compression, repair, _) in wanted.items()
         }
-        return Arms(self.joined, masks)
+        return Arms(self.joined, masks, measure)
 
     def answered_right(self, scope: str, compression: str, repair: str) -> frozenset[Item]:
         """Test items that an arm answers right in every replicate."""
@@ -111,9 +114,9 @@ def _items(table: pd.DataFrame) -> list[Item]:
 class Arms:
     """Several arms on the same entities, all drawn together."""
 
-    def __init__(self, joined: pd.DataFrame, masks: Mapping[str, pd.Series]) -> None:
-        self._joined, self._masks = joined, masks
-        found = arms_of(joined, masks, "bits")
+    def __init__(self, joined: pd.DataFrame, masks: Mapping[str, pd.Series], measure: Measure = "bits") -> None:
+        self._joined, self._masks, self._measure = joined, masks, measure
+        found = arms_of(joined, masks, measure)
         replicates = max(len(table) for name, table in found.items() if name != PLACEBO)
         self.tables = {
             name: table.reshape(replicates, -1, table.shape[1]).mean(axis=1) if name == PLACEBO else table
@@ -136,10 +139,10 @@ class Arms:
         asked = pd.MultiIndex.from_frame(self._joined[["relation", "entity"]])
         kept = pd.Series(asked.isin(list(items)), index=self._joined.index)
         masks = {name: mask & kept for name, mask in self._masks.items()}
-        return Arms(self._joined, masks) if all(mask.any() for mask in masks.values()) else None
+        return Arms(self._joined, masks, self._measure) if all(mask.any() for mask in masks.values()) else None
 
     def measure(self, combine: Combine, *, seed: int = 0) -> tuple[Draws, float]:
-        """Draws of a combination of arm means in bits per fact, and its value on all there is."""
+        """Draws of a combination of arm means per fact, and its value on all there is."""
         return (
             crossed_draws(self.tables, combine, weights=self.weights, seed=seed),
             crossed_point(self.tables, combine, weights=self.weights),

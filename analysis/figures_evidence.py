@@ -77,8 +77,8 @@ def calibration_figure(summary: pd.DataFrame, organisms: pd.DataFrame) -> Figure
     """On models of known truth, how often is *displaced* said, and is the share that was displaced found?
 
     Left: share of organisms called displaced by any repair or by one, with exact 95 % intervals. Right: the share
-    estimated for each organism against the share planted. `summary` and `organisms` are the tables of
-    `data/calibration/` (analysis/calibration.py).
+    of the gap in accuracy that came back in each organism against what its key opens. `summary` and `organisms` are
+    the tables of `data/calibration/` (analysis/calibration.py).
     """
     recipes = list(dict.fromkeys(summary["recipe"]))
     repairs = list(dict.fromkeys(summary["repair"]))
@@ -102,8 +102,7 @@ def calibration_figure(summary: pd.DataFrame, organisms: pd.DataFrame) -> Figure
             row=1,
             col=1,
         )
-    planted = organisms[organisms["recipe"].str.startswith("mixture-") & organisms["share_estimate"].notna()]
-    planted = planted.assign(share_true=planted["recipe"].str.removeprefix("mixture-").astype(float))
+    planted = organisms.dropna(subset=["share_estimate", "share_true"])
     for repair, rows in planted.groupby("repair", sort=False):
         figure.add_scatter(
             x=rows["share_true"],
@@ -118,7 +117,7 @@ def calibration_figure(summary: pd.DataFrame, organisms: pd.DataFrame) -> Figure
             col=2,
         )
     figure.add_trace(
-        go.Scatter(x=[0, 1], y=[0, 1], mode="lines", line={"color": GREY, "dash": "dot"}, name="estimated = planted"),
+        go.Scatter(x=[0, 1], y=[0, 1], mode="lines", line={"color": GREY, "dash": "dot"}, name="as the key opens"),
         row=1,
         col=2,
     )
@@ -128,9 +127,9 @@ def calibration_figure(summary: pd.DataFrame, organisms: pd.DataFrame) -> Figure
             go.Scatter(x=[None], y=[None], mode="lines", line={"color": GREY, "dash": "dash"}, name=name), row=1, col=1
         )
     figure.update_xaxes(title="share of organisms", range=[-0.03, 1.03], zeroline=False, nticks=6, col=1)
-    figure.update_xaxes(title="share planted", range=[-0.03, 1.03], zeroline=False, nticks=6, col=2)
+    figure.update_xaxes(title="share that the key opens", range=[-0.03, 1.03], zeroline=False, nticks=6, col=2)
     name_rows(figure, recipes, down=True, col=1)
-    figure.update_yaxes(title="share estimated", zeroline=False, tickformat=".2~g", col=2)
+    figure.update_yaxes(title="share that came back", zeroline=False, tickformat=".2~g", col=2)
     counted = int(summary["organisms"].max())
     dress(
         figure,

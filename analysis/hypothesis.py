@@ -92,7 +92,12 @@ class Setting:
     relearned_p: float
     reasons: list[str]
     share: Quantity | None = None
-    """Of the gap between C recalibrated and D, what the repair closed on test people; None without a gap."""
+    """Of the gap in accuracy between C recalibrated and D, what the repair closed on test people; None without a gap.
+
+    Right answers add up over people and bits do not: a prompt that opens some and invents for the rest is sure of
+    both, and calibration takes from the first what the second owe. On an organism half of whose people are locked, the
+    key closes .41 of the gap in accuracy, a prompt .33, and in bits .21.
+    """
     gain_p: float = 1.0
     entities: int = 0
     p_corrected: float = 1.0
@@ -210,14 +215,14 @@ def assess(
         equivalent=two_one_sided(least[0], _margin(arms, entropy))[1],
         relearned_p=1.0 if relearned is None else relearned[1],
         reasons=reasons,
-        share=_share(arms),
+        share=_share(evidence.arms(wanted, scope, "test", "correct")),
         gain_p=p_above_zero(gain[0]),
         entities=arms.entities,
     )
 
 
 def _share(arms: Arms) -> Quantity | None:
-    """What part of the gap to D the repair closed beyond recalibration; None where the gap is not above nothing."""
+    """What part of the gap to D closed beyond recalibration, of these answers; None where there is no clear gap."""
     if "dense" not in arms:
         return None
     gap, _ = arms.measure(lambda arm: arm["dense"] - arm["recalibrated"])

@@ -121,6 +121,7 @@ def test_the_summary_counts_organisms_not_redraws():
             "recipe": "hard-null",
             "repair": "prompt-8",
             "decision": "undecided",
+            "share_true": 0.0,
             "share_estimate": 0.0,
             "share_lower": -0.1,
             "share_upper": 0.1,
