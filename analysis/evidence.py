@@ -141,9 +141,9 @@ class Arms:
         masks = {name: mask & kept for name, mask in self._masks.items()}
         return Arms(self._joined, masks, self._measure) if all(mask.any() for mask in masks.values()) else None
 
-    def measure(self, combine: Combine, *, seed: int = 0) -> tuple[Draws, float]:
+    def measure(self, combine: Combine, *, seed: int = 0, stretch: bool = True) -> tuple[Draws, float]:
         """Draws of a combination of arm means per fact, and its value on all there is."""
         return (
-            crossed_draws(self.tables, combine, weights=self.weights, seed=seed),
+            crossed_draws(self.tables, combine, weights=self.weights, seed=seed, stretch=stretch),
             crossed_point(self.tables, combine, weights=self.weights),
         )

@@ -201,3 +201,19 @@ def test_the_verdict_is_the_same_for_another_order_of_rows():
     first, second = (evidence(NOTHING | {"prompt-8": 0.7}, dense=NOTHING, dense_certain=False) for _ in range(2))
     second.joined = second.joined.sample(frac=1, random_state=0).reset_index(drop=True)
     assert assessed(first) == assessed(second)
+
+
+def test_the_share_is_of_right_answers_and_needs_a_clear_gap():
+    """The dense model knows all, C a quarter, the repaired copy half of the rest; then it knows one person more."""
+    found = evidence(NOTHING | {"prompt-8": 1.0}, dense={"": 3.5, "prompt-8": 3.5})
+    table = found.joined
+    place = table["entity"].str.split().str[-1].astype(int)
+    known = np.where(table["compression"] == "dense", ENTITIES, ENTITIES // 4)
+    known = np.where((table["compression"] != "dense") & (table["repair"] == "prompt-8"), ENTITIES * 5 // 8, known)
+    found.joined = table.assign(correct=place < known)
+    share = assessed(found).share
+    assert share is not None
+    assert share.estimate == pytest.approx(0.5)
+    assert share.lower < 0.5 < share.upper
+    found.joined = table.assign(correct=place < np.where(table["compression"] == "dense", ENTITIES // 4 + 1, known))
+    assert assessed(found).share is None
