@@ -174,6 +174,7 @@ def calibrate_command(
     ),
     table: Annotated[Path, typer.Option(help="where the table is written")] = Path("data/calibration"),
     workers: Annotated[int | None, typer.Option(min=1, help="organisms at once; as many as cores unless told")] = None,
+    add: Annotated[bool, typer.Option("--add", help="keep what the table has and judge what it lacks")] = False,
     out: OutFolder = Path("runs"),
 ) -> None:
     """Measure false positives, power and coverage on organisms of known truth; goes on where it stopped."""
@@ -186,10 +187,11 @@ def calibrate_command(
         raise InputError(f"--recipes: there is no recipe {', '.join(unknown)}; there are {', '.join(RECIPES)}")
     store = Store(open_root(out).resolve())
     seeds = range(calibration.FIRST_SEED, calibration.FIRST_SEED + organisms)
-    judged: list[calibration.Row] = []
+    judged = calibration.read_rows(table) if add else []
+    known = {(int(row["organism"]), str(row["recipe"])) for row in judged}
     with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task("organisms", total=organisms)
-        for rows in calibration.calibrate(store, seeds, chosen, workers=workers or cores()):
+        for rows in calibration.calibrate(store, seeds, chosen, workers=workers or cores(), judged=known):
             judged += rows
             lines = calibration.write_table(judged, table)
             progress.advance(task)

@@ -6,12 +6,13 @@
 4. Ask with the key, where there is one: what it opens is the displaced share that the estimate should cover.
 5. Count over organisms: redraws of one organism are one pipeline, so intervals speak of organisms alone.
 
-Every organism and every cell lies in the store: a second start goes on where the first one stopped.
+Every organism and every cell lies in the store: a second start goes on where the first one stopped. On another machine,
+which has no such store, a committed table is added to.
 """
 
 import json
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from concurrent.futures import as_completed
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -35,6 +36,7 @@ from analysis.study import Study, load_facts
 from analysis.tables import replicate_of
 from analysis.work_scored import scored_items
 from analysis.worker import Job, compute, environment, telling
+from data.errors import InputError
 from data.facts import FactSet
 from probes.known_truth import SHARES, Organism, train_organism, write_recipe
 from probes.models import open_model
@@ -49,7 +51,10 @@ REDRAWS = 10
 FIRST_SEED = 1000
 TARGET_UPPER, TARGET_POWER, TARGET_ORGANISMS = 0.10, 0.8, 36
 ASKED = "asked"
+_RECIPE, _ORGANISMS = "recipe.json", "organisms.csv"
 Row = dict[str, Any]
+Judged = tuple[int, str]
+"""An organism's seed and the recipe it was judged by."""
 
 
 @dataclass(frozen=True)
@@ -233,8 +238,10 @@ def judge(
     return rows
 
 
-def judge_all(store: Store, recipes: Sequence[str], scale: Scale, redraws: int, seed: int) -> list[Row]:
-    """One organism by every recipe; it is trained once, and only if something of it is missing."""
+def judge_all(
+    store: Store, recipes: Sequence[str], scale: Scale, redraws: int, judged: Set[Judged], seed: int
+) -> list[Row]:
+    """One organism by every recipe it was not judged by; it is trained once, and only if something of it is missing."""
     trained: list[Organism] = []
 
     def organism() -> Organism:
@@ -242,7 +249,8 @@ def judge_all(store: Store, recipes: Sequence[str], scale: Scale, redraws: int, 
             trained.append(train_organism(seed))
         return trained[0]
 
-    return [row for recipe in recipes for row in judge(store, seed, recipe, organism, scale, redraws)]
+    left = [recipe for recipe in recipes if (seed, recipe) not in judged]
+    return [row for recipe in left for row in judge(store, seed, recipe, organism, scale, redraws)]
 
 
 def calibrate(
@@ -253,15 +261,16 @@ def calibrate(
     scale: Scale | None = None,
     redraws: int = REDRAWS,
     workers: int = 1,
+    judged: Set[Judged] = frozenset(),
 ) -> Iterator[list[Row]]:
     """Judge so many organisms at once, each in a process and on one core; gives the rows of each when it is done."""
-    judged = partial(judge_all, store, tuple(recipes), scale or Scale(), redraws)
+    judging = partial(judge_all, store, tuple(recipes), scale or Scale(), redraws, judged)
     if workers == 1:
-        yield from map(judged, seeds)
+        yield from map(judging, seeds)
         return
     with processes(workers) as pool:
         with telling(environment(1)), without_main():
-            waiting = [pool.submit(judged, seed) for seed in seeds]
+            waiting = [pool.submit(judging, seed) for seed in seeds]
         for done in as_completed(waiting):
             yield done.result()
 
@@ -325,21 +334,44 @@ def targets(table: pd.DataFrame) -> list[str]:
     return lines
 
 
+def read_rows(folder: Path, scale: Scale | None = None) -> list[Row]:
+    """The rows of a table that stands, to be added to.
+
+    Raises:
+        InputError: there is none, or what is judged now would be judged otherwise.
+    """
+    if not (folder / _RECIPE).exists():
+        raise InputError(f"--add: {folder} holds no {_RECIPE}: there is no table to add to")
+    theirs, ours = json.loads((folder / _RECIPE).read_text()), _recipe(scale)
+    if other := [name for name in ours if theirs.get(name) != ours[name]]:
+        raise InputError(
+            f"--add: {folder / _RECIPE} has another {other[0]} ({theirs.get(other[0])}) than this run would "
+            f"({ours[other[0]]}): write to another --table"
+        )
+    rows: list[Row] = pd.read_csv(folder / _ORGANISMS).to_dict("records")
+    return rows
+
+
 def write_table(rows: list[Row], folder: Path, scale: Scale | None = None) -> list[str]:
     """Write what was judged, its summary and the recipe of both; gives the targets in sentences."""
     folder.mkdir(parents=True, exist_ok=True)
     judged = pd.DataFrame(rows).sort_values("organism", kind="stable")  # whoever was done first
     table = summary(judged)
-    judged.to_csv(folder / "organisms.csv", index=False, float_format="%.4f")
+    judged.to_csv(folder / _ORGANISMS, index=False, float_format="%.4f")
     table.to_csv(folder / "summary.csv", index=False, float_format="%.4f")
     lines = targets(table)
+    write_atomically(folder / _RECIPE, json.dumps(_recipe(scale) | {"targets": lines}, indent=1) + "\n")
+    return lines
+
+
+def _recipe(scale: Scale | None) -> dict[str, Any]:
+    """What shaped a table, as JSON gives it back."""
     recipe = {
         "command": "python -m analysis calibrate",
         "scale": asdict(scale or Scale()),
         "redraws_per_null_organism": REDRAWS,
         "first_seed": FIRST_SEED,
         "versions": versions(),
-        "targets": lines,
     }
-    write_atomically(folder / "recipe.json", json.dumps(recipe, indent=1) + "\n")
-    return lines
+    read: dict[str, Any] = json.loads(json.dumps(recipe))
+    return read

@@ -50,6 +50,8 @@ DRIFT_KINDS = (Kind.RESID_PRE, Kind.PATTERN, Kind.ATTN_OUT, Kind.MLP_OUT, Kind.R
 """What drift is measured at; other kinds of site are not for it."""
 CKA = "cka"
 """Kept as three HSICs per sequence: it is a ratio of means, never a mean of ratios."""
+LAYERS_BETWEEN = 15
+"""Layers after which memory is given back in mid-pass too: docs/benchmarks.md has what more and less often cost."""
 ALWAYS_HELD = 64 * 2**20
 """Bytes that references may always take: small models are read in large batches."""
 
@@ -128,8 +130,17 @@ class _Held:
 
 
 def stream_states(recorder: Recorder, inputs: Inputs, sites: Sequence[Site], reducer: Reducer) -> None:
-    """One pass without the language-model head; what it leaves free in memory goes back."""
-    recorder.stream(inputs, sites, reducer, logits_at=torch.empty(0, dtype=torch.long))
+    """One pass without the language-model head; what is left free in memory goes back within it and at its end."""
+    given_back_at = 0
+
+    def read(site: Site, tensor: Tensor) -> None:
+        nonlocal given_back_at
+        if site.layer >= given_back_at + LAYERS_BETWEEN:
+            give_back()
+            given_back_at = site.layer
+        reducer(site, tensor)
+
+    recorder.stream(inputs, sites, read, logits_at=torch.empty(0, dtype=torch.long))
     give_back()
 
 

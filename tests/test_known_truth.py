@@ -1,12 +1,14 @@
 """Organisms are what their recipes say, and what the pipeline says of them is what was built in."""
 
+import pandas as pd
 import pytest
 import torch
 
-from analysis.calibration import Scale, calibrate, summary, targets
+from analysis.calibration import Scale, calibrate, read_rows, summary, targets, write_table
 from analysis.store import Store
 from data.atlas import load_world
 from data.atlas.world import build_world
+from data.errors import InputError
 from probes.known_truth import (
     PEOPLE,
     RELATIONS,
@@ -112,24 +114,41 @@ def test_the_whole_pipeline_says_of_each_organism_what_is_true(organism, tmp_pat
             assert second[name] == pytest.approx(first[name], abs=1e-3)
 
 
-def test_the_summary_counts_organisms_not_redraws():
-    import pandas as pd
+NULL_ROW = {
+    "organism": 0,
+    "recipe": "hard-null",
+    "repair": "prompt-8",
+    "decision": "undecided",
+    "share_true": 0.0,
+    "share_estimate": 0.0,
+    "share_lower": -0.1,
+    "share_upper": 0.1,
+    "redraws": 10,
+    "redraws_displaced": 0,
+    "redraws_any_displaced": 0,
+}
 
-    rows = pd.DataFrame(
-        {
-            "organism": range(36),
-            "recipe": "hard-null",
-            "repair": "prompt-8",
-            "decision": "undecided",
-            "share_true": 0.0,
-            "share_estimate": 0.0,
-            "share_lower": -0.1,
-            "share_upper": 0.1,
-            "redraws": 10,
-            "redraws_displaced": 0,
-            "redraws_any_displaced": 0,
-        }
-    )
+
+def test_a_table_that_is_added_to_keeps_its_rows_and_judges_none_of_them_again(tmp_path):
+    rows = [NULL_ROW | {"organism": seed, "share_estimate": seed / 7} for seed in range(3)]
+    write_table(rows[:2], tmp_path / "added")
+    write_table(read_rows(tmp_path / "added") + rows[2:], tmp_path / "added")
+    write_table(rows, tmp_path / "at_once")
+    for name in ("organisms.csv", "summary.csv", "recipe.json"):
+        assert (tmp_path / "added" / name).read_text() == (tmp_path / "at_once" / name).read_text()
+    assert list(calibrate(Store(tmp_path), [0], ["hard-null"], judged={(0, "hard-null")})) == [[]]
+
+
+def test_a_table_made_otherwise_is_not_added_to(tmp_path):
+    with pytest.raises(InputError, match=r"no recipe\.json"):
+        read_rows(tmp_path)
+    write_table([NULL_ROW], tmp_path, Scale(steps=10))
+    with pytest.raises(InputError, match="another scale"):
+        read_rows(tmp_path)
+
+
+def test_the_summary_counts_organisms_not_redraws():
+    rows = pd.DataFrame([NULL_ROW | {"organism": seed} for seed in range(36)])
     found = summary(rows).query("repair == 'any'").iloc[0]
     assert (found["organisms"], found["displaced"]) == (36, 0)
     assert found["upper"] == pytest.approx(0.0974, abs=1e-3)
