@@ -123,6 +123,9 @@ class Study(Spec):
         names = [repair.name for repair in self.repairs]
         if len(set(names)) != len(names):
             raise ValueError(f"repairs: two are called the same ({', '.join(names)})")
+        damages = [one.name for one in self.compressions]
+        if len(set(damages)) != len(damages):
+            raise ValueError(f"compressions: two are called the same ({', '.join(damages)}): give one a label")
         self._check_reported(names)
         self._check_moved()
         if self.budget is not None and self.budget.to not in (None, *names):

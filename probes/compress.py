@@ -31,6 +31,7 @@ from probes.families import family_of
 
 _QUANTISERS = ("gptq", "rtn")
 COLUMNS = 128  # SparseGPT and GPTQ work through a weight this many columns at a time
+LABEL = r"^[a-z0-9]+(-[a-z0-9]+)*$"
 
 
 class CompressionSpec(BaseModel):
@@ -58,6 +59,8 @@ class CompressionSpec(BaseModel):
     """Number of calibration blocks."""
     block_length: int = Field(default=512, ge=1)
     """Tokens in a calibration block."""
+    label: str | None = Field(default=None, pattern=LABEL)
+    """What tells it apart from a recipe that is read aloud alike, such as the same bits from fewer samples."""
 
     @field_validator("pattern", mode="before")
     @classmethod
@@ -137,7 +140,7 @@ class CompressionSpec(BaseModel):
         if self.quantiser is not None:
             group = "" if self.group_size is None else f"-g{self.group_size}"
             parts.append(f"{self.quantiser}-{self.quantiser_bits}bit{group}{'' if self.symmetric else '-asym'}")
-        return "+".join(parts)
+        return "+".join(parts) + (f"-{self.label}" if self.label else "")
 
     @property
     def promise(self) -> Promise:

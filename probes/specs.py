@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from probes.bank_specs import BankSpec, EnsembleSpec, IdpSpec
-from probes.compress import CompressionSpec
+from probes.compress import LABEL, CompressionSpec
 from probes.repair_specs import (
     Answers,
     FolderSpec,
@@ -55,11 +55,14 @@ class CheckpointSpec(Spec):
 
     method: Literal["checkpoint"]
     path: str
+    label: str | None = Field(default=None, pattern=LABEL)
+    """What tells it apart from another folder of the same name."""
 
     @property
     def name(self) -> str:
-        """The folder's or file's own name."""
-        return f"checkpoint-{self.path.rstrip('/').rsplit('/', 1)[-1]}"
+        """The folder's or file's own name, and the label where there is one."""
+        own = self.path.rstrip("/").rsplit("/", 1)[-1]
+        return f"checkpoint-{own}" + (f"-{self.label}" if self.label else "")
 
 
 TunedSpec = Annotated[PromptSpec | PrefixSpec | PTuningSpec | IdpSpec | LoraSpec, Field(discriminator="kind")]

@@ -105,6 +105,10 @@ def bad_studies(folder: Path) -> dict[str, tuple[list[str], str]]:
         "missing text": (["atlas", "--set", f"text=file:{folder / 'no.txt'}"], "no.txt"),
         "zero-length prompt": (["atlas", "--set", prompt], "length"),
         "bits out of range": (["atlas", "--set", "compressions=[{method: gptq, bits: 5}]"], "bits"),
+        "compressions called alike": (
+            ["atlas", "--set", "compressions=[{method: gptq, bits: 2}, {method: gptq, bits: 2, samples: 8}]"],
+            "give one a label",
+        ),
         "bare pattern": (["atlas", "--set", "compressions=[{method: wanda, pattern: 2:4}]"], "pattern"),
         "unwritable folder": (["atlas", "--out", str(folder / "file" / "runs")], "cannot be written"),
         "unknown run": (["verdict", "no-such-run"], "no-such-run"),
@@ -117,8 +121,8 @@ def bad_studies(folder: Path) -> dict[str, tuple[list[str], str]]:
 MISTAKES = [
     "unknown key", "unknown study", "missing model", "missing folder", "missing GGUF", "wrong file type",
     "folder without config", "folder without weights", "pickle", "short text", "missing text", "zero-length prompt",
-    "bits out of range", "bare pattern", "unwritable folder", "unknown run", "bad change", "mixed widths",
-    "no bank file", "selector without data", "prompt past the context", "peft folder of another base",
+    "compressions called alike", "bits out of range", "bare pattern", "unwritable folder", "unknown run", "bad change",
+    "mixed widths", "no bank file", "selector without data", "prompt past the context", "peft folder of another base",
     "budget that cannot be met", "steps that do not divide", "transfer of a bank", "transfer from unknown relations",
     "unknown engine", "address of no engine",
 ]  # fmt: skip

@@ -15,6 +15,7 @@ from tests.tiny_models import VOCABULARY, tiny
     [
         ({"method": "gptq", "bits": 3, "group_size": 64}, "gptq-3bit-g64"),
         ({"method": "gptq", "bits": 3}, "gptq-3bit"),
+        ({"method": "gptq", "bits": 3, "samples": 8, "label": "few"}, "gptq-3bit-few"),
         ({"method": "rtn", "bits": 4, "symmetric": False}, "rtn-4bit-asym"),
         ({"method": "magnitude", "sparsity": 0.7}, "magnitude-70%"),
         ({"method": "sparsegpt", "sparsity": 0.625}, "sparsegpt-62.5%"),
