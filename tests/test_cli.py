@@ -170,7 +170,8 @@ def test_a_loss_that_is_no_number_stops_with_one_line(tmp_path, monkeypatch, cap
 
 
 def test_every_shipped_study_reads():
-    assert {"atlas", "smollm2", "smollm2-full", "repairs-atlas", "repairs-smollm2"} <= set(shipped_studies())
+    known = {"atlas", "atlas-levels", "smollm2", "smollm2-full", "repairs-atlas", "repairs-smollm2"}
+    assert known <= set(shipped_studies())
     for name in shipped_studies():
         assert load_study(name).name == name
 
