@@ -4,13 +4,14 @@ Replicates (seeds, and the draws of a placebo) are crossed with entities: an int
 other people, not of the same ones asked again.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from analysis.statistics import Estimate, crossed_estimate
+from analysis.statistics import Estimate, crossed_mean
 
 SETTING = ("scope", "compression", "repair")
 MEASURES = ("correct", "bits")
@@ -28,15 +29,34 @@ def item_counts(answers: pd.DataFrame, entities: pd.Index) -> Float[np.ndarray, 
     return one.groupby("entity", observed=True).size().reindex(entities).to_numpy(dtype=float)
 
 
-def estimate(answers: pd.DataFrame, column: str) -> Estimate:
-    """Mean of a column with its interval over replicates and entities."""
-    table = entity_table(answers, column)
-    return crossed_estimate(
-        {"arm": table.to_numpy(dtype=float)},
-        lambda arms: arms["arm"],
-        weights=item_counts(answers, table.columns),
-        seed=0,
-    )
+@dataclass(frozen=True)
+class Arm:
+    """What an interval over replicates and entities is computed from, of one group of answers."""
+
+    key: tuple[str, ...]
+    tables: dict[str, Float[np.ndarray, "replicate entity"]]
+    """Mean of each column; NaN where a replicate was not asked about an entity."""
+    items: Float[np.ndarray, " entity"]
+    """How many items each entity has in one replicate."""
+
+    def estimate(self, column: str) -> Estimate:
+        """Mean of a column with its interval over replicates and entities."""
+        return crossed_mean(self.tables[column], weights=self.items, seed=0)
+
+
+def arms_by(answers: pd.DataFrame, by: Sequence[str], columns: Sequence[str]) -> Iterator[Arm]:
+    """The groups of answers, in the order in which they come; grouped once, since a thousand groupings are slow."""
+    cells = answers.groupby([*by, "replicate", "entity"], sort=False, observed=True, dropna=False)
+    means = cells[list(columns)].mean().assign(_items=cells.size()).reset_index()
+    for key, part in means.groupby(list(by), sort=False, observed=True, dropna=False):
+        row, replicates = pd.factorize(part["replicate"], sort=True)
+        column, entities = pd.factorize(part["entity"], sort=True)
+        tables = {}
+        for name in (*columns, "_items"):
+            tables[name] = np.full((len(replicates), len(entities)), np.nan)
+            tables[name][row, column] = part[name].to_numpy(dtype=float)
+        items = tables.pop("_items")[0]
+        yield Arm(tuple(str(one) for one in key), tables, items)
 
 
 def join(answers: pd.DataFrame, variants: pd.DataFrame) -> pd.DataFrame:
@@ -52,25 +72,25 @@ def recovery_table(answers: pd.DataFrame, variants: pd.DataFrame) -> pd.DataFram
     entities, replicates, parameters_added, bytes_added.
     """
     by = [*SETTING, "variant", "group", "reading", "split"]
-    # Every part is cut out of the whole: columns that it does not need would be cut out with it, a thousand times.
-    joined = join(answers, variants)[[*by, "replicate", "entity", *MEASURES, "parameters_added", "bytes_added"]]
-    joined["entity"] = joined["entity"].astype("category")
+    joined = join(answers, variants)
+    sizes = joined.drop_duplicates(by)[["parameters_added", "bytes_added"]].astype(int)
     rows = []
-    for key, part in joined.groupby(by, sort=False, observed=True, dropna=False):
+    for arm, (parameters, bytes_) in zip(arms_by(joined, by, MEASURES), sizes.to_numpy(), strict=True):
         for measure in MEASURES:
-            found = estimate(part, measure)
+            found = arm.estimate(measure)
+            replicates, entities = arm.tables[measure].shape
             rows.append(
-                dict(zip(by, key, strict=True))
+                dict(zip(by, arm.key, strict=True))
                 | {
                     "measure": "accuracy" if measure == "correct" else "bits",
                     "value": found.estimate,
                     "lower": _within(measure, found.lower),
                     "upper": _within(measure, found.upper),
-                    "items": len(part) // part["replicate"].nunique(),
-                    "entities": part["entity"].nunique(),
-                    "replicates": part["replicate"].nunique(),
-                    "parameters_added": int(part["parameters_added"].iloc[0]),
-                    "bytes_added": int(part["bytes_added"].iloc[0]),
+                    "items": int(arm.items.sum()),
+                    "entities": entities,
+                    "replicates": replicates,
+                    "parameters_added": int(parameters),
+                    "bytes_added": int(bytes_),
                 }
             )
     return pd.DataFrame(rows)

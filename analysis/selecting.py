@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from analysis.recovery import estimate
+from analysis.recovery import arms_by
 
 DAMAGE_FREE = ("dense", "")
 
@@ -42,19 +42,17 @@ def flips(answers: pd.DataFrame, variants: pd.DataFrame, dense_id: str) -> pd.Da
     before = answers.loc[answers["variant_id"] == dense_id, ["item", "correct"]].rename(columns={"correct": "was"})
     known = variants[["variant_id", "variant", "compression", "repair", "replicate"]]
     joined = answers.merge(known, on="variant_id").merge(before, on="item", validate="many_to_one")
-    joined["entity"] = joined["entity"].astype("category")  # sixty groupings of words would be slow
     joined = joined.assign(lost=joined["was"] & ~joined["correct"], gained=~joined["was"] & joined["correct"])
+    damaged = joined[(joined["compression"] != DAMAGE_FREE[0]) | (joined["repair"] != DAMAGE_FREE[1])]
     rows = []
-    for (variant, compression, repair), part in joined.groupby(["variant", "compression", "repair"], sort=False):
-        if (compression, repair) == DAMAGE_FREE:
-            continue
-        for direction in ("lost", "gained"):
-            found = estimate(part, direction)
+    for arm in arms_by(damaged, ["variant", "compression", "repair"], ["lost", "gained"]):
+        variant, compression, repair = arm.key
+        for direction, table in arm.tables.items():
+            found = arm.estimate(direction)
             rows.append(
                 {"variant": variant, "compression": compression, "repair": repair, "direction": direction}
                 | {"value": found.estimate, "lower": found.lower, "upper": found.upper}
-                | {"items": part["item"].nunique(), "entities": part["entity"].nunique()}
-                | {"replicates": part["replicate"].nunique()}
+                | {"items": int(arm.items.sum()), "entities": table.shape[1], "replicates": table.shape[0]}
             )
     columns = ["variant", "compression", "repair", "direction", "value", "lower", "upper"]
     return pd.DataFrame(rows, columns=[*columns, "items", "entities", "replicates"])
