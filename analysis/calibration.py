@@ -296,6 +296,7 @@ def _line(recipe: str, repair: str, displaced: int, count: int, rows: pd.DataFra
     draws = int(rows["redraws"].sum())
     held = rows.dropna(subset=["share_estimate", "share_true"])
     covered = (held["share_lower"] <= held["share_true"]) & (held["share_true"] <= held["share_upper"])
+    below = held["share_lower"] <= held["share_true"]
     counted = repair != "any" and len(held) > 0
     return {
         "recipe": recipe,
@@ -310,13 +311,14 @@ def _line(recipe: str, repair: str, displaced: int, count: int, rows: pd.DataFra
         "share_true": float(held["share_true"].mean()) if len(held) else None,
         "share_mean": float(held["share_estimate"].mean()) if counted else None,
         "coverage": float(covered.mean()) if counted else None,
+        "lower_end_holds": float(below.mean()) if counted else None,
         "coverage_draws": len(held) if counted else 0,
         "decisions": json.dumps(rows["decision"].value_counts().to_dict()) if repair != "any" else "",
     }
 
 
 def targets(table: pd.DataFrame) -> list[str]:
-    """Each target in a sentence, met or missed."""
+    """Each target in a sentence, met or missed, and then what has none: power at the smaller shares, coverage."""
     lines = []
     for recipe, target in (("hard-null", "false positives"), ("mixture-0.5", "power")):
         mine = table[(table["recipe"] == recipe) & (table["repair"] == "any")]
@@ -331,7 +333,25 @@ def targets(table: pd.DataFrame) -> list[str]:
             f"{target} ({recipe}): {one['displaced']} of {one['organisms']}, {one['rate']:.3f} "
             f"[{one['lower']:.3f}, {one['upper']:.3f}]; target {goal}: {'met' if met else 'MISSED'}{few}"
         )
-    return lines
+    return [*lines, *_beside_targets(table)]
+
+
+def _beside_targets(table: pd.DataFrame) -> Iterator[str]:
+    """What a repair gives back is at most what is there, so the lower end of the share is judged apart."""
+    for one in table[table["recipe"].isin(KEYED)].to_dict("records"):
+        if one["repair"] == "any":
+            if one["recipe"] != "mixture-0.5":
+                yield (
+                    f"power ({one['recipe']}): {one['displaced']} of {one['organisms']}, {one['rate']:.3f} "
+                    f"[{one['lower']:.3f}, {one['upper']:.3f}]"
+                )
+        elif one["coverage_draws"]:
+            draws = one["coverage_draws"]
+            yield (
+                f"share ({one['recipe']}, {one['repair']}): {one['share_mean']:.2f} on average where the key opens "
+                f"{one['share_true']:.2f}; the interval covers it in {one['coverage'] * draws:.0f} of {draws} and "
+                f"ends below it in {(one['lower_end_holds'] - one['coverage']) * draws:.0f}"
+            )
 
 
 def read_rows(folder: Path, scale: Scale | None = None) -> list[Row]:

@@ -29,7 +29,6 @@ from analysis.task_report import ALL, compare_tasks, perplexities
 from analysis.transfer_figure import transfer_figure
 from data.errors import InputError
 
-CALIBRATION = Path(__file__).parent.parent / "data" / "calibration"
 READING = "candidates"
 SHOWN_KINDS = ("", "placebo", "prompt", "prefix", "ptuning", "idp", "lora", "idp+lora")
 """Kinds of variants whose layers are drawn: every arm at once would cover one another."""
@@ -187,13 +186,8 @@ def _evidence(source: Source) -> Drawn:
 
 
 def _calibration(source: Source) -> Drawn:
-    try:
-        tables = [pd.read_csv(CALIBRATION / f"{name}.csv") for name in ("summary", "organisms")]
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"data/calibration cannot be read ({type(error).__name__}): `make calibrate` writes it"
-        ) from None
-    yield "", calibration_figure(*tables)
+    found = reading.read_calibration()
+    yield "", calibration_figure(found.summary, found.organisms)
 
 
 def _claims(source: Source) -> Drawn:

@@ -4,6 +4,7 @@ A run is a folder directly below the runs root that holds a `manifest.json`; not
 """
 
 import hashlib
+import json
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ MAIN = "main"
 """Scope of the study's own variants, as analysis/study.py has it: this module opens no model and no specs."""
 LATENCY = "latency.csv"
 """Beside the tables where repairs were timed (`analysis/latency.py`): times are no result, and differ every time."""
+CALIBRATION = Path(__file__).parent.parent / "data" / "calibration"
+"""The committed table of the pipeline where the truth is known; of the product, not of a run."""
 GROUP_NOTE = {
     "open": "known by construction",
     "graded": "stated 1 to 64 times in training",
@@ -30,6 +33,31 @@ GROUP_NOTE = {
     "never": "absent from training: nothing to recover",
     "facts": "real-world facts",
 }
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What the whole pipeline said of independent models of known truth (`analysis/calibration.py` writes it)."""
+
+    summary: pd.DataFrame
+    organisms: pd.DataFrame
+    sentences: list[str]
+    """Each target, met or missed, then power and coverage without a target."""
+
+
+def read_calibration(folder: Path = CALIBRATION) -> Calibration:
+    """The committed calibration.
+
+    Raises:
+        InputError: it is not there or cannot be read.
+    """
+    try:
+        summary, organisms = (pd.read_csv(folder / f"{name}.csv") for name in ("summary", "organisms"))
+        return Calibration(summary, organisms, json.loads((folder / "recipe.json").read_text())["targets"])
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(
+            f"data/calibration cannot be read ({type(error).__name__}): `make calibrate` writes it"
+        ) from None
 
 
 def list_runs(root: Path) -> list[str]:

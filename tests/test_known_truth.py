@@ -154,3 +154,13 @@ def test_the_summary_counts_organisms_not_redraws():
     assert found["upper"] == pytest.approx(0.0974, abs=1e-3)
     assert "met" in targets(summary(rows))[0]
     assert "not measured" in targets(summary(rows))[1]
+
+
+def test_a_share_below_what_the_key_opens_is_told_apart_from_one_that_covers_it():
+    planted = {"recipe": "mixture-0.15", "share_true": 0.1, "redraws": 0}
+    covering = NULL_ROW | planted
+    short = covering | {"organism": 1, "share_estimate": -0.2, "share_lower": -0.3, "share_upper": 0.0}
+    table = summary(pd.DataFrame([covering, short]))
+    one = table[table["repair"] == "prompt-8"].iloc[0]
+    assert (one["coverage"], one["lower_end_holds"], one["coverage_draws"]) == (0.5, 1.0, 2)
+    assert "covers it in 1 of 2 and ends below it in 1" in targets(table)[-1]

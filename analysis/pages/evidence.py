@@ -7,6 +7,7 @@ import streamlit as st
 
 from analysis import reading, saying
 from analysis.figures_account import comparisons_figure
+from analysis.figures_evidence import calibration_figure
 from analysis.pages.shared import View, go_to, panel, pick, show, take, unique, view
 
 NUMBERS = ("estimate", "lower", "upper", "p", "p_corrected")
@@ -95,6 +96,35 @@ def show_put_back(now: View) -> None:
         st.dataframe(pd.json_normalize(put_back), hide_index=True, key="reinjections", height="content")
 
 
+def listed(sentences: list[str]) -> str:
+    """A list with a point each."""
+    return "\n".join(f"- {sentence}" for sentence in sentences)
+
+
+@st.cache_data(max_entries=1, show_spinner=False)
+def calibration_of(stamp: float) -> reading.Calibration:
+    """The committed calibration, read again when it is written anew."""
+    return reading.read_calibration()
+
+
+@panel
+def show_calibration() -> None:
+    """How often the same pipeline is wrong where the truth is known: of the product, not of this run."""
+    st.subheader("How far the test itself can be trusted")
+    recipe = reading.CALIBRATION / "recipe.json"
+    found = calibration_of(recipe.stat().st_mtime if recipe.exists() else 0.0)
+    st.markdown(listed(found.sentences[:2]))
+    with st.expander("Power and coverage at every share"):
+        st.markdown(listed(found.sentences[2:]))
+    show(
+        calibration_figure(found.summary, found.organisms),
+        "calibration_chart",
+        "Independent models trained so that the truth is known, each through the whole pipeline; the same for every "
+        "run. Left: hard nulls should lie at zero, the rest far to the right. Right: a mark on the dotted line gave "
+        "back all that the key opens; below it, less than is there, so that a share is a lower bound.",
+    )
+
+
 @panel
 def show_page(now: View) -> None:
     table = saying.prediction_table(every(now))
@@ -104,6 +134,7 @@ def show_page(now: View) -> None:
     show_setting(now, table)
     show_all(now, table)
     show_put_back(now)
+    show_calibration()
 
 
 now = view()
