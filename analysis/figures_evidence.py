@@ -129,7 +129,8 @@ def calibration_figure(summary: pd.DataFrame, organisms: pd.DataFrame) -> Figure
     figure.update_xaxes(title="share of organisms", range=[-0.03, 1.03], zeroline=False, nticks=6, col=1)
     figure.update_xaxes(title="share that the key opens", range=[-0.03, 1.03], zeroline=False, nticks=6, col=2)
     name_rows(figure, recipes, down=True, col=1)
-    figure.update_yaxes(title="share that came back", zeroline=False, tickformat=".2~g", col=2)
+    # Its title is the panel's: a second one would reach into the other panel where the window is narrow.
+    figure.update_yaxes(zeroline=False, tickformat=".2~g", col=2)
     counted = int(summary["organisms"].max())
     dress(
         figure,

@@ -1,5 +1,6 @@
 """The workbench on a tiny stored run: no model is loaded, a link restores its view, and no path leaves the root."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -184,6 +185,15 @@ def test_two_runs_stand_side_by_side(root):
     write_run(root / "second", controls=False)
     page = opened("compare", run="first")
     assert {"1: first", "2: second"} <= set(page.dataframe[0].value.columns)
+    assert "not in this run" in set(page.dataframe[0].value["2: second"])
+    assert set(page.table[0].value.index) <= {"name", "title"}
+    manifest = json.loads((root / "second" / "manifest.json").read_text())
+    manifest["study"] |= {"seeds": [*manifest["seeds"], 7], "tuning": {"steps": 5, "batch": None}}
+    (root / "second" / "manifest.json").write_text(json.dumps(manifest))
+    shown = opened("compare", run="first").table[0].value
+    assert shown.loc["seeds", "2: second"].endswith("7")
+    assert shown.loc["tuning.steps", "2: second"] == "5"
+    assert "tuning.batch" not in shown.index
     alone = opened("compare", run="first", beside="nowhere")
     assert not alone.exception
 

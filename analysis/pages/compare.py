@@ -39,6 +39,36 @@ def decisions(verdict: dict[str, Any]) -> pd.DataFrame:
     )
 
 
+def differences(one: dict[str, Any], other: dict[str, Any], names: tuple[str, str]) -> pd.DataFrame:
+    """A row per field of the study that is not the same: of two lists, what each has alone."""
+    first, second = leaves(one), leaves(other)
+    rows = []
+    for field in sorted(first.keys() | second.keys()):
+        mine, theirs = (spoken(each) for each in (first.get(field), second.get(field)))
+        if mine != theirs:
+            alone = [", ".join(each for each in a if each not in b) for a, b in ((mine, theirs), (theirs, mine))]
+            rows.append({"field": field, names[0]: alone[0], names[1]: alone[1]})
+    return pd.DataFrame(rows, columns=["field", *names])
+
+
+def leaves(block: dict[str, Any], before: str = "") -> dict[str, Any]:
+    """The fields of a study by their dotted names."""
+    found: dict[str, Any] = {}
+    for name, value in block.items():
+        found |= leaves(value, f"{before}{name}.") if isinstance(value, dict) else {f"{before}{name}": value}
+    return found
+
+
+def spoken(value: Any) -> list[str]:
+    """A value as a study's file has it, one by one where there are several, without fields that are not given."""
+    if isinstance(value, list):
+        return [word for one in value for word in spoken(one)]
+    if isinstance(value, dict):
+        given = (f"{name}: {', '.join(spoken(one))}" for name, one in value.items() if one is not None)
+        return [f"{{{', '.join(given)}}}"]
+    return [] if value is None else [str(value)]
+
+
 @panel
 def show_page(now: View) -> None:
     names = [name for name in reading.list_runs(runs_root()) if name != now.run.name]
@@ -52,7 +82,7 @@ def show_page(now: View) -> None:
     st.subheader("Decisions")
     both = decisions(now.verdict()).merge(decisions(other.verdict()), on="setting", how="outer", suffixes=titles)
     both.columns = ["setting", *titles]
-    st.dataframe(both, hide_index=True, height="content", key="decisions_table")
+    st.dataframe(both.fillna("not in this run"), hide_index=True, height="content", key="decisions_table")
     st.subheader("Test subjects")
     parts = [
         table[(table["reading"] == now.reading) & (table["split"] == "test") & (table["scope"] == now.scope)]
@@ -71,16 +101,13 @@ def show_page(now: View) -> None:
         "95 % intervals over replicates and subjects of each run by itself. Intervals that lie apart differ; those "
         "that overlap may differ too: no paired test spans two runs. Empty: the run does not have this variant."
     )
-    shown = [
-        {"setting": key, titles[0]: str(first), titles[1]: str(second)}
-        for key in sorted(set(now.manifest()["study"]) | set(other.manifest()["study"]))
-        if (first := now.manifest()["study"].get(key)) != (second := other.manifest()["study"].get(key))
-    ]
+    shown = differences(now.manifest()["study"], other.manifest()["study"], titles)
     st.subheader("What the studies differ in")
-    if not shown:
+    if shown.empty:
         st.caption("Nothing: the same study, by the same or by newer code.")
         return
-    st.dataframe(pd.DataFrame(shown), hide_index=True, height="content", key="studies_table")
+    st.table(shown.set_index("field"))
+    st.caption("Of lists, what the other run has not. Empty: nothing else, or not given.")
 
 
 now = view()
