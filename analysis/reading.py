@@ -203,7 +203,7 @@ def compact(value: float, lower: float, upper: float) -> str:
 
     def bare(number: float) -> str:
         # Adding zero turns a rounded -0.0 into 0.0.
-        text = f"{round(number, 2) + 0.0:.2f}"
+        text = f"{round(float(number), 2) + 0.0:.2f}"  # numpy rounds .075 the other way
         return text.replace("0.", ".", 1) if abs(float(text)) < 1 else text
 
     return f"{bare(value)} [{bare(lower)}, {bare(upper)}]"
