@@ -7,14 +7,15 @@
     lens, probed, intervened, examples           what a study reads inside: see `analysis/cells_inside.py`
     tasks        one variant on one standard task or text: see `analysis/cells_tasks.py`
 
-What decides the key of a cell stands in `analysis/cell.py`.
+Which variants there are stands in `analysis/arms.py`, what decides the key of a cell in `analysis/cell.py`.
 """
 
 import hashlib
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+from analysis.arms import arms_around, compressions_of, is_readable
 from analysis.cell import KINDS, Cell, Plan
 from analysis.cells_inside import add_inside
 from analysis.cells_tasks import add_tasks
@@ -25,23 +26,18 @@ from data.text import stated
 from probes.adapter_folders import folder_sha
 from probes.banks import DIVIDING
 from probes.models import TWIN, locate
-from probes.prompts import PLACEBO_KINDS, brought_prompts
-from probes.selectors import ROWLESS
+from probes.prompts import brought_prompts
 from probes.specs import (
     AnyCompression,
     BankSpec,
     CheckpointSpec,
-    EnsembleSpec,
     FolderSpec,
-    IdpSpec,
     KeySpec,
     LoraSpec,
-    PlaceboSpec,
     PrefixSpec,
     PromptSpec,
     PTuningSpec,
     QuantisedSpec,
-    RecalibrationSpec,
     ReinjectionSpec,
     SmallSpec,
     SparseSpec,
@@ -56,11 +52,6 @@ BANK_SEEDS = 1000
 """Prompt j of the bank of seed s is the prompt of seed s + 1000 j: the first one is the single prompt's twin."""
 
 
-def compressions_of(study: Study, scope: str) -> tuple[AnyCompression | None, ...]:
-    """Compressions of each scope, None for dense; controls are dense unless the study damages them too."""
-    return (None, *study.compressions) if scope == MAIN or study.compress_controls else (None,)
-
-
 class _Expansion:
     """Builds the cells of one study, each once."""
 
@@ -70,7 +61,7 @@ class _Expansion:
         self.by_key: dict[str, Cell] = {}
         # Every variant's cells are asked for by its own answers, its repairs' and what reads inside: built once.
         self.compressed, self.parts, self.scored = cache(self._compressed), cache(self._parts), cache(self._scored)
-        self.variants = cache(self._variants)
+        self.variants = cache(partial(arms_around, study))
         self.base = {
             "model": study.model,
             "model_sha": locate(study.model).sha if model_sha is None else model_sha,
@@ -284,14 +275,8 @@ class _Expansion:
         return self.add(Cell("drift", f"drift around {name} seed {replicate} ({scope})", fields, needs))
 
     def readable(self, scope: str, compression: AnyCompression | None, replicate: int) -> list[VariantSpec]:
-        """Variants that one model reads row by row, so that their inside can be read, and of the placebos one."""
-        return [
-            variant
-            for variant in self.variants(scope, compression, replicate)
-            if not isinstance(variant.repair, RecalibrationSpec | EnsembleSpec | TransferredSpec)
-            and not (isinstance(variant.repair, IdpSpec) and variant.repair.selector in ROWLESS)
-            and not (isinstance(variant.repair, PlaceboSpec) and variant.repair_seed != replicate * 100)
-        ]
+        """Variants around one parent whose inside can be read, and of the placebos one."""
+        return [one for one in self.variants(scope, compression, replicate) if is_readable(one, replicate)]
 
     def floors(self, compression: AnyCompression | None, replicate: int) -> list[str]:
         """Sources of noise one drift cell tables: dense's own in one cell of a scope, a draw's where one follows."""
@@ -301,36 +286,6 @@ class _Expansion:
         # A ready checkpoint has no draw, and after the last replicate none follows.
         drawn = replicate != seeds[-1] and not isinstance(compression, CheckpointSpec)
         return [name for name in asked if name == "calibration_draw" and drawn]
-
-    def _variants(self, scope: str, compression: AnyCompression | None, replicate: int) -> list[VariantSpec]:
-        """A parent, the arms without which no recovery counts, and the repairs."""
-        parent = VariantSpec(
-            model=self.study.model,
-            compression=compression,
-            compression_seed=None if compression is None else replicate,
-            scope=scope,
-        )
-
-        def repaired(repair: Spec, seed: int | None) -> VariantSpec:
-            return VariantSpec(**(dict(parent) | {"repair": repair, "repair_seed": seed}))
-
-        prompt = self.study.prompt
-        arms = [parent, repaired(RecalibrationSpec(), None)]
-        if scope == "locked":
-            arms.append(repaired(KeySpec(), None))
-        if scope == "never" and compression is None:
-            arms.append(repaired(TwinSpec(), None))
-        for draw in range(-(-self.study.placebos // len(self.study.seeds))):
-            kind = PLACEBO_KINDS[draw % len(PLACEBO_KINDS)]
-            arms.append(repaired(PlaceboSpec(length=prompt.length, draw=kind), replicate * 100 + draw))
-        arms += [repaired(placebo, replicate) for placebo in self.study.factless_prompts]
-        # Dense lost nothing that could be put back.
-        lost = compression is not None
-        arms += [repaired(one, replicate) for one in self.study.repairs if lost or not isinstance(one, ReinjectionSpec)]
-        if scope == MAIN and self.study.transfer is not None:
-            moved = self.study.transfer.specs(self.study.repairs, compression, self.study.compressions)
-            arms += [repaired(one, replicate) for one in moved]
-        return arms
 
 
 def steps_of_part(study: Study, parts: int) -> dict[str, int]:

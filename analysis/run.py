@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.cells import Cell, Plan, compressions_of, expand
+from analysis.arms import compressions_of
+from analysis.cells import Cell, Plan, expand
 from analysis.checks import check_inputs
 from analysis.claims import claims, markdown
 from analysis.engine import Note, Report, drop_damaged, missing, run_cells

@@ -1,0 +1,64 @@
+"""Which variants a study has around each parent: the arms without which no recovery counts, and the repairs."""
+
+from analysis.study import MAIN, Study
+from probes.prompts import PLACEBO_KINDS
+from probes.selectors import ROWLESS
+from probes.specs import (
+    AnyCompression,
+    EnsembleSpec,
+    IdpSpec,
+    KeySpec,
+    PlaceboSpec,
+    RecalibrationSpec,
+    ReinjectionSpec,
+    Spec,
+    TransferredSpec,
+    TwinSpec,
+    VariantSpec,
+)
+
+
+def compressions_of(study: Study, scope: str) -> tuple[AnyCompression | None, ...]:
+    """Compressions of each scope, None for dense; controls are dense unless the study damages them too."""
+    return (None, *study.compressions) if scope == MAIN or study.compress_controls else (None,)
+
+
+def arms_around(study: Study, scope: str, compression: AnyCompression | None, replicate: int) -> list[VariantSpec]:
+    """A parent, the arms without which no recovery counts, and the repairs."""
+    parent = VariantSpec(
+        model=study.model,
+        compression=compression,
+        compression_seed=None if compression is None else replicate,
+        scope=scope,
+    )
+
+    def repaired(repair: Spec, seed: int | None) -> VariantSpec:
+        return VariantSpec(**(dict(parent) | {"repair": repair, "repair_seed": seed}))
+
+    prompt = study.prompt
+    arms = [parent, repaired(RecalibrationSpec(), None)]
+    if scope == "locked":
+        arms.append(repaired(KeySpec(), None))
+    if scope == "never" and compression is None:
+        arms.append(repaired(TwinSpec(), None))
+    for draw in range(-(-study.placebos // len(study.seeds))):
+        kind = PLACEBO_KINDS[draw % len(PLACEBO_KINDS)]
+        arms.append(repaired(PlaceboSpec(length=prompt.length, draw=kind), replicate * 100 + draw))
+    arms += [repaired(placebo, replicate) for placebo in study.factless_prompts]
+    # Dense lost nothing that could be put back.
+    lost = compression is not None
+    arms += [repaired(one, replicate) for one in study.repairs if lost or not isinstance(one, ReinjectionSpec)]
+    if scope == MAIN and study.transfer is not None:
+        moved = study.transfer.specs(study.repairs, compression, study.compressions)
+        arms += [repaired(one, replicate) for one in moved]
+    return arms
+
+
+def is_readable(variant: VariantSpec, replicate: int) -> bool:
+    """Whether one model reads the variant row by row, so that its inside can be read; of the placebos one is."""
+    repair = variant.repair
+    if isinstance(repair, PlaceboSpec):
+        return variant.repair_seed == replicate * 100
+    if isinstance(repair, IdpSpec):
+        return repair.selector not in ROWLESS
+    return not isinstance(repair, RecalibrationSpec | EnsembleSpec | TransferredSpec)
