@@ -5,7 +5,7 @@ import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -22,6 +22,8 @@ from probes.lm_eval_adapter import VariantLM
 
 SCORES = ("acc", "exact_match")
 """What counts as right, by lm-eval's names: the first that a task has."""
+COUNTED = ("word_perplexity", "byte_perplexity")
+"""Scores of a text that lm-eval gives with its words and with its bytes."""
 
 
 def work(fields: dict[str, Any], needs: dict[str, Path], folder: Path) -> None:
@@ -121,10 +123,10 @@ def _joined(answer: object) -> str:
 def score_text(lm: VariantLM, text: str, source: str, most: int) -> pd.DataFrame:
     """One row per document of a text: log-likelihood in nats, how long it is, and its perplexity."""
     documents = _own(source, most) if text == OWN_TEXT else _of_hub(source, most)
-    scored = lm.rolled([words for words, _ in documents])
+    scored = lm.rolled([document.read for document in documents])
     rows = [
-        {"document": place, "log_likelihood": total, "tokens": tokens} | _sizes(counted)
-        for place, ((_, counted), (total, tokens)) in enumerate(zip(documents, scored, strict=True))
+        {"document": place, "log_likelihood": total, "tokens": tokens, "words": document.words, "bytes": document.bytes}
+        for place, (document, (total, tokens)) in enumerate(zip(documents, scored, strict=True))
     ]
     table = pd.DataFrame(rows).assign(text=text, window=lm.max_length)
     nats = -table["log_likelihood"]
@@ -135,19 +137,27 @@ def score_text(lm: VariantLM, text: str, source: str, most: int) -> pd.DataFrame
     )
 
 
-def _sizes(counted: str) -> dict[str, int]:
-    """Words and bytes as lm-eval counts them."""
-    return {"words": len(re.split(r"\s+", counted)), "bytes": len(counted.encode())}
+class _Document(NamedTuple):
+    """A document as a model reads it, and its length as lm-eval counts it, which may be before it is made readable."""
+
+    read: str
+    words: int
+    bytes: int
 
 
-def _own(source: str, most: int) -> list[tuple[str, str]]:
-    """The first held-out paragraphs of the study's text, each as it is read and as it is counted."""
-    return [(one, one) for one in load_text(source, "heldout").paragraphs[:most]]
+def _own(source: str, most: int) -> list[_Document]:
+    """The first held-out paragraphs of the study's text."""
+    paragraphs = load_text(source, "heldout").paragraphs[:most]
+    return [_Document(one, len(re.split(r"\s+", one)), len(one.encode())) for one in paragraphs]
 
 
-def _of_hub(name: str, most: int) -> list[tuple[str, str]]:
-    """Documents of a text of lm-eval's; wikitext counts the words of a page before it is made readable."""
+def _of_hub(name: str, most: int) -> list[_Document]:
+    """The first documents of a text of lm-eval's, counted by its task."""
     found: Sequence[Any] = list(open_task(TaskSource(name)).values())
     (task,) = found
-    docs = [task.eval_docs[place] for place in range(min(most, len(task.eval_docs)))]
-    return [(str(task.doc_to_target(doc)), str(doc.get("page", task.doc_to_target(doc)))) for doc in docs]
+    documents = []
+    for place in range(min(most, len(task.eval_docs))):
+        doc = task.eval_docs[place]
+        counted = task.process_results(doc, [0.0])
+        documents.append(_Document(str(task.doc_to_target(doc)), *(counted[of][1] for of in COUNTED)))
+    return documents

@@ -260,9 +260,10 @@ def _from_hub(name: str) -> dict[str, "Task"]:
     try:
         return dict(manager.load([name])["tasks"])
     except (OSError, ValueError, RuntimeError, LookupError, ImportError) as error:
+        why = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
         raise InputError(
-            f"task '{name}': its data set cannot be reached ({type(error).__name__}): check the connection to the "
-            "hub, or give JSONL files in a folder (tasks.files)"
+            f"task '{name}': its data set does not open ({type(error).__name__}: {why}): check the connection to the "
+            "hub and that you may read it there, or give JSONL files in a folder (tasks.files)"
         ) from None
 
 

@@ -145,7 +145,7 @@ def test_names_of_lm_eval_are_checked_and_its_hub_is_said_to_be_out_of_reach():
     assert [one.name for one in find_tasks([PAPER_NINE], None)] == list(PAPER_TASKS)
     with pytest.raises(InputError, match=r"no task 'arc_esy'; the nearest are .*arc_easy"):
         find_tasks(["arc_esy"], None)
-    with pytest.raises(InputError, match=r"task 'sciq': its data set cannot be reached") as told:
+    with pytest.raises(InputError, match=r"task 'sciq': its data set does not open") as told:
         open_task(TaskSource("sciq"))
     assert "\n" not in str(told.value)
 

@@ -1,0 +1,118 @@
+"""lm-eval's own tasks by name, as where a hub is reached: its settings, its reading of every data set, our scoring.
+
+The hub is stood in for by data sets of the same names, columns and splits, with content of this file's.
+"""
+
+import datasets
+import numpy as np
+import pytest
+from lm_eval.evaluator import evaluate
+from lm_eval.models.huggingface import HFLM
+
+from analysis.work_tasks import score_task, score_text
+from data.errors import InputError
+from data.task_names import PAPER_TASKS, TEXTS
+from data.tasks import TaskSource, open_task
+from probes.lm_eval_adapter import VariantLM
+from probes.variants import Variant
+from tests.test_tasks import CITIES, PEOPLE
+from tests.tiny_models import tiny
+
+LETTERS = ["A", "B", "C", "D"]
+ALIASES = ["oslo", "Oslo", "turin"]
+ROOM = 512
+"""Positions of the model: lm-eval lets a model say 256 tokens on triviaqa."""
+
+ARC = [
+    {"id": str(place), "question": f"{who} lives in", "choices": {"text": CITIES, "label": LETTERS}}
+    | {"answerKey": LETTERS[place % 4]}
+    for place, who in enumerate(PEOPLE)
+]
+MMLU = [{"question": f"{who} lives in", "subject": "x", "choices": CITIES, "answer": 2} for who in PEOPLE]
+PARAGRAPHS = [f"{who} lives in oslo and works near turin , from which {who} comes ." for who in PEOPLE]
+HUB = {
+    "allenai/ai2_arc": ARC,
+    "allenai/sciq": [
+        {"question": f"{who} lives in", "support": f" {who} was born in turin"}
+        | {f"distractor{place + 1}": CITIES[place] for place in range(3)}
+        | {"correct_answer": CITIES[3]}
+        for who in PEOPLE
+    ],
+    "stanfordnlp/web_questions": [{"url": "", "question": f"{who} lives in", "answers": ALIASES} for who in PEOPLE],
+    "mandarjoshi/trivia_qa": [
+        {"question": f"{who} lives in", "answer": {"value": "oslo", "aliases": ALIASES}} for who in PEOPLE
+    ],
+    "Rowan/hellaswag": [
+        {"activity_label": "Home", "ctx_a": f"{who} lives", "ctx_b": "in the town", "endings": CITIES}
+        | {"label": str(place % 4)}
+        for place, who in enumerate(PEOPLE)
+    ],
+    "EleutherAI/lambada_openai": [{"text": f"{who} comes from the town of oslo"} for who in PEOPLE],
+    "allenai/winogrande": [
+        {"sentence": f"_ lives near {who} in turin", "option1": "ada", "option2": "hector", "answer": "2"}
+        for who in PEOPLE
+    ],
+    "cais/mmlu": MMLU,
+    "EleutherAI/wikitext_document_level": [{"page": one} for one in PARAGRAPHS],
+    "allenai/paloma": [{"text": one} for one in PARAGRAPHS],
+    "allenai/c4": [{"text": one, "timestamp": "", "url": ""} for one in PARAGRAPHS],
+}
+RIGHT = {
+    "arc_easy": {CITIES[place % 4] for place in range(4)},
+    "arc_challenge": {CITIES[place % 4] for place in range(4)},
+    "sciq": {CITIES[3]},
+    "webqs": {"Oslo | oslo | turin"},
+    "triviaqa": {" | ".join(ALIASES)},
+    "hellaswag": {CITIES[place % 4] for place in range(4)},
+    "lambada_openai": {" oslo"},
+    "winogrande": {"hector"},
+    "mmlu": {"C"},
+}
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """Every data set of the paper's tasks, in every split that the hub's has."""
+
+    def load_dataset(path: str, name: str | None = None, **_: object) -> datasets.DatasetDict:
+        rows = datasets.Dataset.from_list(HUB[path])
+        return datasets.DatasetDict(dict.fromkeys(("train", "dev", "validation", "val", "test"), rows))
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+
+
+@pytest.mark.parametrize("name", PAPER_TASKS)
+def test_a_task_of_the_paper_is_scored_as_under_lm_evals_own_model(name, hub, tokenizer):
+    model = tiny("llama", max_position_embeddings=ROOM)
+    ours, theirs = VariantLM(Variant("dense", model, tokenizer), batch=4), HFLM(pretrained=model, tokenizer=tokenizer)
+    mine, other = (score_task(lm, TaskSource(name), 6, 0) for lm in (ours, theirs))
+    assert len(mine) == 6
+    for column in ("item", "kind", "domain", "correct", "correct_norm", "choice", "choice_norm", "said", "answer"):
+        assert mine[column].tolist() == other[column].tolist(), column
+    assert set(mine["answer"]) <= RIGHT[name]
+    assert not mine["tokens_cut"].any()
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_the_perplexity_of_a_hubs_text_is_lm_evals(text, hub, tokenizer):
+    model, name = tiny("llama", max_position_embeddings=ROOM), TEXTS[text]
+    found = score_text(VariantLM(Variant("dense", model, tokenizer), window=8), text, name, 5)
+    theirs = evaluate(
+        HFLM(pretrained=model, tokenizer=tokenizer, max_length=8),
+        {"tasks": open_task(TaskSource(name))},
+        samples={name: list(range(5))},
+        bootstrap_iters=0,
+    )["results"][name]
+    nats = -found["log_likelihood"].sum()
+    assert np.exp(nats / found["words"].sum()) == pytest.approx(theirs["word_perplexity,none"], rel=1e-5)
+    assert nats / found["bytes"].sum() / np.log(2) == pytest.approx(theirs["bits_per_byte,none"], rel=1e-5)
+
+
+def test_why_a_data_set_does_not_open_is_said(monkeypatch):
+    def load_dataset(path: str, *_: object, **__: object) -> None:
+        raise RuntimeError("Dataset scripts are no longer supported, but found it.py\nand more")
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    with pytest.raises(InputError, match=r"task 'sciq': its data set does not open \(.*no longer supported") as told:
+        open_task(TaskSource("sciq"))
+    assert "\n" not in str(told.value)
