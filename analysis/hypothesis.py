@@ -29,6 +29,7 @@ import numpy as np
 from scipy import stats
 
 from analysis.evidence import PLACEBO, ArmName, Arms, Draws, Evidence
+from analysis.reading import p_words
 from analysis.statistics import Combine, holm, p_above_zero, two_one_sided
 
 LEVEL = 0.05
@@ -139,7 +140,7 @@ class Setting:
                     "n": one.entities,
                     "supports": "H1" if one.p < LEVEL else "neither",
                     "sentence": f"beyond {one.name}: {one.estimate:+.2f} bits per fact "
-                    f"[{one.lower:+.2f}, {one.upper:+.2f}], p {one.p:.3f}, n {one.entities}",
+                    f"[{one.lower:+.2f}, {one.upper:+.2f}], p {p_words(one.p)}, n {one.entities}",
                 }
                 for one in self.comparisons
             ],
@@ -342,6 +343,6 @@ def _decision(setting: Setting, power: float | None) -> str:
     else:
         weakest = max(setting.comparisons, key=lambda one: one.p)
         setting.reasons.append(
-            f"not beyond {weakest.name} (p = {setting.p_corrected:.3f} after Holm) and not equivalent to nothing"
+            f"not beyond {weakest.name} (p {p_words(setting.p_corrected)} after Holm) and not equivalent to nothing"
         )
     return "undecided"

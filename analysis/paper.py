@@ -14,7 +14,7 @@ import pandas as pd
 from analysis import reading, saying
 from analysis.figures import Figure, layerwise_drift_figure, recovery_figure
 from analysis.figures_account import account_figure
-from analysis.figures_evidence import calibration_figure, claim_rows, claims_figure, forest_figure
+from analysis.figures_evidence import calibration_figure, claim_rows, claims_figure, forest_figure, with_latency
 from analysis.figures_heads import attention_drift_figure
 from analysis.figures_maps import maps_figure
 from analysis.figures_prompts import latency_figure, length_figure, selectors_figure
@@ -191,7 +191,7 @@ def _calibration(source: Source) -> Drawn:
 
 
 def _claims(source: Source) -> Drawn:
-    measured = claim_rows(source.verdict.get("claims", []))
+    measured = claim_rows(with_latency(source.verdict.get("claims", []), reading.read_latency(source.run)))
     if measured.empty:
         raise InputError("no claim of the paper was measured in this run, or an older version wrote its verdict")
     yield "", claims_figure(measured)

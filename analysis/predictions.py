@@ -16,6 +16,7 @@ import yaml
 from scipy import stats
 
 from analysis.evidence import PLACEBO, Evidence
+from analysis.reading import p_words
 from analysis.statistics import crossed_draws, crossed_point, p_above_zero
 
 WRITTEN = Path(__file__).with_name("predictions.yaml")
@@ -61,7 +62,7 @@ def not_run(name: str, why: str) -> Entry:
 def measured(name: str, found: Mapping[str, float], p: float, n: int, *, above: str = "H1") -> Entry:
     """A prediction with its figure; `above` is the hypothesis that a value above 0 supports."""
     statistic = next(one["statistic"] for one in written() if one["name"] == name)
-    figure = f"{found['estimate']:+.2f} [{found['lower']:+.2f}, {found['upper']:+.2f}], p {p:.3f}, n {n}"
+    figure = f"{found['estimate']:+.2f} [{found['lower']:+.2f}, {found['upper']:+.2f}], p {p_words(p)}, n {n}"
     supports = above if p < LEVEL else "neither"
     return entry(name, **found, p=p, n=n, supports=supports, sentence=f"{name}: {figure} ({statistic})")
 

@@ -209,6 +209,11 @@ def compact(value: float, lower: float, upper: float) -> str:
     return f"{bare(value)} [{bare(lower)}, {bare(upper)}]"
 
 
+def p_words(p: float) -> str:
+    """A p as it is written: to a thousandth, and never as nothing."""
+    return "<0.001" if p < 0.0005 else f"{p:.3f}"
+
+
 def recovery_rows(recovery: pd.DataFrame, scope: str, group: str, reading: str) -> pd.DataFrame:
     """One row per variant with its four figures as text, in the order in which they were made."""
     part = recovery[(recovery["scope"] == scope) & (recovery["group"] == group) & (recovery["reading"] == reading)]
@@ -264,7 +269,7 @@ def sentence_of(setting: dict[str, Any]) -> str:
     reasons = "; ".join(setting["reasons"]) or "the evidence points neither way"
     said = {
         "displaced": f"knowledge came back for subjects the repair never saw, {bits('redirected')} beyond every "
-        f"comparison (p = {worst:.3f} after Holm): it had been out of reach, not gone",
+        f"comparison (p {p_words(worst)} after Holm): it had been out of reach, not gone",
         "relearned": f"the repair helped only the subjects it was tuned on ({bits('relearned')} more than others): "
         "it taught them anew and brought nothing else back",
         "re-injected": "the repair was computed from the dense model, so what came back may have come from there",
@@ -284,6 +289,7 @@ __all__ = [
     "chance_of",
     "compact",
     "list_runs",
+    "p_words",
     "place_of",
     "read_example",
     "read_json",

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from analysis.predictions import predictions_sha
-from analysis.reading import GROUP_NOTE, compact, place_of, read_json, read_manifest, read_table, recovery_rows
+from analysis.reading import GROUP_NOTE, compact, p_words, place_of, read_json, read_manifest, read_table, recovery_rows
 from analysis.task_report import show_tasks
 
 LOOK: dict[str, Any] = {"title_justify": "left", "box": box.SIMPLE_HEAD, "padding": (0, 1, 0, 0)}
@@ -55,7 +55,7 @@ def show_verdict(console: Console, verdict: dict[str, Any]) -> None:
                 else "-"
                 for name in ("expressed", "redirected", "relearned", "unreached")
             ]
-            p = f"{one['predictions'][0]['p_corrected']:.3f}" if one["predictions"] else "-"
+            p = p_words(one["predictions"][0]["p_corrected"]) if one["predictions"] else "-"
             table.add_row(place_of(one), one["decision"], *figures, p)
         console.print(table)
         for reason, places in _shared_reasons(entries).items():

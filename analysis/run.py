@@ -12,7 +12,7 @@ import pandas as pd
 from analysis.arms import compressions_of
 from analysis.cells import Cell, Plan, expand
 from analysis.checks import check_inputs
-from analysis.claims import claims, markdown
+from analysis.claims import claims
 from analysis.engine import Note, Report, drop_damaged, missing, run_cells
 from analysis.engines import open_engine, require_engine
 from analysis.evidence import Evidence
@@ -22,6 +22,7 @@ from analysis.locks import Locks
 from analysis.predictions import predictions_sha
 from analysis.predictions_further import further
 from analysis.reinjected import reinjections
+from analysis.report_markdown import markdown
 from analysis.report_page import write_report_page
 from analysis.run_files import EXAMPLES, MANIFEST, damaged_file, read_manifest, sealed
 from analysis.store import (

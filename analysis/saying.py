@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.reading import compact, place_of
+from analysis.reading import compact, p_words, place_of
 
 QUANTITIES = {
     "expressed": "still answered",
@@ -17,7 +17,7 @@ QUANTITIES = {
 """The four-way account, in the order in which it is read."""
 BEYOND = "test facts come back beyond "
 REPAIR_AGAINST = {
-    "recalibration": "re-weighting the answers, with nothing tuned",
+    "recalibration": "answers re-weighted by what tune subjects' answers teach, the model untouched",
     "untrained prompts": "an untrained prompt of the same length",
     "tuning with answers masked": "a prompt tuned on the same text without its answers",
     "tuning with answers shuffled": "a prompt tuned on answers dealt to the wrong subjects",
@@ -112,7 +112,7 @@ def _most_returned(settings: Sequence[Verdict]) -> str:
     quantity = best["redirected_bits"]
     p = min((each["p_corrected"] for each in best["predictions"]), default=1.0)
     start = f"The most that came back on subjects no repair had read is {_figure(quantity)} bits per fact"
-    end = f"beyond every comparison ({place_of(best)}; p = {p:.3f} after Holm)"
+    end = f"beyond every comparison ({place_of(best)}; p {p_words(p)} after Holm)"
     if quantity["upper"] < 0:
         return f"{start} {end}: less than nothing, so some comparison without knowledge in it did better."
     if quantity["lower"] <= 0:

@@ -11,6 +11,7 @@ What counts as answered alike: the same choice, the same text said, or, where a 
 says the answer, the same outcome. The floor is how often dense does not answer alike in another batch plan.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import pandas as pd
 from jaxtyping import Float
 from rich.console import Console
 
-from analysis.reading import compact, read_table
+from analysis.reading import compact, p_words, read_table
 from analysis.repair_report import show_rows
 from analysis.statistics import (
     Estimate,
@@ -45,7 +46,7 @@ def compare_tasks(tasks: pd.DataFrame, variants: pd.DataFrame) -> pd.DataFrame:
     Columns: variant, compression, repair, task, domain, items, replicates, score, lower, upper, score_norm, cut,
     reference, difference, difference_lower, difference_upper, lost, won, alike, test, p, p_holm, items_needed.
     """
-    items = _items(tasks, variants)
+    items = items_of(tasks, variants)
     rows = []
     names = list(dict.fromkeys(items["task"]))
     for name in [*names, *([ALL] if len(names) > 1 else [])]:
@@ -63,7 +64,7 @@ def compare_tasks(tasks: pd.DataFrame, variants: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def _items(tasks: pd.DataFrame, variants: pd.DataFrame) -> pd.DataFrame:
+def items_of(tasks: pd.DataFrame, variants: pd.DataFrame) -> pd.DataFrame:
     """Items of the main plan with what their variant is; `column` names an item within all tasks."""
     joined = tasks[tasks["plan"] == "main"].merge(_seeded(variants), on="variant_id", validate="many_to_one")
     answered = joined["said"].fillna(joined["correct"].astype(str))
@@ -80,7 +81,7 @@ def _seeded(variants: pd.DataFrame) -> pd.DataFrame:
 def _compared(part: pd.DataFrame, variant: str) -> list[dict[str, Any]]:
     """One variant's score, once for each reference that it has."""
     mine = part[part["variant"] == variant]
-    score = crossed_mean(_table(mine, "correct"), seed=SEED)
+    score = crossed_mean(replicate_table(mine, "correct"), seed=SEED)
     normed = mine["correct_norm"].dropna()
     first = mine.iloc[0]
     row = {
@@ -131,7 +132,7 @@ def _paired(mine: pd.DataFrame, other: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _table(items: pd.DataFrame, column: str) -> Float[np.ndarray, "seed item"]:
+def replicate_table(items: pd.DataFrame, column: str) -> Float[np.ndarray, "seed item"]:
     """A column by replicate and item."""
     return items.astype({column: float}).pivot(index="seed", columns="column", values=column).to_numpy()
 
@@ -140,8 +141,13 @@ def _aligned(mine: pd.DataFrame, other: pd.DataFrame, column: str) -> tuple[np.n
     """Both variants' tables over the same replicates and items; a reference that has no replicate holds under all."""
     items = sorted(set(mine["column"]) & set(other["column"]))
     ours, theirs = (one[one["column"].isin(items)] for one in (mine, other))
-    first, second = _table(ours, column), _table(theirs, column)
+    first, second = replicate_table(ours, column), replicate_table(theirs, column)
     return (first, second) if len(first) == len(second) else (first, np.broadcast_to(second[:1], first.shape))
+
+
+def paired_difference(mine: pd.DataFrame, other: pd.DataFrame) -> Estimate:
+    """Accuracy of one variant's items less another's on the same items, both under the same draws."""
+    return _difference(*_aligned(mine, other, "correct"))
 
 
 def _difference(ours: np.ndarray, theirs: np.ndarray) -> Estimate:
@@ -165,29 +171,45 @@ def floors(tasks: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["task", "items", "flips", "gained"])
 
 
-def perplexities(perplexity: pd.DataFrame, variants: pd.DataFrame) -> pd.DataFrame:
-    """One row per variant and text: perplexity of a token with an interval that resamples documents and replicates."""
+@dataclass(frozen=True)
+class LogPerplexity:
+    """Nats a token of one variant on one text, and the same under draws of documents and replicates."""
+
+    point: float
+    draws: Float[np.ndarray, " draw"]
+
+
+def log_perplexities(perplexity: pd.DataFrame, variants: pd.DataFrame) -> dict[tuple[str, str], LogPerplexity]:
+    """By text and variant."""
     joined = perplexity.merge(_seeded(variants), on="variant_id", validate="many_to_one")
-    rows = []
+    found = {}
     for (text, variant), part in joined.groupby(["text", "variant"], sort=False):
         arms = {
             name: part.pivot(index="seed", columns="document", values=name) for name in ("log_likelihood", "tokens")
         }
         tables = {name: one.to_numpy(dtype=float) for name, one in arms.items()}
-        draws = np.exp(crossed_draws(tables, lambda means: -means["log_likelihood"] / means["tokens"], seed=SEED))
-        rows.append(
-            {
-                "variant": variant,
-                "text": text,
-                "perplexity": float(np.exp(-part["log_likelihood"].sum() / part["tokens"].sum())),
-                "lower": float(np.quantile(draws, 0.025)),
-                "upper": float(np.quantile(draws, 0.975)),
-                "bits_per_byte": float(-part["log_likelihood"].sum() / part["bytes"].sum() / np.log(2)),
-                "window": int(part["window"].iloc[0]),
-                "documents": part["document"].nunique(),
-            }
-        )
+        draws = crossed_draws(tables, lambda means: -means["log_likelihood"] / means["tokens"], seed=SEED)
+        point = -part["log_likelihood"].sum() / part["tokens"].sum()
+        found[str(text), str(variant)] = LogPerplexity(float(point), draws)
+    return found
+
+
+def perplexities(perplexity: pd.DataFrame, variants: pd.DataFrame) -> pd.DataFrame:
+    """One row per variant and text: perplexity of a token with an interval that resamples documents and replicates."""
     columns = ["variant", "text", "perplexity", "lower", "upper", "bits_per_byte", "window", "documents"]
+    if perplexity.empty:
+        return pd.DataFrame(columns=columns)
+    joined = perplexity.merge(variants[["variant_id", "variant"]], on="variant_id", validate="many_to_one")
+    parts = dict(iter(joined.groupby(["text", "variant"], sort=False)))
+    rows = []
+    for (text, variant), nats in log_perplexities(perplexity, variants).items():
+        part = parts[text, variant]
+        lower, upper = np.exp(np.quantile(nats.draws, [0.025, 0.975]))
+        rows.append(
+            {"variant": variant, "text": text, "perplexity": np.exp(nats.point), "lower": lower, "upper": upper}
+            | {"bits_per_byte": float(-part["log_likelihood"].sum() / part["bytes"].sum() / np.log(2))}
+            | {"window": int(part["window"].iloc[0]), "documents": part["document"].nunique()}
+        )
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -232,8 +254,8 @@ def shown(compared: pd.DataFrame) -> pd.DataFrame:
         difference=difference,
         items_needed=needed,
         alike=told["alike"].map("{:.2f}".format),
-        p=told["p"].map("{:.3f}".format),
-        p_holm=told["p_holm"].map("{:.3f}".format),
+        p=told["p"].map(p_words),
+        p_holm=told["p_holm"].map(p_words),
     )
     return table[list(COMPARED)].rename(columns=COMPARED)
 

@@ -183,7 +183,10 @@ class PlaceboSpec(Spec):
 
 
 class RecalibrationSpec(Spec):
-    """Answers re-weighted on tune entities, nothing tuned: what a repair must beat to count as knowledge."""
+    """Answers re-weighted by a temperature and a bias per answer fitted on tune entities, the model untouched.
+
+    What a repair must beat to count as knowledge; it adds no parameter to the model, and its own stay outside it.
+    """
 
     kind: Literal["recalibrated"] = "recalibrated"
 

@@ -3,7 +3,8 @@
 import pandas as pd
 import streamlit as st
 
-from analysis.figures_evidence import claim_rows, claims_figure
+from analysis import reading
+from analysis.figures_evidence import claim_rows, claims_figure, with_latency
 from analysis.pages.shared import View, go_to, panel, show, take, view
 
 
@@ -23,7 +24,7 @@ def table_of(claims: list[dict]) -> pd.DataFrame:
 
 @panel
 def show_claims(now: View) -> None:
-    claims = now.verdict().get("claims", [])
+    claims = with_latency(now.verdict().get("claims", []), reading.read_latency(now.run))
     if not claims:
         st.caption("This run's verdict holds no claims: an older version wrote it. Run its study again.")
         return
@@ -44,13 +45,17 @@ def show_claims(now: View) -> None:
             "lower": number("from", format="%.3f", help="95 % interval"),
             "upper": number("to", format="%.3f", help="95 % interval"),
             "unit": st.column_config.TextColumn("what is measured"),
-            "n": number("n", format="%d", help="test subjects, or replicates where drift is compared"),
+            "n": number(
+                "n",
+                format="%d",
+                help="test subjects; items of tasks; replicates where drift is compared; variants that correlate",
+            ),
         },
     )
     take(table, "claims")
     st.caption(
-        "Measured on facts, not on the paper's nine tasks. A claim that was not measured is neither met nor refuted. "
-        "A count has no interval."
+        "Measured on facts and, where the study names them, on standard tasks; nowhere on all of the paper's nine. A "
+        "claim that was not measured is neither met nor refuted. A count or a time has no interval."
     )
     if measured.empty:
         return

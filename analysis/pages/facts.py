@@ -11,7 +11,7 @@ from analysis.figures_tokens import first_layers, item_lens_figure
 from analysis.inside_figures import SIGNIFICANT
 from analysis.look import SITES
 from analysis.pages.shared import ANSWERS, View, go_to, group_of, panel, pick, show, take, unique, view
-from analysis.reading import compact
+from analysis.reading import compact, p_words
 from data.errors import InputError
 
 MOST = 200  # rows of questions sent to the browser at once
@@ -176,12 +176,11 @@ def show_patching(now: View, group: str) -> None:
         return
     for _, one in found.iterrows():
         beyond = "beyond every placebo" if one["p_placebo"] < SIGNIFICANT else "no more than a placebo may"
-        p = "p < 0.001" if one["p_placebo"] < 0.001 else f"p = {one['p_placebo']:.3f}"
         nats = compact(one["value"], one["lower"], one["upper"])
         st.markdown(
             f"- `{one['variant']}`: most comes back with the {SITES.get(one['site'], one['site'])} of layer "
             f"{one['layer']} (positions: {one['positions']}): {nats} nats of log-odds, {beyond} "
-            f"({p}, max-T; n = {one['items']} questions, {one['lost']} of them lost)"
+            f"(p {p_words(one['p_placebo'])}, max-T; n = {one['items']} questions, {one['lost']} of them lost)"
         )
     go_to("causal", "Every place that was patched")
 
