@@ -7,7 +7,7 @@ import pandas as pd
 from jaxtyping import Float
 from scipy.stats import rankdata
 
-from analysis.statistics import Estimate, crossed_draws
+from analysis.statistics import Estimate, crossed_sample
 from analysis.task_report import SEED, items_of, log_perplexities, paired_difference, replicate_table
 
 FEWEST = 5
@@ -38,10 +38,10 @@ def perplexity_tells(tables: Mapping[str, pd.DataFrame]) -> dict[str, Estimate]:
         # Dense has no replicates: it holds under each of the others', so that all are drawn alike.
         most = max(len(right[name]) for name in names)
         tables_of = [np.broadcast_to(right[name], (most, right[name].shape[1])) for name in names]
-        drawn = [crossed_draws({"": table}, lambda arm: arm[""], seed=SEED) for table in tables_of]
-        draws = _spearman(np.stack([nats[text, name].draws for name in names]), np.stack(drawn))
+        drawn = [crossed_sample({"": table}, lambda arm: arm[""], seed=SEED) for table in tables_of]
+        draws = _spearman(np.stack([nats[text, name].draws for name in names]), np.stack([one.draws for one in drawn]))
         point = _spearman(
-            np.array([[nats[text, name].point] for name in names]), np.array([[table.mean()] for table in tables_of])
+            np.array([[nats[text, name].point] for name in names]), np.array([[one.point] for one in drawn])
         )
         lower, upper = np.quantile(draws, [0.025, 0.975])
         found[text] = Estimate(float(point[0]), float(lower), float(upper), len(names), len(names), 0.95)

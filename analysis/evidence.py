@@ -9,7 +9,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from analysis.recovery import arms_of, item_counts, join
-from analysis.statistics import Combine, crossed_draws, crossed_point
+from analysis.statistics import Combine, Sample, crossed_sample
 
 PLACEBO = "placebo"
 """The arm of untrained prompts: several draws in each replicate, of which the mean counts."""
@@ -141,9 +141,6 @@ class Arms:
         masks = {name: mask & kept for name, mask in self._masks.items()}
         return Arms(self._joined, masks, self._measure) if all(mask.any() for mask in masks.values()) else None
 
-    def measure(self, combine: Combine, *, seed: int = 0, stretch: bool = True) -> tuple[Draws, float]:
-        """Draws of a combination of arm means per fact, and its value on all there is."""
-        return (
-            crossed_draws(self.tables, combine, weights=self.weights, seed=seed, stretch=stretch),
-            crossed_point(self.tables, combine, weights=self.weights),
-        )
+    def measure(self, combine: Combine, *, seed: int = 0, stretch: bool = True) -> Sample:
+        """A combination of arm means per fact, on all there is and as drawn."""
+        return crossed_sample(self.tables, combine, weights=self.weights, seed=seed, stretch=stretch)

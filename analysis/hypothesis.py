@@ -30,7 +30,7 @@ from scipy import stats
 
 from analysis.evidence import PLACEBO, ArmName, Arms, Draws, Evidence
 from analysis.reading import p_words
-from analysis.statistics import Combine, holm, p_above_zero, two_one_sided
+from analysis.statistics import Combine, Sample, holm, two_one_sided
 
 LEVEL = 0.05
 FEWEST_REPLICATES = 3
@@ -56,6 +56,11 @@ class Quantity:
     estimate: float
     lower: float
     upper: float
+
+    @classmethod
+    def of(cls, sample: Sample) -> "Quantity":
+        """What was sampled, with the interval of its draws."""
+        return cls(sample.point, *sample.interval())
 
 
 @dataclass(frozen=True)
@@ -148,11 +153,6 @@ class Setting:
         }
 
 
-def _quantity(draws: Draws, estimate: float) -> Quantity:
-    lower, upper = np.quantile(draws, [0.025, 0.975])
-    return Quantity(float(estimate), float(lower), float(upper))
-
-
 def assess(
     evidence: Evidence,
     scope: str,
@@ -193,16 +193,16 @@ def assess(
     if "dense_repaired" in arms:
         beyond = _beyond_dense(arms, evidence, reasons)
         comparisons += [] if beyond is None else [beyond[0]]
-        least = least if beyond is None else min(least, beyond[1], key=lambda one: one[1])
+        least = least if beyond is None else min(least, beyond[1], key=lambda one: one.point)
     gain = arms.measure(lambda arm: arm["repaired"] - arm["compressed"])
     account = {
-        "expressed": _quantity(*arms.measure(lambda arm: arm["compressed"])),
-        "gain": _quantity(*gain),
-        "redirected": _quantity(*least),
+        "expressed": Quantity.of(arms.measure(lambda arm: arm["compressed"])),
+        "gain": Quantity.of(gain),
+        "redirected": Quantity.of(least),
     }
     if "dense" in arms:
         ceiling = "dense_repaired" if "dense_repaired" in arms else "dense"
-        account["unreached"] = _quantity(*arms.measure(lambda arm: arm[ceiling] - arm["repaired"]))
+        account["unreached"] = Quantity.of(arms.measure(lambda arm: arm[ceiling] - arm["repaired"]))
     relearned = _relearned(evidence, scope, compression, repair, reasons)
     account |= {} if relearned is None else {"relearned": relearned[0]}
     return Setting(
@@ -213,11 +213,11 @@ def assess(
         replicates=arms.replicates,
         account=account,
         comparisons=comparisons,
-        equivalent=two_one_sided(least[0], _margin(arms, entropy))[1],
+        equivalent=two_one_sided(least.draws, _margin(arms, entropy))[1],
         relearned_p=1.0 if relearned is None else relearned[1],
         reasons=reasons,
         share=_share(evidence.arms(wanted, scope, "test", "correct")),
-        gain_p=p_above_zero(gain[0]),
+        gain_p=gain.p_above_zero,
         entities=arms.entities,
     )
 
@@ -227,11 +227,11 @@ def _share(arms: Arms) -> Quantity | None:
     if "dense" not in arms:
         return None
     # The draws as they divide, not stretched: in accuracy a small gap is nothing at all in some draw.
-    gap, _ = arms.measure(lambda arm: arm["dense"] - arm["recalibrated"], stretch=False)
-    if gap.min() <= 0:
+    gap = arms.measure(lambda arm: arm["dense"] - arm["recalibrated"], stretch=False)
+    if gap.draws.min() <= 0:
         return None
-    return _quantity(
-        *arms.measure(
+    return Quantity.of(
+        arms.measure(
             lambda arm: (arm["repaired"] - arm["recalibrated"]) / (arm["dense"] - arm["recalibrated"]),
         )
     )
@@ -250,20 +250,19 @@ def _contrasts(factless: dict[str, str]) -> dict[str, Combine]:
     }
 
 
-def _compare(arms: Arms, name: str, combine: Combine) -> tuple[Comparison, tuple[Draws, float]]:
-    draws, point = arms.measure(combine)
-    found = _quantity(draws, point)
-    error, p = float(draws.std()), p_above_zero(draws)
-    return Comparison(name, found.estimate, found.lower, found.upper, error, p, arms.entities), (draws, point)
+def _compare(arms: Arms, name: str, combine: Combine) -> tuple[Comparison, Sample]:
+    found = arms.measure(combine)
+    error = float(found.draws.std())
+    return Comparison(name, found.point, *found.interval(), error, found.p_above_zero, arms.entities), found
 
 
-def _comparisons(arms: Arms, contrasts: dict[str, Combine]) -> tuple[list[Comparison], tuple[Draws, float]]:
+def _comparisons(arms: Arms, contrasts: dict[str, Combine]) -> tuple[list[Comparison], Sample]:
     """What the repair returned beyond every arm, and the least of them."""
     found = [_compare(arms, name, combine) for name, combine in contrasts.items()]
-    return [one for one, _ in found], min((drawn for _, drawn in found), key=lambda one: one[1])
+    return [one for one, _ in found], min((drawn for _, drawn in found), key=lambda one: one.point)
 
 
-def _beyond_dense(arms: Arms, evidence: Evidence, reasons: list[str]) -> tuple[Comparison, tuple[Draws, float]] | None:
+def _beyond_dense(arms: Arms, evidence: Evidence, reasons: list[str]) -> tuple[Comparison, Sample] | None:
     """What C gained beyond what D gained, on the items where D has room; None where they are too few."""
     matched = arms.only(evidence.with_room)
     if matched is None or matched.entities < FEWEST_WITH_ROOM:
@@ -281,9 +280,9 @@ def _margin(arms: Arms, entropy: float) -> float | Draws:
     """A tenth of the gap that compression opened; of the entropy where no D was run."""
     if "dense" not in arms:
         return MARGIN * entropy
-    gap, point = arms.measure(lambda arm: arm["dense"] - arm["compressed"])
+    gap = arms.measure(lambda arm: arm["dense"] - arm["compressed"])
     # Without a gap nothing is equivalent to nothing.
-    return MARGIN * (gap if point > 0 and np.mean(gap) > 0 else np.full_like(gap, 1e-6))
+    return MARGIN * (gap.draws if gap.point > 0 and gap.draws.mean() > 0 else np.full_like(gap.draws, 1e-6))
 
 
 def _relearned(
@@ -294,12 +293,12 @@ def _relearned(
     if absent := evidence.absent(wanted, scope, "tune"):
         reasons.append(f"no answers of {', '.join(absent)} on tune: whether {repair} relearned cannot be concluded")
         return None
-    gains = [
+    test, tune = (
         evidence.arms(wanted, scope, split).measure(lambda arm: arm["repaired"] - arm["compressed"], seed=seed)
         for seed, split in enumerate(("test", "tune"))
-    ]
-    (test, test_gain), (tune, tune_gain) = gains
-    return _quantity(tune - test, tune_gain - test_gain), p_above_zero(tune - test)
+    )
+    more = tune.less(test)
+    return Quantity.of(more), more.p_above_zero
 
 
 def decide(settings: list[Setting], controls: Controls) -> list[Setting]:

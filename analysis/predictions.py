@@ -17,7 +17,7 @@ from scipy import stats
 
 from analysis.evidence import PLACEBO, Evidence
 from analysis.reading import p_words
-from analysis.statistics import crossed_draws, crossed_point, p_above_zero
+from analysis.statistics import Sample, crossed_sample
 
 WRITTEN = Path(__file__).with_name("predictions.yaml")
 LEVEL = 0.05
@@ -67,11 +67,10 @@ def measured(name: str, found: Mapping[str, float], p: float, n: int, *, above: 
     return entry(name, **found, p=p, n=n, supports=supports, sentence=f"{name}: {figure} ({statistic})")
 
 
-def drawn(name: str, draws: np.ndarray, point: float, n: int) -> Entry:
+def sampled(name: str, found: Sample, n: int) -> Entry:
     """A prediction whose figure was drawn by the bootstrap: its 95 % interval and one-sided p above 0."""
-    lower, upper = np.quantile(draws, [0.025, 0.975])
-    figure = {"estimate": point, "lower": float(lower), "upper": float(upper)}
-    return measured(name, figure, p_above_zero(draws), n)
+    lower, upper = found.interval()
+    return measured(name, {"estimate": found.point, "lower": lower, "upper": upper}, found.p_above_zero, n)
 
 
 def rows_of(tables: Mapping[str, pd.DataFrame], name: str, setting: Mapping[str, Any]) -> pd.DataFrame | None:
@@ -113,8 +112,7 @@ def return_to_errors(evidence: Evidence, scope: str, compression: str, repair: s
     def beyond(arm: dict[str, np.ndarray]) -> np.ndarray:
         return arm["repaired"] - arm[PLACEBO]
 
-    draws, point = crossed_draws(tables, beyond, seed=0), crossed_point(tables, beyond)
-    return drawn(ERRORS, draws, point, entities)
+    return sampled(ERRORS, crossed_sample(tables, beyond, seed=0), entities)
 
 
 def accounted(name: str, setting: Mapping[str, Any]) -> Entry:

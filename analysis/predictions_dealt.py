@@ -18,9 +18,9 @@ import pandas as pd
 from scipy import stats
 
 from analysis.evidence import Evidence
-from analysis.predictions import Entry, drawn, measured, not_run, rows_of
+from analysis.predictions import Entry, measured, not_run, rows_of, sampled
 from analysis.recovery import entity_table, item_counts
-from analysis.statistics import crossed_draws, crossed_point
+from analysis.statistics import crossed_sample
 
 LABELS, COUNTERFACTUAL = "control labels", "counterfactual tuning"
 CAPACITY = "capacity on tune facts"
@@ -78,8 +78,7 @@ def counterfactual(evidence: Evidence, setting: Setting, shuffled: str | None) -
     if arms is None or arms.entities < FEWEST_KNOWN:
         count = 0 if arms is None else arms.entities
         return not_run(COUNTERFACTUAL, f"not applicable: D knows facts of {count} test entities")
-    draws, point = arms.measure(lambda arm: arm["counterfactual"] - arm["compressed"])
-    return drawn(COUNTERFACTUAL, draws, point, arms.entities)
+    return sampled(COUNTERFACTUAL, arms.measure(lambda arm: arm["counterfactual"] - arm["compressed"]), arms.entities)
 
 
 def capacity(evidence: Evidence, tables: Tables, setting: Setting, shuffled: str | None) -> Entry:
@@ -106,10 +105,9 @@ def capacity(evidence: Evidence, tables: Tables, setting: Setting, shuffled: str
     def beyond(arm: dict[str, np.ndarray]) -> np.ndarray:
         return arm["repaired"] - arm["compressed"] - arm["stored"]
 
-    draws, point = crossed_draws(arms, beyond, weights=weights, seed=0), crossed_point(arms, beyond, weights=weights)
-    told = drawn(CAPACITY, draws, point, len(entities))
-    stored_bits = crossed_point({"": arms["stored"]}, lambda arm: arm[""], weights=weights)
-    told["sentence"] += f"; stored {stored_bits:+.2f}"
+    told = sampled(CAPACITY, crossed_sample(arms, beyond, weights=weights, seed=0), len(entities))
+    held = crossed_sample({"": arms["stored"]}, lambda arm: arm[""], weights=weights, seed=0)
+    told["sentence"] += f"; stored {held.point:+.2f}"
     return told
 
 

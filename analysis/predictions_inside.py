@@ -122,6 +122,5 @@ def length_scaling(evidence: Evidence, setting: Setting, lengths: Mapping[str, i
 
 def _slope(arms: Arms, weights: Mapping[str, float]) -> tuple[float, float, float]:
     """A weighted sum of arms with its interval; weights that sum to zero make what is common to all drop out."""
-    draws, point = arms.measure(lambda arm: np.sum([weight * arm[name] for name, weight in weights.items()], axis=0))
-    lower, upper = np.quantile(draws, [0.025, 0.975])
-    return float(point), float(lower), float(upper)
+    found = arms.measure(lambda arm: np.sum([weight * arm[name] for name, weight in weights.items()], axis=0))
+    return found.point, *found.interval()

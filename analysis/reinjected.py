@@ -8,9 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
-
-from analysis.evidence import Draws, Evidence
+from analysis.evidence import Evidence
 from analysis.hypothesis import Quantity
 
 DECISION = "re-injected"
@@ -30,18 +28,13 @@ def _entry(evidence: Evidence, scope: str, compression: str, repair: str) -> dic
         "repaired": (compression, repair, f"the control {repair}"),
     }
     arms = evidence.arms(wanted, scope, "test")
-    draws, estimate = arms.measure(lambda arm: arm["repaired"] - arm["compressed"])
+    gain = arms.measure(lambda arm: arm["repaired"] - arm["compressed"])
     return {
         "model": evidence.model,
         "scope": scope,
         "compression": compression,
         "repair": repair,
         "decision": DECISION,
-        "gain_bits": asdict(_quantity(draws, estimate)),
+        "gain_bits": asdict(Quantity.of(gain)),
         "reasons": [REASON],
     }
-
-
-def _quantity(draws: Draws, estimate: float) -> Quantity:
-    lower, upper = np.quantile(draws, [0.025, 0.975])
-    return Quantity(float(estimate), float(lower), float(upper))

@@ -11,7 +11,6 @@ What counts as answered alike: the same choice, the same text said, or, where a 
 says the answer, the same outcome. The floor is how often dense does not answer alike in another batch plan.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +23,10 @@ from analysis.reading import compact, p_words, read_table
 from analysis.repair_report import show_rows
 from analysis.statistics import (
     Estimate,
-    crossed_draws,
+    Sample,
     crossed_estimate,
     crossed_mean,
+    crossed_sample,
     holm,
     items_needed,
     mcnemar,
@@ -171,16 +171,8 @@ def floors(tasks: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["task", "items", "flips", "gained"])
 
 
-@dataclass(frozen=True)
-class LogPerplexity:
-    """Nats a token of one variant on one text, and the same under draws of documents and replicates."""
-
-    point: float
-    draws: Float[np.ndarray, " draw"]
-
-
-def log_perplexities(perplexity: pd.DataFrame, variants: pd.DataFrame) -> dict[tuple[str, str], LogPerplexity]:
-    """By text and variant."""
+def log_perplexities(perplexity: pd.DataFrame, variants: pd.DataFrame) -> dict[tuple[str, str], Sample]:
+    """Nats a token by text and variant, drawn over documents and replicates."""
     joined = perplexity.merge(_seeded(variants), on="variant_id", validate="many_to_one")
     found = {}
     for (text, variant), part in joined.groupby(["text", "variant"], sort=False):
@@ -188,9 +180,9 @@ def log_perplexities(perplexity: pd.DataFrame, variants: pd.DataFrame) -> dict[t
             name: part.pivot(index="seed", columns="document", values=name) for name in ("log_likelihood", "tokens")
         }
         tables = {name: one.to_numpy(dtype=float) for name, one in arms.items()}
-        draws = crossed_draws(tables, lambda means: -means["log_likelihood"] / means["tokens"], seed=SEED)
-        point = -part["log_likelihood"].sum() / part["tokens"].sum()
-        found[str(text), str(variant)] = LogPerplexity(float(point), draws)
+        found[str(text), str(variant)] = crossed_sample(
+            tables, lambda means: -means["log_likelihood"] / means["tokens"], seed=SEED
+        )
     return found
 
 
@@ -204,7 +196,7 @@ def perplexities(perplexity: pd.DataFrame, variants: pd.DataFrame) -> pd.DataFra
     rows = []
     for (text, variant), nats in log_perplexities(perplexity, variants).items():
         part = parts[text, variant]
-        lower, upper = np.exp(np.quantile(nats.draws, [0.025, 0.975]))
+        lower, upper = np.exp(nats.interval())
         rows.append(
             {"variant": variant, "text": text, "perplexity": np.exp(nats.point), "lower": lower, "upper": upper}
             | {"bits_per_byte": float(-part["log_likelihood"].sum() / part["bytes"].sum() / np.log(2))}

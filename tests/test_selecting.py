@@ -73,7 +73,7 @@ def test_five_sentences_are_made_from_the_verdict_alone():
 def test_hypotheses_are_those_of_the_verdict_where_it_states_them():
     null, other = hypotheses(PREDICTION)
     assert "no more than answers re-weighted" in null
-    assert "returns more than re-weighting" in other
+    assert "returns more than answers re-weighted" in other
     assert hypotheses({"name": "x", "h0": "nothing", "h1": "something"}) == ("nothing", "something")
 
 

@@ -59,7 +59,7 @@ def test_the_crossed_bootstrap_covers_with_three_seeds(seed_deviation: float) ->
     for run in range(runs):
         values = rng.normal(0, seed_deviation, (3, 1)) + rng.normal(0, 0.5, (1, 60)) + rng.normal(size=(3, 60))
         for stretch in covered:
-            draws = statistics.crossed_draws({"arm": values}, only, resamples=400, seed=run, stretch=stretch)
+            draws = statistics.crossed_sample({"arm": values}, only, resamples=400, seed=run, stretch=stretch).draws
             lower, upper = np.quantile(draws, [0.025, 0.975])
             covered[stretch] += lower <= 0 <= upper
     # Where seeds differ much, the plain percentile interval of three seeds is far too short.
@@ -68,11 +68,35 @@ def test_the_crossed_bootstrap_covers_with_three_seeds(seed_deviation: float) ->
         assert covered[False] < covered[True] - 0.03 * runs
 
 
+def test_a_small_p_is_as_rare_as_it_says_with_three_seeds() -> None:
+    """Holm over many settings asks of p values far below .025, where draws of three seeds alone say too little."""
+    rng, runs, level = np.random.default_rng(3), 1000, 0.005
+    found, drawn = 0, 0
+    for run in range(runs):
+        values = rng.normal(0, 1, (3, 1)) + rng.normal(0, 0.5, (1, 60))
+        sample = statistics.crossed_sample({"arm": values}, only, resamples=400, seed=run)
+        found += sample.p_above_zero < level
+        drawn += (1 + (sample.draws <= 0).sum()) / 401 < level
+    assert 0 < found <= stats.binom.ppf(0.999, runs, level) < drawn
+
+
+def test_an_independent_sample_taken_off_adds_its_error() -> None:
+    rng = np.random.default_rng(4)
+    one, other = (
+        statistics.crossed_sample({"arm": shift + rng.normal(size=(3, 80))}, only, seed=seed)
+        for seed, shift in enumerate((2.0, 0.5))
+    )
+    both = one.less(other)
+    assert both.point == one.point - other.point
+    assert both.error == pytest.approx(np.hypot(one.error, other.error))
+    assert min(one.freedom, other.freedom) <= both.freedom <= one.freedom + other.freedom
+
+
 def test_arms_share_their_draws_and_one_row_holds_under_every_seed() -> None:
     rng = np.random.default_rng(2)
     dense = rng.normal(size=(1, 40))
     arms = {"repaired": dense + np.array([[0.5], [0.5], [0.5]]), "recalibrated": dense}
-    np.testing.assert_allclose(statistics.crossed_draws(arms, difference, seed=0), 0.5)
+    np.testing.assert_allclose(statistics.crossed_sample(arms, difference, seed=0).draws, 0.5)
 
 
 def test_absent_cells_and_weights_are_left_out_and_counted() -> None:
@@ -154,7 +178,7 @@ def test_equivalence_errs_at_most_at_its_level_on_the_margin() -> None:
     found = 0
     for run in range(300):
         values = rng.normal(0.3, 1, (1, 60))
-        draws = statistics.crossed_draws({"arm": values}, only, resamples=400, seed=run)
+        draws = statistics.crossed_sample({"arm": values}, only, resamples=400, seed=run).draws
         found += statistics.two_one_sided(draws, 0.3)[1]
     assert found <= stats.binom.ppf(0.999, 300, 0.05)
 
@@ -187,7 +211,7 @@ def test_power_agrees_with_simulation_and_with_its_inverse() -> None:
         lambda: statistics.clustered_mean(np.array([1.0, np.nan]), ["a", "b"], seed=0),
         lambda: statistics.crossed_mean(np.full((2, 3), np.nan), seed=0),
         lambda: statistics.crossed_mean(np.zeros((2, 3)), weights=np.ones(2), seed=0),
-        lambda: statistics.crossed_draws(
+        lambda: statistics.crossed_sample(
             {"repaired": np.zeros((2, 3)), "recalibrated": np.zeros((2, 4))}, difference, seed=0
         ),
         lambda: statistics.paired_permutation(np.array([np.nan]), seed=0),
