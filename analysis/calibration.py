@@ -31,7 +31,7 @@ from analysis.pool import processes, without_main
 from analysis.readout import bits, cross_fitted_log_probs
 from analysis.run import verdict_of
 from analysis.statistics import clopper_pearson
-from analysis.store import Store, code_hash, content_key, versions, write_atomically
+from analysis.store import Store, atomically, code_hash, content_key, versions, write_atomically
 from analysis.study import Study, load_facts
 from analysis.tables import replicate_of
 from analysis.work_scored import scored_items
@@ -377,8 +377,9 @@ def write_table(rows: list[Row], folder: Path, scale: Scale | None = None) -> li
     folder.mkdir(parents=True, exist_ok=True)
     judged = pd.DataFrame(rows).sort_values("organism", kind="stable")  # whoever was done first
     table = summary(judged)
-    judged.to_csv(folder / _ORGANISMS, index=False, float_format="%.4f")
-    table.to_csv(folder / "summary.csv", index=False, float_format="%.4f")
+    for name, one in ((_ORGANISMS, judged), ("summary.csv", table)):
+        with atomically(folder / name) as draft:
+            one.to_csv(draft, index=False, float_format="%.4f")
     lines = targets(table)
     write_atomically(folder / _RECIPE, json.dumps(_recipe(scale) | {"targets": lines}, indent=1) + "\n")
     return lines

@@ -20,9 +20,10 @@ from analysis.cell import KINDS, Cell, Plan
 from analysis.cells_inside import add_inside
 from analysis.cells_tasks import add_tasks
 from analysis.study import MAIN, Study, groups_of
+from analysis.study_blocks import BANK_SEEDS
 from data.errors import InputError
 from data.facts import FactSet
-from data.text import stated
+from data.text import PARTS, load_text, stated
 from probes.adapter_folders import folder_sha
 from probes.banks import DIVIDING
 from probes.models import TWIN, locate
@@ -47,9 +48,6 @@ from probes.specs import (
     TwinSpec,
     VariantSpec,
 )
-
-BANK_SEEDS = 1000
-"""Prompt j of the bank of seed s is the prompt of seed s + 1000 j: the first one is the single prompt's twin."""
 
 
 class _Expansion:
@@ -318,8 +316,18 @@ def _brought_sha(repair: FolderSpec | BankSpec) -> str:
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
+@cache
+def _pydoc_paragraphs() -> tuple[str, ...]:
+    return tuple(paragraph for part in PARTS for paragraph in load_text("pydoc", part).paragraphs)
+
+
 def _text_sha(source: str) -> str:
-    """Hash of a text file's bytes; other sources are named by themselves and by versions."""
+    """Hash of a text file's bytes, or of the language reference's words, which differ between Pythons.
+
+    The atlas's text is code of ours; of a hub's data set the name alone is known before it is read.
+    """
+    if source == "pydoc":
+        return hashlib.sha256("\n".join(_pydoc_paragraphs()).encode()).hexdigest()
     if not source.startswith("file:"):
         return ""
     path = Path(source.removeprefix("file:")).expanduser()

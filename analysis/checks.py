@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from analysis.cells import Plan
-from analysis.opening import calibration_blocks, clean_blocks, dense
+from analysis.opening import calibration_blocks, dense, tuning_blocks
 from analysis.sizes import check_budget, check_fits, prompt_lengths
 from analysis.study import Study
 from analysis.study_blocks import OWN_TEXT
@@ -119,7 +119,7 @@ def check_text(plan: Plan) -> None:
         if settings["method"] != "checkpoint":
             calibration_blocks(cell.fields, CompressionSpec(**settings))
     if study.tuning.text_batch:
-        clean_blocks(fields, "tuning", study.tuning.text_length, study.seeds[0], 1)
+        tuning_blocks(fields, study.tuning.text_length, study.seeds[0], 1)
     encode_blocks(dense(fields).tokenizer, load_text(study.text, "heldout").paragraphs, study.drift.length)
 
 

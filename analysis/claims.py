@@ -118,8 +118,8 @@ def claims(
     study: Study, evidence: Evidence, tables: Mapping[str, pd.DataFrame], verdict: Mapping[str, Any]
 ) -> list[Claim]:
     """Every claim with the paper's figure and this run's: in a sentence (`ours`) and as numbers (`measured`)."""
-    idp = next((one.name for one in study.repairs if isinstance(one, IdpSpec)), None)
-    lora = next((one.name for one in study.repairs if isinstance(one, LoraSpec)), None)
+    idp = next((one.name for one in study.reportable if isinstance(one, IdpSpec)), None)
+    lora = next((one.name for one in study.reportable if isinstance(one, LoraSpec)), None)
     lengths = [one for one in study.repairs if isinstance(one, PromptSpec) and one.answers == "true"]
     prompts = [one.name for one in sorted(lengths, key=lambda one: one.length)]
     damages = [one.name for one in study.compressions]

@@ -196,6 +196,7 @@ class _Progress:
             self._fail(cell, f"{why}, {ATTEMPTS} times", "")
             return
         self.note(f"'{cell.label}': {why}; it begins again")
+        self.store.clear_drafts(cell.key)
         self._start(cell)
 
     def _mend(self, cell: Cell, damaged: str) -> None:

@@ -310,9 +310,12 @@ def decide(settings: list[Setting], controls: Controls) -> list[Setting]:
     return settings
 
 
-def powers_of(settings: list[Setting]) -> Controls:
-    """Of displaced controls that were found to be displaced: with what power. Zero for one that was not found."""
-    level = LEVEL / max(1, len(settings))  # Holm's first step, the strictest
+def powers_of(settings: list[Setting], judged: int) -> Controls:
+    """Of displaced controls that were found to be displaced: with what power. Zero for one that was not found.
+
+    `judged`: of how many settings this speaks; one of them would have to stand a correction over as many.
+    """
+    level = LEVEL / max(1, len(settings), judged)  # Holm's first step, the strictest
     return {(one.compression, one.repair): one.power(level) if one.decision == "displaced" else 0.0 for one in settings}
 
 

@@ -153,6 +153,22 @@ def clean_blocks(fields: dict[str, Any], part: Part, length: int, seed: int, mos
     return kept, dropped
 
 
+def tuning_blocks(fields: dict[str, Any], length: int, seed: int, most: int) -> tuple[list[list[int]], int]:
+    """Windows of tuning text, at most `most`, and how many were dropped because they state what is only measured.
+
+    Raises:
+        InputError: none is left, so that nothing would be tuned on the text that the study asks for.
+    """
+    windows, dropped = clean_blocks(fields, "tuning", length, seed, most)
+    if not windows:
+        raise InputError(
+            f"text '{fields['text']}' gives no tuning window of {length} tokens that states no withheld fact "
+            f"({dropped} were dropped): give another text, shorter windows (tuning.text_length), or "
+            "tuning.text_batch: 0"
+        )
+    return windows, dropped
+
+
 def calibration_blocks(fields: dict[str, Any], spec: CompressionSpec) -> tuple[torch.Tensor, int]:
     """Calibration text as token ids, `samples` by `block_length`."""
     blocks, dropped = clean_blocks(fields, "calibration", spec.block_length, fields["seed"], spec.samples)

@@ -10,7 +10,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import yaml
 from scipy import stats
@@ -84,35 +83,34 @@ def rows_of(tables: Mapping[str, pd.DataFrame], name: str, setting: Mapping[str,
 
 
 def return_to_errors(evidence: Evidence, scope: str, compression: str, repair: str, placebo: str) -> Entry:
-    """Whether C+R says again what D wrongly said, more often than C with untrained prompts does."""
-    arms = {"dense": ("dense", ""), "compressed": (compression, ""), PLACEBO: (compression, placebo)}
+    """Whether C+R says again what D wrongly said, more often than C with untrained prompts does.
+
+    Asked of the facts that D answers wrong and that C answers otherwise in every replicate.
+    """
+    dense = evidence.dense_arm(scope, compression)
+    if dense is None:
+        return not_run(ERRORS, "cannot be said: no D of these facts was run")
+    arms = {"dense": dense[:2], "compressed": (compression, ""), PLACEBO: (compression, placebo)}
     arms["repaired"] = (compression, repair)
-    said = {}
+    said, correct = {}, {}
     for name, (damage, what) in arms.items():
         rows = evidence.joined[evidence.rows(scope, damage, what, "test")]
-        said[name] = rows.set_index(["relation", "entity", "replicate"])[["predicted", "correct"]]
+        by = {"index": ["relation", "entity"], "columns": "replicate"}
+        said[name], correct[name] = rows.pivot(values="predicted", **by), rows.pivot(values="correct", **by)
     if any(table.empty for table in said.values()):
-        return not_run(ERRORS, "cannot be said: dense, the compressed model or a placebo was not run")
-    dense = said["dense"].groupby(level=["relation", "entity"]).first()
-    wrong = dense[~dense["correct"].astype(bool)]["predicted"]
-    differs = said["compressed"]["predicted"].groupby(level=["relation", "entity"]).first()
-    wrong = wrong[wrong != differs.reindex(wrong.index)]
-    entities = wrong.index.get_level_values("entity").nunique()
+        return not_run(ERRORS, "cannot be said: D, the compressed model, the repair or a placebo was not run")
+    told = said["dense"].iloc[:, 0]
+    wrong = ~correct["dense"].iloc[:, 0].astype(bool)
+    lost = told[wrong & said["compressed"].ne(told, axis=0).all(axis=1)]
+    entities = lost.index.get_level_values("entity").nunique()
     if entities < FEWEST_ERRORS:
         return not_run(ERRORS, f"not applicable: D errs where C differs on {entities} test entities")
-    tables = {}
-    for name in ("repaired", PLACEBO):
-        table = said[name]["predicted"].reset_index()
-        table = table.merge(wrong.rename("dense").reset_index(), on=["relation", "entity"])
-        agreed = table.assign(same=table["predicted"] == table["dense"])
-        by = agreed.groupby(["replicate", "entity"])["same"].mean().unstack("entity")
-        tables[name] = by.sort_index(axis=1).to_numpy(dtype=float)
+    tables = {
+        name: said[name].loc[lost.index].eq(lost, axis=0).groupby(level="entity").mean().T.to_numpy(dtype=float)
+        for name in ("repaired", PLACEBO)
+    }
     tables[PLACEBO] = tables[PLACEBO].mean(axis=0, keepdims=True)
-
-    def beyond(arm: dict[str, np.ndarray]) -> np.ndarray:
-        return arm["repaired"] - arm[PLACEBO]
-
-    return sampled(ERRORS, crossed_sample(tables, beyond, seed=0), entities)
+    return sampled(ERRORS, crossed_sample(tables, lambda arm: arm["repaired"] - arm[PLACEBO], seed=0), entities)
 
 
 def accounted(name: str, setting: Mapping[str, Any]) -> Entry:
@@ -135,11 +133,11 @@ def less_drift(
     if lora == repair:
         return not_run(name, "not applicable: this is the LoRA that the others are compared with")
     source, site, metric = DRIFTS[name]
-    found = tables[source]
-    known = tables["variants"].set_index("variant_id")[["scope", "compression", "repair", "replicate"]]
+    found = rows_of(tables, source, {"scope": scope})
+    if found is None:
+        return not_run(name, f"cannot be said: table '{source}' is empty")
     rows = found[(found["site"] == site) & (found["metric"] == metric) & (found["reference"] == "dense")]
-    rows = rows.drop(columns=[one for one in known.columns if one in rows]).join(known, on="variant_id")
-    rows = rows[(rows["scope"] == scope) & (rows["compression"] == compression)]
+    rows = rows[rows["compression"] == compression]
     means = rows[rows["repair"].isin([repair, lora])].groupby(["replicate", "repair"])["value"].mean().unstack("repair")
     if not {repair, lora} <= set(means.columns) or len(means.dropna()) < 3:
         return not_run(name, "cannot be said: fewer than three replicates of both repairs were looked into")

@@ -38,13 +38,15 @@ def decodability(tables: Tables, setting: Setting) -> Entry:
     if table is None:
         return not_run(DECODABLE, "not run: the study fits no probes (inside.probes)")
     chosen = _pick(table, way="refitted", metric="probe_selectivity", repair="")
-    layers = _pick(chosen, compression="dense").groupby("layer")["value"].mean()
-    if layers.empty:
+    of_dense = _pick(chosen, compression="dense")
+    if of_dense.empty:
         return not_run(DECODABLE, "cannot be said: no probe was refitted to the dense model")
-    found = _pick(chosen, compression=setting["compression"], layer=layers.idxmax())
+    group = of_dense["group"].iloc[0]  # the first that the study names
+    layer = _pick(of_dense, group=group).groupby("layer")["value"].mean().idxmax()
+    found = _pick(chosen, compression=setting["compression"], group=group, layer=layer)
     if found.empty:
         return not_run(DECODABLE, f"not run: no probe was refitted to {setting['compression']}")
-    one = found.sort_values(["replicate", "group"]).iloc[0]
+    one = found.loc[found["replicate"].idxmin()]
     error = (one["upper"] - one["lower"]) / (2 * stats.norm.ppf(0.975))
     p = float(stats.norm.sf(one["value"] / error)) if error > 0 else float(one["value"] <= 0)
     figure = {name: float(one[name]) for name in ("lower", "upper")} | {"estimate": float(one["value"])}
@@ -69,11 +71,13 @@ def knockout(tables: Tables, setting: Setting) -> Entry:
     )
     if found.empty:
         return not_run(KNOCKOUT, f"not run: no knockout with {setting['repair']} (inside.interventions.repairs)")
-    one = found.sort_values(["replicate", "layer"]).loc[lambda rows: rows["value"].idxmax()]
+    # The p is corrected over the windows of a replicate, so only among those may the largest be taken.
+    own = found[found["replicate"] == found["replicate"].min()].sort_values("layer")
+    one = own.loc[own["value"].idxmax()]
     figure = {"estimate": float(one["value"]), "lower": float(one["lower"]), "upper": float(one["upper"])}
     told = measured(KNOCKOUT, figure, float(one["p"]), int(one["entities"]))
     window = f"layers {one['layer']} to {one['last_layer']}"
-    told["sentence"] += f"; {window}, p by max-T over the windows; in nats of log-odds"
+    told["sentence"] += f"; {window}, p by max-T over the windows; nats of log-odds, replicate {one['replicate']}"
     return told
 
 

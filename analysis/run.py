@@ -131,14 +131,15 @@ def verdict_of(study: Study, facts: FactSet, evidence: Evidence) -> dict[str, An
             for repair in study.reported
         ]
 
+    unjudged = settings(MAIN)
     controls: list[Setting] = []
     powers: Controls = {}
     for control in sorted(study.controls):  # locked, by which never is judged, comes first
         found = decide(settings(control), powers)
         controls += found
         if control == "locked":
-            powers = powers_of(found)
-    main = decide(settings(MAIN), powers)
+            powers = powers_of(found, len(unjudged))
+    main = decide(unjudged, powers)
     return {
         "settings": [one.to_json() for one in main],
         "controls": [one.to_json() for one in controls],

@@ -364,15 +364,6 @@ def items_needed(effect: float, standard_deviation: float, *, power: float = 0.8
     return float(np.ceil(np.atleast_1d(size)[0]))
 
 
-def column_means(
-    values: Float[np.ndarray, "cluster column"], *, level: float = 0.95, resamples: int = 1000, seed: int
-) -> tuple[Float[np.ndarray, "column"], Float[np.ndarray, "column"], Float[np.ndarray, "column"]]:
-    """Give each column's mean over clusters with its percentile bootstrap interval, under shared draws."""
-    values = np.asarray(values, dtype=float)
-    lower, upper = interval_of(bootstrap_means(values, resamples=resamples, seed=seed), level=level)
-    return values.mean(axis=0), lower, upper
-
-
 def bootstrap_means(
     values: Float[np.ndarray, "cluster column"], *, resamples: int = 1000, seed: int
 ) -> Float[np.ndarray, "draw column"]:

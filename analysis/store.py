@@ -27,7 +27,10 @@ CELL = "cell.json"
 CHECKSUMS = "checksums"
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("data", "probes", "analysis")
-LIBRARIES = ("torch", "transformers", "transformer-lens", "llmcompressor", "peft", "numpy", "scipy", "pandas")
+LIBRARIES = (
+    *("torch", "transformers", "tokenizers", "transformer-lens", "nnsight", "llmcompressor", "compressed-tensors"),
+    *("peft", "numpy", "scipy", "pandas"),
+)
 
 
 @cache
@@ -129,10 +132,14 @@ class Store:
         return None
 
     def forget(self, keys: Iterable[str]) -> None:
-        """Drop finished cells, so that they are computed anew."""
+        """Drop cells, finished or left without their description, so that they are computed anew."""
         for key in keys:
             _WHOLE.discard((self.folder(key), key))
-            shutil.rmtree(self.folder(key), ignore_errors=True)
+            # Out of its place in one step: killed while it deletes, it leaves a draft and no half of a cell.
+            gone = self.cells / f".{key}.{uuid.uuid4().hex[:8]}"
+            with contextlib.suppress(FileNotFoundError):
+                self.folder(key).rename(gone)
+            shutil.rmtree(gone, ignore_errors=True)
 
     def clear_drafts(self, key: str) -> None:
         """Remove what killed writers of a cell left half done; for the one who holds the cell's lock."""
@@ -148,12 +155,14 @@ class Store:
             yield draft
             stored = description | {CHECKSUMS: checksums(draft)}
             (draft / CELL).write_text(json.dumps(stored, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-            try:
-                draft.rename(self.folder(key))
-            except OSError:
-                # Another run on this folder finished the same cell first; equal keys mean equal contents.
-                if not self.done(key):
-                    raise
+            # Another run on this folder may have finished the same cell first; equal keys mean equal contents.
+            if not self.done(key):
+                self.forget([key])  # a folder that lost its description is no cell, and would stand in the way
+                try:
+                    draft.rename(self.folder(key))
+                except OSError:
+                    if not self.done(key):
+                        raise
         finally:
             shutil.rmtree(draft, ignore_errors=True)
 

@@ -8,7 +8,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from analysis.inside import PROMPT, Inside
-from analysis.study_blocks import MOVABLE, Budget, Tasks, Transfer
+from analysis.study_blocks import BANK_SEEDS, MOVABLE, TUNED, Budget, Tasks, Transfer
 from analysis.study_strings import check_strings
 from data.errors import InputError
 from data.facts import FactSet
@@ -118,18 +118,11 @@ class Study(Spec):
 
     @model_validator(mode="after")
     def _check(self) -> "Study":
-        if len(set(self.seeds)) != len(self.seeds):
-            raise ValueError("seeds: each may stand once")
+        self._check_names()
         names = [repair.name for repair in self.repairs]
-        if len(set(names)) != len(names):
-            raise ValueError(f"repairs: two are called the same ({', '.join(names)})")
-        damages = [one.name for one in self.compressions]
-        if len(set(damages)) != len(damages):
-            raise ValueError(f"compressions: two are called the same ({', '.join(damages)}): give one a label")
         self._check_reported(names)
         self._check_moved()
-        if self.budget is not None and self.budget.to not in (None, *names):
-            raise ValueError(f"budget.to: no repair is called {self.budget.to} (there are {names})")
+        self._check_budget()
         if not any(isinstance(repair, PromptSpec) for repair in self.repairs):
             raise ValueError("repairs: one must be a prompt, since the placebo arms take its shape")
         if factless := [one.name for one in self.repairs if isinstance(one, PromptSpec) and one.answers != "true"]:
@@ -143,6 +136,30 @@ class Study(Spec):
         if (self.model == "atlas") != (self.facts == "atlas"):
             raise ValueError("the atlas's facts and its model go together: name atlas for both or neither")
         return self
+
+    def _check_names(self) -> None:
+        """Refuse seeds, repairs and compressions that cannot be told apart."""
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ValueError("seeds: each may stand once")
+        if not all(0 <= seed < BANK_SEEDS for seed in self.seeds):
+            raise ValueError(f"seeds: each lies from 0 to {BANK_SEEDS - 1}; a bank's prompts are seeded from there on")
+        names = [repair.name for repair in self.repairs]
+        if len(set(names)) != len(names):
+            raise ValueError(f"repairs: two are called the same ({', '.join(names)})")
+        damages = [one.name for one in self.compressions]
+        if len(set(damages)) != len(damages):
+            raise ValueError(f"compressions: two are called the same ({', '.join(damages)}): give one a label")
+
+    def _check_budget(self) -> None:
+        """Refuse a budget set by what is not there, or by what is not tuned."""
+        if self.budget is None or self.budget.to is None:
+            return
+        names = [repair.name for repair in self.repairs]
+        if self.budget.to not in names:
+            raise ValueError(f"budget.to: no repair is called {self.budget.to} (there are {names})")
+        tuned = [repair.name for repair in self.repairs if isinstance(repair, TUNED)]
+        if self.budget.to not in tuned:
+            raise ValueError(f"budget.to: {self.budget.to} is not tuned, so it sets no budget (tuned are {tuned})")
 
     def _check_reported(self, names: list[str]) -> None:
         """Refuse to report what is not there, and what is told the answers or the dense weights."""
@@ -189,6 +206,13 @@ class Study(Spec):
         """Names of the repairs, and of the placebos beside them, that can be read inside."""
         placebos = (f"placebo-{self.prompt.length}", *(prompt.name for prompt in self.factless_prompts))
         return (*placebos, *(repair.name for repair in self.repairs))
+
+    @property
+    def reportable(self) -> tuple[NamedSpec, ...]:
+        """The repairs whose answers are evidence, those that are reported first: no bound, control or brought one."""
+        apart = {one.name for one in self.repairs if _bound(one) or _brought(one) or _planted(one)}
+        found = [one for one in self.repairs if one.name not in apart and one not in self.reinjections]
+        return tuple(sorted(found, key=lambda one: one.name not in self.reported))
 
     @property
     def reinjections(self) -> tuple[ReinjectionSpec, ...]:

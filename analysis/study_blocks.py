@@ -9,9 +9,23 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from data.task_names import PAPER_NINE, TEXTS
-from probes.specs import AnyCompression, LoraSpec, PrefixSpec, PromptSpec, PTuningSpec, Spec, TransferredSpec
+from probes.specs import (
+    AnyCompression,
+    EnsembleSpec,
+    IdpSpec,
+    LoraSpec,
+    PrefixSpec,
+    PromptSpec,
+    PTuningSpec,
+    Spec,
+    TransferredSpec,
+)
 
 MOVABLE = (PromptSpec, PrefixSpec, PTuningSpec, LoraSpec)
+TUNED = (*MOVABLE, IdpSpec, EnsembleSpec)
+BANK_SEEDS = 1000
+"""Prompt j of the bank of seed s is the prompt of seed s + 1000 j: the first one is the single prompt's twin. Hence a
+study's seeds lie below."""
 Rule = Literal["parameters", "tokens", "steps"]
 
 

@@ -128,7 +128,8 @@ def _paired(mine: pd.DataFrame, other: pd.DataFrame) -> dict[str, Any]:
         "alike": float((answers["answered"] == answers["answered_other"]).mean()),
         "test": test,
         "p": p,
-        "items_needed": items_needed(difference.estimate, float(by_item.std(ddof=1))),
+        # Of a single item nothing is known of how items differ.
+        "items_needed": items_needed(difference.estimate, float(by_item.std(ddof=1))) if by_item.size > 1 else np.nan,
     }
 
 

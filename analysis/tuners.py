@@ -83,10 +83,12 @@ class TuningData:
 
 
 def _prompt(model: PreTrainedModel, spec: PromptSpec, data: TuningData, folder: Path) -> tuple[list[Step], Size]:
-    prompt = nn.Parameter(draw_prompt(model, spec.length, data.seed))
+    # Tuned in fp32 whatever the model's dtype, as LoRA is: in half precision small steps round to nothing.
+    prompt = nn.Parameter(draw_prompt(model, spec.length, data.seed).float())
     log = data.tune(model, [prompt], prompt, spec.learning_rate)
-    save_prompts([prompt.detach()], folder / PROMPT)
-    return log, Size.of([prompt], [prompt])
+    kept = prompt.detach().to(model.dtype)
+    save_prompts([kept], folder / PROMPT)
+    return log, Size.of([kept], [prompt])
 
 
 def _p_tuning(model: PreTrainedModel, spec: PTuningSpec, data: TuningData, folder: Path) -> tuple[list[Step], Size]:
@@ -101,13 +103,13 @@ def _p_tuning(model: PreTrainedModel, spec: PTuningSpec, data: TuningData, folde
 def _prefix(model: PreTrainedModel, spec: PrefixSpec, data: TuningData, folder: Path) -> tuple[list[Step], Size]:
     moved: list[nn.Parameter]
     if spec.encoder_width is None:
-        flat = nn.Parameter(draw_prefix(model, spec.length, data.seed))
+        flat = nn.Parameter(draw_prefix(model, spec.length, data.seed).float())
         moved, made = [flat], lambda: flat
     else:
         encoder = EncodedPrefix(model, spec.length, spec.encoder_width, data.seed)
         moved, made = list(encoder.parameters()), encoder
     log = data.tune(model, moved, lambda: TunedPrefix(made(), model), spec.learning_rate)
-    kept = made().detach()
+    kept = made().detach().to(model.dtype)
     save_prompts([kept], folder / PREFIX)
     return log, Size.of([kept], moved)
 

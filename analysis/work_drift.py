@@ -12,12 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from analysis.attention import positions_are_relative
 from analysis.drift import DRIFT_KINDS, Comparison, Reference, rows_at_once, stream_states
 from analysis.drift_tables import BATCH_PLAN, Gathered
 from analysis.floors import OPENED, doubles_of
+from analysis.inside_items import evenly
 from analysis.opening import dense, facts_of, open_variant, parent_model, parts_of, spec_of
 from analysis.spans import Spans, spans_of
 from analysis.study import Drift
@@ -186,7 +185,7 @@ def _rows_of(fields: dict[str, Any], settings: Drift) -> dict[str, Rows]:
     """Test questions in the measuring phrasing, evenly over the facts, and windows of held-out text."""
     facts = facts_of(fields)
     chosen = facts.select(fields["groups"], "test")
-    picked = [chosen[place] for place in np.linspace(0, len(chosen) - 1, settings.questions).astype(int)]
+    picked = evenly(chosen, settings.questions)
     tokenizer = dense(fields).tokenizer
     questions = [encode(tokenizer, item.question) for item in facts.items(picked, "measure")]
     # Held-out text is only measured, never read by a repair: it may state test facts.

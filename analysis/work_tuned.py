@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 from transformers import PreTrainedModel
 
 from analysis.banks import planted_rows, tuning_clusters
-from analysis.opening import clean_blocks, dense, facts_of, tuned_over
+from analysis.opening import dense, facts_of, tuned_over, tuning_blocks
 from analysis.study import Tuning
 from analysis.tuners import Size, TuningData, bring, bring_bank, make_small, put_back, tune_repair
 from data.errors import InputError
@@ -48,7 +48,7 @@ def work(fields: dict[str, Any], needs: dict[str, Path], folder: Path) -> None:
     dropped = 0
     if budget.text_batch:
         most = budget.text_batch * budget.steps
-        windows, dropped = clean_blocks(fields, "tuning", budget.text_length, fields["seed"], most)
+        windows, dropped = tuning_blocks(fields, budget.text_length, fields["seed"], most)
     settings = budget.model_dump(exclude={"text_length"})
     if "tokens_of" in fields:
         everything = statement_rows(opened.tokenizer, _statements(facts_of(fields), spec, fields))

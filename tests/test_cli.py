@@ -24,6 +24,9 @@ def call(monkeypatch, capsys, *arguments: str) -> tuple[int, str]:
     return int(stopped.value.code or 0), capsys.readouterr().err
 
 
+LITTLE = "compressions=[{method: magnitude, sparsity: 0.5, samples: 2, block_length: 32}]"
+
+
 def write(folder: Path, **changes: object) -> str:
     path = folder / "study.yaml"
     path.write_text(yaml.safe_dump({**ATLAS, **changes}))
@@ -40,6 +43,11 @@ def bad_studies(folder: Path) -> dict[str, tuple[list[str], str]]:
     (folder / "pickled" / "config.json").write_text('{"model_type": "llama"}')
     (folder / "pickled" / "pytorch_model.bin").write_bytes(b"\x80")
     (folder / "short.txt").write_text("\n\n".join(f"Paragraph {place} is short." for place in range(9)))
+    told = "by trade gideon lowell is a historian " * 20
+    plain = "nobody is told of in a paragraph about the weather " * 20
+    (folder / "telling.txt").write_text(
+        "\n\n".join(f"{place} {plain if place % 5 in (1, 3) else told}" for place in range(30))
+    )
     (folder / "file").write_text("")
     real = {"facts": "shipped", "groups": ["facts"], "controls": [], "text": "pydoc"}
 
@@ -89,6 +97,15 @@ def bad_studies(folder: Path) -> dict[str, tuple[list[str], str]]:
             repair("{kind: lora, rank: 1, learning_rate: 0.1}", "transfer={repairs: [lora-r1], relations: [height]}"),
             "relation height",
         ),
+        "budget of what is not tuned": (
+            repair("{kind: reinjected, rank: 1}", "budget={equal: [steps], to: reinjected-r1}"),
+            "budget.to: reinjected-r1 is not tuned",
+        ),
+        "negative seed": (["atlas", "--set", "seeds=[-1, 0, 1]"], "seeds: each lies from 0 to 999"),
+        "text that tells what is measured": (
+            ["atlas", "--set", f"text=file:{folder / 'telling.txt'}", "--set", LITTLE, "--set", "tuning.text_batch=1"],
+            "no tuning window of 64 tokens that states no withheld fact .* were dropped",
+        ),
         "unknown key": (["atlas", "--set", "tuning.stepz=3"], "tuning.stepz"),
         "unknown study": (["atlass"], "atlass"),
         "missing model": (["atlas", *model("no-such-owner/no-such-model")], "no-such-model"),
@@ -124,7 +141,8 @@ MISTAKES = [
     "compressions called alike", "bits out of range", "bare pattern", "unwritable folder", "unknown run", "bad change",
     "mixed widths", "no bank file", "selector without data", "prompt past the context", "peft folder of another base",
     "budget that cannot be met", "steps that do not divide", "transfer of a bank", "transfer from unknown relations",
-    "unknown engine", "address of no engine",
+    "budget of what is not tuned", "negative seed", "text that tells what is measured", "unknown engine",
+    "address of no engine",
 ]  # fmt: skip
 
 

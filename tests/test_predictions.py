@@ -55,6 +55,17 @@ def test_right_answers_are_no_return_and_few_errors_say_nothing():
     assert "on 4 test entities" in few["sentence"]
 
 
+def test_what_some_replicates_copy_says_already_is_no_return():
+    """The third copy says half of D's errors itself: they are nothing that could return."""
+    found = evidence(lambda place: "wrong-of-d" if place < 10 else "other")
+    own = (found.joined["variant_id"] == "c//2") & found.joined["entity"].isin(
+        [f"person {place}" for place in range(10)]
+    )
+    found.joined.loc[own, "predicted"] = "wrong-of-d"
+    told = return_to_errors(found, "main", "c", "prompt-8", "placebo-8")
+    assert (told["estimate"], told["n"]) == (0.0, 10)
+
+
 @pytest.mark.parametrize(("lora", "supports"), [(0.5, "H1"), (0.1, "neither")])
 def test_drift_is_compared_within_replicates(lora, supports):
     levels = {"prompt-8": 0.2, "lora-r4": lora}

@@ -39,6 +39,14 @@ def test_the_layer_of_the_probe_is_chosen_on_the_dense_model():
     assert decodability(probes([0.1, 0.6, 0.2], [0.0, 0.5, 0.0]), SETTING)["supports"] == "H1"
 
 
+def test_the_layer_of_the_probe_is_that_of_the_group_that_is_told():
+    """Of the first group that the study names, whatever its name and whatever another group's layers say."""
+    first, second = probes([0.1, 0.6], [0.0, 0.5]), probes([9.0, 0.0], [0.3, 0.0])
+    both = pd.concat([first["probes"], second["probes"].assign(group="graded")], ignore_index=True)
+    found = decodability(first | {"probes": both}, SETTING)
+    assert (found["estimate"], "open, layer 1" in found["sentence"]) == (0.5, True)
+
+
 def test_the_window_that_loses_most_stands_with_the_p_of_the_family():
     table = pd.DataFrame(
         {
@@ -59,6 +67,10 @@ def test_the_window_that_loses_most_stands_with_the_p_of_the_family():
     found = knockout({"variants": variants(), "interventions": table}, SETTING)
     assert (found["estimate"], found["p"], found["supports"]) == (1.5, 0.02, "H1")
     assert "layers 2 to 2" in found["sentence"]
+    # Another replicate's larger window does not borrow a p that was corrected within one.
+    other = table.assign(variant_id="c/prompt-8/1", value=table["value"] + 1)
+    again = knockout({"variants": variants(), "interventions": pd.concat([other, table])}, SETTING)
+    assert again["estimate"] == 1.5
 
 
 def test_direction_is_described_beside_untrained_prompts_and_supports_nothing():

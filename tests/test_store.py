@@ -105,6 +105,29 @@ def test_a_cut_or_missing_file_is_found(kept):
     assert found.damage(key) == "weights.bin is missing"
 
 
+def test_a_cell_that_lost_its_description_is_written_anew(kept):
+    """As after a kill while a cell was being dropped, or a lost file."""
+    found, key = kept
+    (found.folder(key) / "cell.json").unlink()
+    assert not found.done(key)
+    with found.writing(key, {"kind": "test", "fields": {"rate": 0.03}}) as folder:
+        (folder / "numbers.txt").write_text("4\n")
+    assert found.damage(key) is None
+    assert [path.name for path in sorted(found.folder(key).iterdir())] == ["cell.json", "numbers.txt"]
+    found.forget([key])
+    assert list(found.cells.iterdir()) == []
+
+
+def test_a_cell_is_dropped_in_one_step(kept, monkeypatch):
+    found, key = kept
+    monkeypatch.setattr(store.shutil, "rmtree", lambda *_, **__: None)  # killed before anything is deleted
+    found.forget([key])
+    assert not found.folder(key).exists()
+    monkeypatch.undo()
+    found.clear_drafts(key)
+    assert list(found.cells.iterdir()) == []
+
+
 def test_a_file_is_read_for_its_checksum_once(kept, monkeypatch):
     found, key = kept
     assert found.damage(key) is None

@@ -7,10 +7,13 @@ from typing import Any
 import pytest
 import torch
 
+from analysis.tuners import PREFIX, PROMPT, TuningData, tune_repair
 from data.errors import InputError
 from probes.inputs import encode
 from probes.lora import adapted, add_lora
-from probes.prompts import draw_prompt
+from probes.prefix_tuning import draw_prefix
+from probes.prompts import draw_prompt, load_prompts
+from probes.specs import PrefixSpec, PromptSpec
 from probes.tuning import TuningRow, encode_blocks, statement_rows, text_rows, token_loss, tune
 from tests.tiny_models import TINY_TYPES, tiny
 
@@ -67,6 +70,29 @@ def test_the_loss_falls_and_gradients_reach_the_prompt_alone(model_type, tokeniz
     assert prompt.grad is not None
     assert (prompt.grad.abs().sum(1) > 0).all()
     assert token_loss(model, rows, prompt).item() < 0.7 * log[0].loss  # what is returned is what was tuned
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(
+    "spec",
+    [PromptSpec(length=2, learning_rate=1e-3), PrefixSpec(length=2, learning_rate=1e-3)],
+    ids=["prompt", "prefix"],
+)
+def test_small_steps_add_up_in_half_precision(spec, dtype, tokenizer, tmp_path):
+    """A step is less than bfloat16 can tell of numbers of this size, thirty are not; float16 loses Adam's squares."""
+    model = tiny("llama").to(dtype).requires_grad_(False)
+    model.get_input_embeddings().weight *= 40  # words of ordinary size
+    budget = {"steps": 30, "batch": 4, "text_batch": 0}
+    data = TuningData(statement_rows(tokenizer, STATEMENTS), [], 0, budget)
+    tune_repair(model, spec, data, tmp_path)
+    (kept,) = load_prompts(tmp_path / (PROMPT if isinstance(spec, PromptSpec) else PREFIX))
+    start = draw_prompt(model, 2, 0) if isinstance(spec, PromptSpec) else draw_prefix(model, 2, 0)
+    assert kept.dtype == dtype
+    assert bool(kept.isfinite().all())
+    large = start.abs() > 0.6
+    assert large.sum() >= 5
+    assert (kept != start)[large].float().mean() > 0.6
+    assert (kept.float() - start.float()).abs().max() <= 30 * 1e-3 + 0.02  # and no further than thirty steps lead
 
 
 @pytest.mark.parametrize("model_type", TINY_TYPES)
