@@ -381,14 +381,23 @@ def write_table(rows: list[Row], folder: Path, scale: Scale | None = None) -> li
         with atomically(folder / name) as draft:
             one.to_csv(draft, index=False, float_format="%.4f")
     lines = targets(table)
-    write_atomically(folder / _RECIPE, json.dumps(_recipe(scale) | {"targets": lines}, indent=1) + "\n")
+    told = {"commands": _commands(judged)} | _recipe(scale) | {"targets": lines}
+    write_atomically(folder / _RECIPE, json.dumps(told, indent=1) + "\n")
     return lines
+
+
+def _commands(judged: pd.DataFrame) -> list[str]:
+    """What judges as many organisms of each recipe again."""
+    counts = judged.groupby("recipe", sort=False)["organism"].nunique()
+    return [
+        f"python -m analysis calibrate --recipes {recipe} --organisms {count}{' --add' if place else ''}"
+        for place, (recipe, count) in enumerate(counts.items())
+    ]
 
 
 def _recipe(scale: Scale | None) -> dict[str, Any]:
     """What shaped a table, as JSON gives it back."""
     recipe = {
-        "command": "python -m analysis calibrate",
         "scale": asdict(scale or Scale()),
         "redraws_per_null_organism": REDRAWS,
         "first_seed": FIRST_SEED,

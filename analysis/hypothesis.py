@@ -102,7 +102,7 @@ class Setting:
 
     Right answers add up over people and bits do not: a prompt that opens some and invents for the rest is sure of
     both, and calibration takes from the first what the second owe. On an organism half of whose people are locked, the
-    key closes .41 of the gap in accuracy, a prompt .33, and in bits .21.
+    key closes .38 of the gap in accuracy, a prompt .33, and in bits .21.
     """
     gain_p: float = 1.0
     entities: int = 0

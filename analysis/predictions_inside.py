@@ -77,7 +77,7 @@ def knockout(tables: Tables, setting: Setting) -> Entry:
     figure = {"estimate": float(one["value"]), "lower": float(one["lower"]), "upper": float(one["upper"])}
     told = measured(KNOCKOUT, figure, float(one["p"]), int(one["entities"]))
     window = f"layers {one['layer']} to {one['last_layer']}"
-    told["sentence"] += f"; {window}, p by max-T over the windows; nats of log-odds, replicate {one['replicate']}"
+    told["sentence"] += f"; {window}, p by max-T over the windows; replicate {one['replicate']}"
     return told
 
 

@@ -94,7 +94,7 @@ def show_repairs(console: Console, run: Path, *, markdown: bool = False) -> None
         "what a tuned repair has in common with the budget's reference over the same parent.",
         f"Dealt out: the mean when a bank's choices are dealt out to other items; p, one-sided, {RESAMPLES:,} "
         f"permutations, not corrected. The random choice is told over {DRAWS} draws; the mixture keeps all prompts; "
-        "the oracle knows the right answers, in another phrasing: a bound.",
+        "the oracle picks by the right answers to another phrasing: no choice for use, and no upper bound.",
     ]
     if (latency := read_latency(run)) is not None:
         first = latency.iloc[0]
