@@ -106,7 +106,10 @@ def _less_drift(verdict: Mapping[str, Any]) -> list[Measured]:
             found["upper"],
         )
         | {"unit": "drift of LoRA less that of the repair", "n": found["n"]}
-        | {"sentence": f"{one['compression']} + {one['repair']}: {found['sentence']}"}
+        | {
+            "sentence": f"{one['compression']}, {what}, {one['repair']}: {found['estimate']:+.2f} "
+            f"[{found['lower']:+.2f}, {found['upper']:+.2f}] ({found['n']} replicates)"
+        }
         for one in verdict["settings"]
         for found in one.get("further_predictions", ())
         if found["name"].startswith("less drift") and found["estimate"] is not None

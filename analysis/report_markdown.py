@@ -11,7 +11,7 @@ TERMS = """D is the dense model, C its compressed copy, R a repair; test subject
 
 - *Bits* of a fact: the entropy of its relation's answers less the cross-entropy of the candidates, after a temperature,
   a share of chance and a bias per answer were fitted on a third set of subjects. 0 is knowing nothing. This readout
-  takes up any re-weighting of answers: in bits, *beyond recalibration* is the gain over C itself.
+  takes up nearly all that re-weighting answers can do: in bits, *beyond recalibration* is about the gain over C itself.
 - *Expressed*: bits of C. *Redirected*: the least of what C + R gains on test subjects beyond recalibration, untrained
   prompts, tuning with answers masked or shuffled and, where D has room to gain, the same repair of D. *Relearned*: gain
   on tune subjects less gain on test subjects. *Unreached*: bits of D + R less those of C + R. They do not add up.
