@@ -48,6 +48,8 @@ SYMBOLS = {
     "text": "bowtie",
 }
 UNKNOWN = ("#9A6FB0", "cross")
+UNDOTTED = ("hourglass", "bowtie")
+"""Symbols that plotly draws full and open, and not with a dot."""
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 NO_REPAIR = "no repair"
 SEQUENTIAL = "Cividis"
@@ -109,7 +111,9 @@ def symbols_of(repairs: Iterable[str]) -> dict[str, str]:
     for repair in dict.fromkeys(repairs):
         kind = kind_of(repair)
         place = seen[kind] = seen.get(kind, -1) + 1
-        found[repair] = SYMBOLS.get(kind, UNKNOWN[1]) + ("", "-open", "-dot", "-open-dot")[place % 4]
+        symbol = SYMBOLS.get(kind, UNKNOWN[1])
+        forms = ("", "-open") if symbol in UNDOTTED else ("", "-open", "-dot", "-open-dot")
+        found[repair] = symbol + forms[place % len(forms)]
     return found
 
 

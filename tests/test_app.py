@@ -210,6 +210,18 @@ def test_a_link_restores_its_view(root):
         assert {name: app.session_state[name] for name in shared} == shared
 
 
+def test_a_run_of_very_many_variants_begins_with_a_few(root, monkeypatch):
+    monkeypatch.setattr("analysis.pages.shared.AT_FIRST", 16)
+    page = opened("recovery")
+    assert page.multiselect(key="compression").value == ["dense", "gptq-3bit"]
+    assert "2 of 3 compressions are shown" in " ".join(one.value for one in page.sidebar.caption)
+    assert not page.dataframe[0].value["variant"].str.startswith("wanda").any()
+    page.multiselect(key="compression").set_value([]).run()
+    assert page.dataframe[0].value["variant"].str.startswith("wanda").any()
+    linked = opened("recovery", compression="wanda-70%")
+    assert linked.multiselect(key="compression").value == ["wanda-70%"]
+
+
 def test_a_choice_changes_the_table(root):
     page = opened("recovery")
     page.segmented_control(key="scope").set_value("locked").run()

@@ -208,8 +208,9 @@ def test_an_image_without_a_browser_is_refused(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_symbols_of_five_prompts_can_be_drawn_filled_and_open():
-    names = [f"prompt-{length}" for length in (1, 2, 4, 8, 16)]
+@pytest.mark.parametrize("kind", ["placebo", "prompt", "lora", "text", "key", "unheard"])
+def test_symbols_of_five_alike_can_be_drawn_filled_and_open(kind):
+    names = [f"{kind}-{length}" for length in (1, 2, 4, 8, 16)]
     for symbol in symbols_of(names).values():
         shapes = [filled(symbol, yes) for yes in (True, False)]
         assert go.Scatter(marker={"symbol": shapes}).marker.symbol == tuple(shapes)

@@ -48,6 +48,8 @@ ANSWERS = (
 )
 """Columns of the answers that pages read: the same ones everywhere, so that the largest table is read once."""
 SEVERAL = ("compression", "repair", "live")
+AT_FIRST = 120
+"""Variants shown before anything is chosen: a run of more begins with its first compressions."""
 P = ParamSpec("P")
 
 
@@ -171,7 +173,11 @@ def _choose(root: Path, names: list[str]) -> View:
         "Scope", unique(variants["scope"]), "scope", help="main: the study; others: controls whose truth is known"
     )
     own = variants[variants["scope"] == scope]
-    compressions = several("Compressions", unique(own["compression"]), "compression")
+    damages = unique(own["compression"])
+    few = max(2, AT_FIRST * len(damages) // own["variant"].nunique())
+    compressions = several("Compressions", damages, "compression", at_first=few)
+    if few < len(damages) and compressions:
+        st.caption(f"{len(compressions)} of {len(damages)} compressions are shown; clear the box for all.")
     repairs = several("Repairs and controls", [name for name in unique(own["repair"]) if name], "repair")
     seeds = [ALL_SEEDS, *map(str, manifest["seeds"])]
     seed = pick("Seed", seeds, "seed", help="one replicate of compression and repair, or all of them together")
@@ -316,8 +322,13 @@ def pick(label: str, options: list[str], key: str, help: str | None = None) -> s
     return str(chosen)
 
 
-def several(label: str, options: list[str], key: str) -> tuple[str, ...]:
-    """Some of the options, all where none is named, kept in the link under its key."""
+def several(label: str, options: list[str], key: str, at_first: int | None = None) -> tuple[str, ...]:
+    """Some of the options, all where none is named, kept in the link under its key.
+
+    `at_first`: so many are named before anyone has chosen, where there are more.
+    """
+    if at_first is not None and at_first < len(options) and key not in st.session_state and key not in st.query_params:
+        st.session_state[key] = options[:at_first]
     if not set(st.session_state.get(key, [])) <= set(options):
         st.session_state.pop(key, None)
     chosen = st.multiselect(label, options, key=key, bind="query-params", placeholder="all")
