@@ -12,13 +12,12 @@ import pandas as pd
 from analysis.cells import MAIN
 from analysis.claims_tasks import FEWEST, perplexity_tells, task_difference
 from analysis.evidence import Evidence
-from analysis.figures_evidence import FASTER
+from analysis.figures_evidence import FASTER, NOT_MEASURED
 from analysis.recovery import arms_of, item_counts
 from analysis.statistics import crossed_estimate
 from analysis.study import Study
 from probes.specs import IdpSpec, LoraSpec, PromptSpec
 
-NOT_MEASURED = "not measured in this run"
 GAIN, FEWER = 0.0124, 21.0
 """The paper's figures: mean accuracy gained over nine tasks (abstract of its first version), and how many times fewer
 parameters (of its third)."""

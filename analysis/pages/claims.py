@@ -4,7 +4,7 @@ import pandas as pd
 import streamlit as st
 
 from analysis import reading
-from analysis.figures_evidence import claim_rows, claims_figure, with_latency
+from analysis.figures_evidence import NOT_MEASURED, claim_rows, claims_figure, with_latency
 from analysis.pages.shared import View, go_to, panel, show, take, view
 
 
@@ -14,12 +14,17 @@ def table_of(claims: list[dict]) -> pd.DataFrame:
     absent = [one for one in claims if one["claim"] not in set(measured["claim"])]
     # Verdicts of older versions hold sentences alone, and what was not measured is a sentence too.
     told = pd.DataFrame(
-        [{"claim": one["claim"], "paper": one["paper"], "setting": one["ours"]} for one in absent],
+        [{"claim": one["claim"], "paper": one["paper"], "setting": _shortly(one["ours"])} for one in absent],
         columns=["claim", "paper", "setting"],
     )
     order = [one["claim"] for one in claims]
     both = pd.concat([measured, told], ignore_index=True).fillna({"unit": ""})
     return both.sort_values("claim", key=lambda names: names.map(order.index), kind="stable").reset_index(drop=True)
+
+
+def _shortly(ours: str) -> str:
+    """What stands in the table; what a measurement needs is said below it."""
+    return NOT_MEASURED if ours.startswith(NOT_MEASURED) else ours
 
 
 @panel
@@ -57,6 +62,9 @@ def show_claims(now: View) -> None:
         "Measured on facts and, where the study names them, on standard tasks; nowhere on all of the paper's nine. A "
         "claim that was not measured is neither met nor refuted. A count or a time has no interval."
     )
+    for one in claims:
+        if one["claim"] not in set(measured["claim"]) and (needs := one["ours"].removeprefix(f"{NOT_MEASURED}: ")):
+            st.caption(f"*{one['claim']}* was not measured: {needs}.")
     if measured.empty:
         return
     show(
