@@ -109,7 +109,7 @@ def test_evidence_shows_the_numbers_of_the_verdict(root):
     page = opened("evidence")
     row = page.dataframe[0].value.iloc[0]
     assert (row["estimate"], row["p_corrected"]) == (0.41, 0.004)
-    assert "no more than re-weighting" in row["H0"]
+    assert "no more than answers re-weighted" in row["H0"]
     assert "knowledge came back for subjects the repair never saw" in words_of(page)
 
 
