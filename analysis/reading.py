@@ -5,6 +5,7 @@ A run is a folder directly below the runs root that holds a `manifest.json`; not
 
 import hashlib
 import json
+from collections.abc import Collection
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -92,8 +93,10 @@ def stamp(run: Path) -> str:
     return f"{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}-{path.stat().st_mtime_ns}"
 
 
-def read_table(run: Path, name: str, columns: list[str] | None = None) -> pd.DataFrame:
-    """One table of a finished run, or these columns of it.
+def read_table(
+    run: Path, name: str, columns: list[str] | None = None, variant_ids: Collection[str] | None = None
+) -> pd.DataFrame:
+    """One table of a finished run, or these columns of it, or the rows of these variants alone.
 
     Raises:
         InputError: it is missing, damaged, or was written by a version that did not have these columns.
@@ -107,7 +110,8 @@ def read_table(run: Path, name: str, columns: list[str] | None = None) -> pd.Dat
     require_whole(run, path.name)
     try:
         absent = set(columns or ()) - set(parquet.read_schema(path).names)
-        table = None if absent else pd.read_parquet(path, columns=columns)
+        rows = None if variant_ids is None else [("variant_id", "in", list(variant_ids))]
+        table = None if absent else pd.read_parquet(path, columns=columns, filters=rows)
     except (OSError, ValueError) as error:
         raise InputError(
             f"run '{run.name}': table '{path.name}' cannot be read ({type(error).__name__}): run the study again"

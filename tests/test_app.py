@@ -211,11 +211,14 @@ def test_a_link_restores_its_view(root):
 
 
 def test_a_run_of_very_many_variants_begins_with_a_few(root, monkeypatch):
+    assert not opened("recovery").exception
     monkeypatch.setattr("analysis.pages.shared.AT_FIRST", 16)
     page = opened("recovery")
     assert page.multiselect(key="compression").value == ["dense", "gptq-3bit"]
     assert "2 of 3 compressions are shown" in " ".join(one.value for one in page.sidebar.caption)
     assert not page.dataframe[0].value["variant"].str.startswith("wanda").any()
+    for name in ("recovery", "drift", "attention", "facts"):  # and reads no other's rows
+        assert not opened(name).exception
     page.multiselect(key="compression").set_value([]).run()
     assert page.dataframe[0].value["variant"].str.startswith("wanda").any()
     linked = opened("recovery", compression="wanda-70%")
@@ -334,3 +337,17 @@ def test_every_decision_has_its_sentence(decision):
     said = sentence_of(SETTING | {"decision": decision, "reasons": ["two seeds"]})
     assert len(said) > 20
     assert "erased" not in said
+
+
+def test_only_the_rows_that_are_shown_of_a_large_run_are_read(root, monkeypatch):
+    assert not opened("recovery").exception  # pages are known to Streamlit only where an app imports them
+    from analysis.pages import shared
+
+    monkeypatch.setattr(shared, "AT_FIRST", 16)
+    view = shared.View(root / "first", "large", "main", "candidates", ("gptq-3bit",), (), None)
+    variants = view.table("variants").query("scope == 'main'").set_index("variant_id")["compression"]
+    for name in ("answers", "drift", "attention"):
+        assert set(variants.loc[view.rows(name)["variant_id"].unique()]) == {"dense", "gptq-3bit"}
+    assert view.chance("facts") == chance_of(read_table(root / "first", "answers"), "facts")
+    monkeypatch.setattr(shared, "AT_FIRST", 120)
+    assert len(view.rows("drift")) == len(view.table("drift"))

@@ -33,7 +33,7 @@ def pair_of(now: View, variants: pd.DataFrame) -> tuple[str, str]:
 @st.cache_resource(max_entries=16, show_spinner=False)
 def measured(now: View) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Attention of the chosen variants, and those variants; shared, never changed in place."""
-    table, variants = now.table("attention"), now.variants()
+    table, variants = now.rows("attention"), now.variants()
     variants = variants[variants["variant_id"].isin(table["variant_id"])]
     return table[table["variant_id"].isin(variants["variant_id"])], variants
 

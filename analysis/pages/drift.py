@@ -30,14 +30,14 @@ def take_layer() -> None:
 @st.cache_resource(max_entries=16, show_spinner=False)
 def measured(now: View) -> pd.DataFrame:
     """Drift of the chosen variants; shared, never changed in place."""
-    table = now.table("drift")
+    table = now.rows("drift")
     return table[table["variant_id"].isin(now.variants()["variant_id"])]
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)
 def closer_of(now: View, metric: str, site: str, group: str) -> pd.DataFrame:
     """By how much nearer to dense each repair brings its copy; shared, never changed in place."""
-    closer = selecting.closer_to_dense(now.table("drift"), now.variants(), metric, site, group)
+    closer = selecting.closer_to_dense(now.rows("drift"), now.variants(), metric, site, group)
     return closer[closer["compression"] != "dense"]
 
 
@@ -104,7 +104,7 @@ def show_direction(now: View, metric: str, site: str, group: str) -> None:
         "Above zero, the repaired copy is nearer to the dense model than the unrepaired one is; below, the repair "
         "works by going somewhere else. Both numbers are of the same replicate.",
     )
-    if "direction" not in set(now.table("drift")["metric"]):
+    if "direction" not in set(now.rows("drift")["metric"]):
         st.caption(
             "The angle of that movement was not measured in this run: "
             "`--set 'drift.metrics=[basic, direction]'` adds it as a metric."

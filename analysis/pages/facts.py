@@ -22,7 +22,7 @@ WHICH = ("all", "lost by compression", "returned by a repair", "still lost", REA
 @st.cache_resource(max_entries=16, show_spinner=False)
 def asked(now: View, group: str) -> pd.DataFrame:
     """Answers of one group in the chosen reading; shared, never changed in place."""
-    answers = now.table("answers", *ANSWERS)
+    answers = now.rows("answers", *ANSWERS)
     answers = answers[(answers["group"] == group) & (answers["reading"] == now.reading)]
     return answers[
         (answers["phrasing"] == "measure") & answers["variant_id"].isin([*now.variants()["variant_id"], now.dense_id()])

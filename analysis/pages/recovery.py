@@ -68,7 +68,7 @@ def of_one_seed(now: View, group: str) -> pd.DataFrame:
 @st.cache_resource(max_entries=64, show_spinner=False)
 def asked(now: View, group: str) -> pd.DataFrame:
     """Answers on test subjects in the measuring phrasing; shared, never changed in place."""
-    answers = now.table("answers", *ANSWERS)
+    answers = now.rows("answers", *ANSWERS)
     return answers[
         (answers["group"] == group)
         & (answers["reading"] == now.reading)
@@ -81,7 +81,7 @@ def asked(now: View, group: str) -> pd.DataFrame:
 @st.cache_data(max_entries=64, show_spinner=False)
 def flips_of(now: View, group: str) -> pd.DataFrame:
     """Lost and gained answers of every variant that the choices keep."""
-    answers = now.table("answers", *ANSWERS)
+    answers = now.rows("answers", *ANSWERS)
     of_dense = answers[(answers["variant_id"] == now.dense_id()) & (answers["group"] == group)]
     of_dense = of_dense[(of_dense["reading"] == now.reading) & (of_dense["phrasing"] == "measure")]
     own = asked(now, group)

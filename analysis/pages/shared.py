@@ -72,6 +72,17 @@ class View:
         """One table of the run, shared by all sessions: never change it in place."""
         return _table(self.run, name, self.stamp, columns)
 
+    def rows(self, name: str, *columns: str) -> pd.DataFrame:
+        """A table by variant: of a run of very many variants, dense and the chosen compressions alone are read."""
+        if not (self.compressions and self.is_large):
+            return self.table(name, *columns)
+        return _rows(self.run, name, self.stamp, columns, self.scope, self.compressions)
+
+    @property
+    def is_large(self) -> bool:
+        """Whether the run has more variants than are shown before anything is chosen."""
+        return bool(self.table("variants")["variant"].nunique() > AT_FIRST)
+
     def manifest(self) -> dict[str, Any]:
         """What shaped the run."""
         return _json(self.run, "manifest.json", self.stamp)
@@ -86,7 +97,9 @@ class View:
 
     def chance(self, group: str) -> float | None:
         """Accuracy of a guess among the candidates; the full vocabulary has no such line."""
-        return _chance(self.run, group, self.stamp) if self.reading == "candidates" else None
+        # Computed once for a run, whatever is chosen, but for one that is never read whole.
+        asked = replace(self, repairs=(), seed=None, compressions=self.compressions if self.is_large else ())
+        return _chance(asked, group) if self.reading == "candidates" else None
 
     def variants(self) -> pd.DataFrame:
         """The variants that the shared choices keep."""
@@ -120,6 +133,15 @@ def _table(run: Path, name: str, stamp: str, columns: tuple[str, ...]) -> pd.Dat
 
 
 @st.cache_resource(max_entries=16, show_spinner=False)
+def _rows(
+    run: Path, name: str, stamp: str, columns: tuple[str, ...], scope: str, compressions: tuple[str, ...]
+) -> pd.DataFrame:
+    known = _table(run, "variants", stamp, ())
+    chosen = known[(known["scope"] == scope) & known["compression"].isin(["dense", *compressions])]
+    return reading.read_table(run, name, list(columns) or None, set(chosen["variant_id"]))
+
+
+@st.cache_resource(max_entries=16, show_spinner=False)
 def _example(run: Path, file: str, stamp: str) -> Example:
     return reading.read_example(run, file)
 
@@ -130,8 +152,8 @@ def _json(run: Path, name: str, stamp: str) -> dict[str, Any]:
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
-def _chance(run: Path, group: str, stamp: str) -> float | None:
-    return reading.chance_of(_table(run, "answers", stamp, ANSWERS), group)
+def _chance(now: View, group: str) -> float | None:
+    return reading.chance_of(now.rows("answers", *ANSWERS), group)
 
 
 def runs_root() -> Path:
