@@ -178,7 +178,7 @@ def calibrate_command(
     out: OutFolder = Path("runs"),
 ) -> None:
     """Measure false positives, power and coverage on organisms of known truth; goes on where it stopped."""
-    from analysis import calibration
+    from analysis import calibration, calibration_table
     from analysis.pool import cores
     from probes.known_truth import RECIPES
 
@@ -187,13 +187,13 @@ def calibrate_command(
         raise InputError(f"--recipes: there is no recipe {', '.join(unknown)}; there are {', '.join(RECIPES)}")
     store = Store(open_root(out).resolve())
     seeds = range(calibration.FIRST_SEED, calibration.FIRST_SEED + organisms)
-    judged = calibration.read_rows(table) if add else []
+    judged = calibration_table.read_rows(table) if add else []
     known = {(int(row["organism"]), str(row["recipe"])) for row in judged}
     with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task("organisms", total=organisms)
         for rows in calibration.calibrate(store, seeds, chosen, workers=workers or cores(), judged=known):
             judged += rows
-            lines = calibration.write_table(judged, table)
+            lines = calibration_table.write_table(judged, table)
             progress.advance(task)
     for line in lines:
         console.print(line, markup=False)

@@ -82,7 +82,7 @@ def calibration_figure(summary: pd.DataFrame, organisms: pd.DataFrame) -> Figure
 
     Left: share of organisms called displaced by any repair or by one, with exact 95 % intervals. Right: the share
     of the gap in accuracy that came back in each organism against what its key opens. `summary` and `organisms` are
-    the tables of `data/calibration/` (analysis/calibration.py).
+    the tables of `data/calibration/` (analysis/calibration_table.py).
     """
     recipes = list(dict.fromkeys(summary["recipe"]))
     repairs = list(dict.fromkeys(summary["repair"]))

@@ -38,7 +38,7 @@ GROUP_NOTE = {
 
 @dataclass(frozen=True)
 class Calibration:
-    """What the whole pipeline said of independent models of known truth (`analysis/calibration.py` writes it)."""
+    """What the whole pipeline said of independent models of known truth (`analysis/calibration_table.py` writes it)."""
 
     summary: pd.DataFrame
     organisms: pd.DataFrame

@@ -4,7 +4,8 @@ import pandas as pd
 import pytest
 import torch
 
-from analysis.calibration import Scale, calibrate, read_rows, summary, targets, write_table
+from analysis.calibration import Scale, calibrate
+from analysis.calibration_table import read_rows, summary, targets, write_table
 from analysis.store import Store
 from data.atlas import load_world
 from data.atlas.world import build_world
