@@ -155,14 +155,13 @@ class Store:
             yield draft
             stored = description | {CHECKSUMS: checksums(draft)}
             (draft / CELL).write_text(json.dumps(stored, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-            # Another run on this folder may have finished the same cell first; equal keys mean equal contents.
-            if not self.done(key):
-                self.forget([key])  # a folder that lost its description is no cell, and would stand in the way
-                try:
+            try:
+                draft.rename(self.folder(key))
+            except OSError:
+                # Another run on this folder finished the same cell first; equal keys mean equal contents.
+                if not self.done(key):
+                    self.forget([key])  # a folder that lost its description is no cell, and stood in the way
                     draft.rename(self.folder(key))
-                except OSError:
-                    if not self.done(key):
-                        raise
         finally:
             shutil.rmtree(draft, ignore_errors=True)
 
