@@ -11,8 +11,9 @@ from analysis.statistics import smallest_detectable
 from analysis.study import groups_of
 from data.facts import FactSet
 from probes.models import outline
+from probes.spreading import SPREAD
 
-SECONDS_PER_FLOP = {"cpu": 1 / 5e10, "cuda": 1 / 5e13}
+SECONDS_PER_FLOP = {"cpu": 1 / 5e10, "cuda": 1 / 5e13, SPREAD: 1 / 5e13}
 """One core of an ordinary machine, measured at 3 to 9 x 10^10 a second over the cells of SmolLM2-135M; and of a
 data-centre GPU a sixth of the 3 x 10^14 that its makers name for 16 bits, which eager attention leaves: assumed, not
 measured."""

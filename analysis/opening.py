@@ -45,8 +45,7 @@ def dense(fields: dict[str, Any]) -> OpenedModel:
 def _compressed(model: str, model_sha: str, dtype: str, device: str, folder: Path) -> OpenedModel:
     """A compressed copy: the dense model with the stored layers in place of its own."""
     opened = _opened(model, model_sha, dtype, device)
-    weights = {name: tensor.to(device) for name, tensor in load_file(folder / WEIGHTS).items()}
-    baked = bake(opened.model, weights).eval()
+    baked = bake(opened.model, load_file(folder / WEIGHTS)).eval()
     baked.requires_grad_(False)
     return OpenedModel(baked, opened.tokenizer, opened.note)
 

@@ -49,10 +49,10 @@ def spans_of(variant: Variant, *, seed: int) -> Spans | None:
         for held in found:
             held.append([])
         for one, seen in zip(values, prefixes.seen, strict=True):
-            shown = one[:, seen].float()
+            shown = one[:, seen.to(one.device)].float()
             drawn = torch.randn(shown.shape, generator=generator).to(shown.device)
-            found[0][-1].append(_basis(shown, projection))
-            found[1][-1].append(_basis(drawn, projection))
+            found[0][-1].append(_basis(shown, projection).to(variant.model.device))
+            found[1][-1].append(_basis(drawn, projection).to(variant.model.device))
     return Spans(*found, of_row=[])
 
 

@@ -79,7 +79,7 @@ class Study(Spec):
     title: str = ""
     model: str
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:\d+)?)$")
+    device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:\d+)?|auto)$")
     threads: int = Field(default=1, ge=1, description="threads per cell: part of what shapes the last bits")
     facts: str
     fact_seed: int = 0

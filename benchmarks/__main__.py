@@ -14,6 +14,7 @@ from rich.table import Table
 from analysis.store import write_atomically
 from benchmarks.drift import drift_ratios, memory_ratios
 from benchmarks.engine import engine_ratios
+from benchmarks.gpu import gpu_ratios
 from benchmarks.kills import kill_counts
 from benchmarks.latency import latency_ratios
 from benchmarks.measure import Ratio
@@ -27,15 +28,16 @@ BENCHMARKS: dict[str, Callable[[int], dict[str, Ratio]]] = {
     "tasks": task_ratios,
     "engine": engine_ratios,
     "kills": kill_counts,
+    "gpu": gpu_ratios,
 }
-ON_REQUEST = ("kills",)
-"""What takes half an hour and measures no speed."""
+ON_REQUEST = ("kills", "gpu")
+"""What takes half an hour and measures no speed, and what needs a GPU."""
 KEPT = Path("runs/bench.json")
 COLUMNS = ("benchmark", "ratio", "target", "met", "unit", "against")
 
 
 def main(
-    only: Annotated[list[str] | None, typer.Option(help=f"{', '.join(BENCHMARKS)}; all but kills unless told")] = None,
+    only: Annotated[list[str] | None, typer.Option(help=f"{', '.join(BENCHMARKS)}; kills and gpu if told")] = None,
     rounds: Annotated[int, typer.Option(min=1, help="interleaved repetitions; the median counts")] = 5,
     out: Annotated[Path | None, typer.Option(help="a CSV file for the table")] = None,
 ) -> None:

@@ -58,7 +58,7 @@ class Recorder:
         *,
         logits_at: Int[Tensor, " kept"] | None = None,
     ) -> Float[Tensor, "batch kept vocabulary"]:
-        """Run one forward pass and hand each site's tensor to the reducer as it appears.
+        """Run one forward pass and hand each site's tensor to the reducer as it appears, on the device of the inputs.
 
         A tensor has the axes that its kind names; rows of a pattern sum to one for real queries. Within a layer
         backends may differ in the order. `logits_at` gives the positions whose logits are wanted, from here and at
@@ -74,7 +74,7 @@ class Recorder:
         def once(site: Site, tensor: Tensor) -> None:
             fired[site] += 1
             if fired[site] == 1:
-                reducer(site, self._shaped(site, tensor, inputs, logits_at))
+                reducer(site, self._shaped(site, tensor, inputs, logits_at).to(inputs.embeds.device))
 
         logits = self._backend.run(inputs, wanted, once, logits_at)
         for site in wanted:

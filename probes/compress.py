@@ -28,6 +28,7 @@ from transformers.pytorch_utils import Conv1D
 from data.errors import InputError
 from probes.bake import CompressionProof, Promise, bake, effective_weights, prove, quiet
 from probes.families import family_of
+from probes.spreading import gathered, place_as
 
 _QUANTISERS = ("gptq", "rtn")
 COLUMNS = 128  # SparseGPT and GPTQ work through a weight this many columns at a time
@@ -189,9 +190,9 @@ def compress(
     names = list(family.linears_of(model))
     _check_blocks(model, spec, blocks)
     _check_widths(model, spec, names)
-    copied = _copy_with_linears(model, names)
+    copied = gathered(_copy_with_linears(model, names))
     pruned = None
-    devices = [model.device] if model.device.type == "cuda" else []
+    devices = list({weight.device for weight in model.parameters() if weight.is_cuda})
     with quiet(), torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         # Imported where it is needed: it takes seconds.
@@ -206,6 +207,7 @@ def compress(
             pruned = {name: weight == 0 for name, weight in effective_weights(copied, names).items()}
         if spec.quantiser is not None:
             oneshot.quantise(copied, tokenizer, spec, names, blocks)
+        place_as(copied, model)
         baked = bake(model, effective_weights(copied, names))
         proof = prove(model, copied, baked, names, spec.promise, blocks[-1], pruned)
     return Compressed(model=baked, proof=proof)

@@ -91,7 +91,8 @@ def _selected(cache: DynamicCache, rows: Tensor) -> DynamicCache:
     """These rows' keys and values, the cache left as it is."""
     found = DynamicCache()
     for layer, (keys, values) in enumerate(keys_and_values(cache)):
-        found.update(keys[rows], values[rows], layer)
+        here = rows.to(keys.device)
+        found.update(keys[here], values[here], layer)
     return found
 
 

@@ -151,7 +151,8 @@ class AttentionSelector:
         layers, heads = self.settings.layers, self.settings.heads
         looked_at = [output.attentions[layer] for layer in layers] if isinstance(layers, tuple) else output.attentions
         taken = looked_at if heads is None else [layer[:, list(heads)] for layer in looked_at]
-        pattern = torch.stack([layer.mean(dim=1) for layer in taken]).mean(dim=0)
+        home = inputs.embeds.device
+        pattern = torch.stack([layer.mean(dim=1).to(home) for layer in taken]).mean(dim=0)
         queries = inputs.content.clone()
         if self.settings.queries == "last":
             queries[:, :-1] = False

@@ -127,17 +127,19 @@ def _on_output(hook: Change, module: nn.Module, received: Any, output: Any) -> A
 @torch.no_grad()
 def run_changed(variant: Variant, inputs: Inputs, changes: Mapping[Place, Change]) -> Float[Tensor, "batch vocabulary"]:
     """Logits after the last token of each row, of one pass with changes made on the way."""
-    batch, position = inputs.attention_mask.shape
-    unfolded = {place: partial(_unfolded, change, batch, position) for place, change in changes.items()}
+    unfolded = {place: partial(_unfolded, change, inputs.attention_mask) for place, change in changes.items()}
     with changing(variant.model, unfolded):
         output = variant.model(**inputs.forward_arguments(), use_cache=False, logits_to_keep=1)
     return output.logits[:, -1]
 
 
-def _unfolded(change: Change, batch: int, position: int, tensor: Tensor) -> Tensor | None:
-    """Undo, for a change, the flattening of batch and position that OPT may do around its MLP."""
-    changed = change(tensor.view(batch, position, -1))
-    return None if changed is None else changed.view(tensor.shape)
+def _unfolded(change: Change, asked: Int[Tensor, "batch position"], tensor: Tensor) -> Tensor | None:
+    """Undo, for a change, the flattening of batch and position that OPT may do around its MLP.
+
+    The change is made where the inputs are, wherever the layer may stand.
+    """
+    changed = change(tensor.view(*asked.shape, -1).to(asked.device))
+    return None if changed is None else changed.view(tensor.shape).to(tensor.device)
 
 
 @torch.no_grad()

@@ -160,7 +160,7 @@ def _mask_scores(
         if not isinstance(mask, Tensor) or mask.ndim != 4 or not mask.is_floating_point():
             raise CaptureError(f"The attention of layer {layer} was given no additive mask to be extended.")
         fired[layer] += 1
-        cut = edges[:, None] & heads[None, :, None, None]
+        cut = (edges[:, None] & heads[None, :, None, None]).to(mask.device)
         lowest = torch.finfo(mask.dtype).min
         return positional, keywords | {"attention_mask": mask.expand(cut.shape).masked_fill(cut, lowest)}
 
@@ -183,7 +183,7 @@ def _drop_values(
         given, pattern = output
         values = held.pop("values")
         values = values.repeat_interleave(pattern.shape[1] // values.shape[2], dim=2)
-        weights = pattern * (edges[:, None] & heads[None, :, None, None])
+        weights = pattern * (edges[:, None] & heads[None, :, None, None]).to(pattern.device)
         brought = torch.einsum("bhqk,bkhw->bqhw", weights, values).flatten(2)
         # The projection may have a bias, which is not the keys' doing.
         return given - (projection.forward(brought) - projection.forward(torch.zeros_like(brought))), pattern

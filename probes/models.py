@@ -29,6 +29,7 @@ from data import atlas
 from data.errors import InputError
 from probes.bake import open_checkpoint_dense
 from probes.families import family_of
+from probes.spreading import SPREAD, spread
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 TWIN = "atlas-twin"
@@ -181,7 +182,10 @@ def open_model(name: str, *, dtype: str, device: str) -> OpenedModel:
         transformers.logging.set_verbosity(chatter)
     family_of(model)
     model.requires_grad_(False)
-    model.to(torch.device(device))  # type: ignore[arg-type]  # a decorator hides the signature
+    if device == SPREAD:
+        spread(model)
+    else:
+        model.to(torch.device(device))  # type: ignore[arg-type]  # a decorator hides the signature
     return OpenedModel(model.eval(), tokenizer, source.note)
 
 
@@ -204,10 +208,10 @@ def _check_place(dtype: str, device: str) -> None:
     if dtype not in DTYPES:
         raise InputError(f"dtype '{dtype}' is not one of {', '.join(DTYPES)}")
     try:
-        torch.device(device)
+        torch.device("cuda" if device == SPREAD else device)
     except RuntimeError:
-        raise InputError(f"device '{device}' is none that torch knows: set device: cpu or cuda") from None
-    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise InputError(f"device '{device}' is none that torch knows: set device: cpu, cuda or auto") from None
+    if device != "cpu" and not torch.cuda.is_available():
         raise InputError(f"device '{device}': this machine has no usable GPU; set device: cpu")
 
 

@@ -51,7 +51,9 @@ class Prefixes:
         cache = DynamicCache()
         for layer, held in enumerate(zip(self.keys, self.values, strict=True)):
             # One prompt is every row's: laid out without a copy, and its gradient is a plain sum over rows.
-            keys, values = (one.expand(len(kept), -1, -1, -1) if len(one) == 1 else one[kept] for one in held)
+            keys, values = (
+                one.expand(len(kept), -1, -1, -1) if len(one) == 1 else one[kept.to(one.device)] for one in held
+            )
             cache.update(keys, values, layer)
         return cache, self.seen[kept].long()
 

@@ -72,8 +72,10 @@ class TunedPrefix(Prefixes):
         self.seen = torch.ones(1, self.longest, dtype=torch.bool, device=flat.device)
         parts = flat.to(model.dtype).unflatten(1, (shape.layers, 2, shape.heads, shape.head_width))
         by_layer = parts.permute(1, 2, 3, 0, 4)[:, :, None]
-        self.keys = [layer[0] for layer in by_layer]
-        self.values = [layer[1] for layer in by_layer]
+        blocks = family_of(model).blocks_of(model)
+        homes = [next(block.parameters()).device for block in blocks]  # several, where the model is spread over GPUs
+        self.keys = [layer[0].to(home) for layer, home in zip(by_layer, homes, strict=True)]
+        self.values = [layer[1].to(home) for layer, home in zip(by_layer, homes, strict=True)]
         embeddings: Any = model.get_input_embeddings()
         width: int = embeddings.weight.shape[1]
         self.placeholder: SoftPrompt = flat.new_zeros(self.longest, width).detach()
@@ -82,7 +84,8 @@ class TunedPrefix(Prefixes):
 
 def flatten(prefixes: Prefixes) -> FlatPrefix:
     """The keys and values of one prompt in peft's order."""
-    stacked = torch.stack([torch.stack(pair) for pair in zip(prefixes.keys, prefixes.values, strict=True)])
+    home = prefixes.seen.device
+    stacked = torch.stack([torch.stack(pair).to(home) for pair in zip(prefixes.keys, prefixes.values, strict=True)])
     return stacked[:, :, 0].permute(3, 0, 1, 2, 4).flatten(1)
 
 
@@ -151,7 +154,7 @@ class _Slots(DynamicCache):
 
     def _over(self, own: Tensor, held: Tensor) -> Tensor:
         batch, heads, _, width = own.shape
-        places = self._places.expand(-1, heads, -1, width)
+        places = self._places.to(own.device).expand(-1, heads, -1, width)
         return own.scatter(2, places, held.to(own.dtype).expand(batch, -1, -1, -1))
 
 

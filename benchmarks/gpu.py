@@ -1,0 +1,178 @@
+"""What a model of the paper's size costs on a GPU: each part in units of a plain forward pass, with peak memory.
+
+Random weights in the shapes of Llama-7B and OPT-6.7B (those that the shipped studies name), bfloat16, eager attention;
+time and memory depend on shapes alone. For each:
+
+1. Plain: a forward pass of the dense model over a batch, logits included: the unit of time, with its tokens a second.
+2. Compress: 3-bit GPTQ or half-pruned SparseGPT through llm-compressor, proved as in a study.
+3. Prompt: a step of prompt tuning on the batch (forward and backward), and reading it behind a prompt's cached keys.
+4. IDP: the choice by the first layer and the reading behind what was chosen.
+5. Drift: reference, compressed, prompted and IDP streamed, all kinds of drift site at every layer, no head: in units of
+   four plain passes.
+
+Memory is what the GPU's allocator held at most beyond what was there before, in units of the dense weights.
+"""
+
+import gc
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, TypeVar
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+
+from analysis.drift import DRIFT_KINDS, Comparison, Reference, rows_at_once, stream_states
+from analysis.study import load_study
+from analysis.timing import Work, time_ratio, times
+from benchmarks.measure import Ratio
+from benchmarks.models import rows_of
+from data.errors import InputError
+from probes.capture import Recorder
+from probes.compress import CompressionSpec, compress
+from probes.idp import PromptBank, Selector
+from probes.models import open_model
+from probes.prompts import draw_prompt
+from probes.sites import sites_of
+from probes.tuning import text_rows, token_loss
+from probes.variants import Variant
+
+Made = TypeVar("Made")
+SUBJECTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama_7b": ("paper-llama-7b", {"method": "gptq", "bits": 3}),
+    "opt_6_7b": ("paper-opt-6.7b", {"method": "sparsegpt", "sparsity": 0.5}),
+}
+"""The study whose shape is taken, and what compresses it."""
+BATCH, LENGTH = 4, 512
+SAMPLES, BLOCK = 16, 512
+"""Calibration blocks, and tokens in each."""
+PROMPT, BANK = 20, 2
+GIGA = 1e9
+
+
+def gpu_ratios(rounds: int, layers: int | None = None) -> dict[str, Ratio]:
+    """Both shapes' ratios; fewer layers than the shapes have make it quicker.
+
+    Raises:
+        InputError: there is no GPU.
+    """
+    if not torch.cuda.is_available():
+        raise InputError("the benchmark 'gpu' needs a GPU, and torch finds none here")
+    found: dict[str, Ratio] = {}
+    for name, (study, recipe) in SUBJECTS.items():
+        spec = CompressionSpec(**recipe, samples=SAMPLES, block_length=BLOCK)
+        found |= {f"{name}_{part}": ratio for part, ratio in _Subject(study, spec, layers).ratios(rounds).items()}
+        gc.collect()
+        torch.cuda.empty_cache()
+    return found
+
+
+@dataclass
+class _Subject:
+    """One shape on the GPU, its compressed copy, and the variants of it that are compared."""
+
+    study: str
+    spec: CompressionSpec
+    layers: int | None
+    rows: list[list[int]] = field(default_factory=lambda: rows_of(BATCH, LENGTH))
+
+    @cached_property
+    def dense(self) -> PreTrainedModel:
+        """Random weights, made on the GPU."""
+        shape: dict[str, Any] = dict(load_study(self.study).shape or {})
+        if self.layers is not None:
+            shape["num_hidden_layers"] = self.layers
+        torch.manual_seed(0)
+        config = AutoConfig.for_model(**shape)
+        with torch.device("cuda"):
+            model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, attn_implementation="eager")
+        return model.eval().requires_grad_(False)
+
+    def ratios(self, rounds: int) -> dict[str, Ratio]:
+        """All parts, compression first since everything else is made from it."""
+        weights = sum(weight.numel() * weight.element_size() for weight in self.dense.parameters())
+        tokenizer = open_model("atlas", dtype="float32", device="cpu").tokenizer
+        blocks = torch.tensor(rows_of(SAMPLES, BLOCK))
+        started = time.perf_counter()
+        made, held = _peak(lambda: compress(self.dense, tokenizer, self.spec, blocks, seed=0))
+        seconds = time.perf_counter() - started
+        model = made.model.requires_grad_(False)
+        prompts = [draw_prompt(model, PROMPT, seed) for seed in range(BANK)]
+        variants = {
+            "compressed": Variant("compressed", model, tokenizer),
+            "prompt": Variant("prompt", model, tokenizer, prompt=prompts[0]),
+            "idp": Variant("idp", model, tokenizer, bank=PromptBank(model, prompts, Selector())),
+        }
+        works = self._works(Variant("dense", self.dense, tokenizer), variants)
+        peaks = {name: _peak(work)[1] / weights for name, work in works.items()}
+        taken = times({name: _finished(work) for name, work in works.items()}, rounds=rounds)
+        plain = min(taken["plain"])
+        unit = (
+            f"plain pass {BATCH} x {LENGTH}, {len(self.rows) * LENGTH / plain:,.0f} tokens/s; "
+            f"{weights / GIGA:.1f} GB of weights"
+        )
+        alone = f"{self.spec.name} of {SAMPLES} x {BLOCK} tokens, {seconds:.0f} s"
+        found = {
+            "compress_time": Ratio(seconds / plain / (SAMPLES / BATCH), None, "time ratio", f"plain; {alone}"),
+            "compress_memory": Ratio(held / weights, None, "memory ratio", "dense weights, themselves not counted"),
+        }
+        for name in works:
+            passes = len(variants) + 1 if name == "drift" else 1
+            if name != "plain":
+                value = time_ratio(taken, name, "plain") / passes
+                found[f"{name}_time"] = Ratio(value, None, "time ratio", f"{passes} x {unit}")
+            found[f"{name}_memory"] = Ratio(peaks[name], None, "memory ratio", "dense weights, not counted")
+        return found
+
+    def _works(self, dense: Variant, variants: dict[str, Variant]) -> dict[str, Work]:
+        tuned = torch.nn.Parameter(draw_prompt(variants["compressed"].model, PROMPT, 9).float())
+        read = text_rows(self.rows)
+        sites = sites_of(self.dense, DRIFT_KINDS)
+        recorders = {name: Recorder(one.model) for name, one in {"dense": dense, **variants}.items()}
+
+        def step() -> None:
+            tuned.grad = None
+            token_loss(variants["compressed"].model, read, tuned).backward()
+
+        def drift() -> None:
+            size = rows_at_once(self.dense, sites, LENGTH, BATCH)
+            for first in range(0, BATCH, size):
+                rows = self.rows[first : first + size]
+                reference = Reference.record(recorders["dense"], dense.inputs(rows), sites)
+                for name, variant in variants.items():
+                    comparison = Comparison({"dense": reference}, variant.inputs(rows))
+                    stream_states(recorders[name], comparison.inputs, sites, comparison)
+
+        @torch.no_grad()
+        def plain() -> None:
+            dense.model(**dense.inputs(self.rows).forward_arguments(), use_cache=False)
+
+        return {
+            "plain": plain,
+            "tuning_step": step,
+            "prompt": lambda: variants["prompt"].read(self.rows),
+            "idp": lambda: variants["idp"].read(self.rows),
+            "drift": drift,
+        }
+
+
+def _finished(work: Work) -> Work:
+    """The work, and waiting until the GPU has done it."""
+
+    def whole() -> None:
+        work()
+        torch.cuda.synchronize()
+
+    return whole
+
+
+def _peak(work: Callable[[], Made]) -> tuple[Made, int]:
+    """What the work gives, and the bytes of the GPU that it held at most beyond what was held before."""
+    gc.collect()
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    result = work()
+    torch.cuda.synchronize()
+    return result, torch.cuda.max_memory_allocated() - before
