@@ -130,18 +130,23 @@ class _Held:
 
 
 def stream_states(recorder: Recorder, inputs: Inputs, sites: Sequence[Site], reducer: Reducer) -> None:
-    """One pass without the language-model head; what is left free in memory goes back within it and at its end."""
+    """One pass without the language-model head; what is left free in memory goes back within it and at its end.
+
+    Only where the pass runs on the processor: a GPU's own allocator keeps what it has.
+    """
+    on_processor = inputs.embeds.device.type == "cpu"
     given_back_at = 0
 
     def read(site: Site, tensor: Tensor) -> None:
         nonlocal given_back_at
-        if site.layer >= given_back_at + LAYERS_BETWEEN:
+        if on_processor and site.layer >= given_back_at + LAYERS_BETWEEN:
             give_back()
             given_back_at = site.layer
         reducer(site, tensor)
 
     recorder.stream(inputs, sites, read, logits_at=torch.empty(0, dtype=torch.long))
-    give_back()
+    if on_processor:
+        give_back()
 
 
 def held_bytes(model: PreTrainedModel, sites: Iterable[Site], length: int) -> int:

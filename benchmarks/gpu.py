@@ -48,6 +48,8 @@ BATCH, LENGTH = 4, 512
 SAMPLES, BLOCK = 16, 512
 """Calibration blocks, and tokens in each."""
 PROMPT, BANK = 20, 2
+WORDS = 32_000
+"""Of Llama's vocabulary, the smaller one."""
 GIGA = 1e9
 
 
@@ -75,7 +77,7 @@ class _Subject:
     study: str
     spec: CompressionSpec
     layers: int | None
-    rows: list[list[int]] = field(default_factory=lambda: rows_of(BATCH, LENGTH))
+    rows: list[list[int]] = field(default_factory=lambda: rows_of(BATCH, LENGTH, WORDS))
 
     @cached_property
     def dense(self) -> PreTrainedModel:
@@ -93,7 +95,7 @@ class _Subject:
         """All parts, compression first since everything else is made from it."""
         weights = sum(weight.numel() * weight.element_size() for weight in self.dense.parameters())
         tokenizer = open_model("atlas", dtype="float32", device="cpu").tokenizer
-        blocks = torch.tensor(rows_of(SAMPLES, BLOCK))
+        blocks = torch.tensor(rows_of(SAMPLES, BLOCK, WORDS))
         started = time.perf_counter()
         made, held = _peak(lambda: compress(self.dense, tokenizer, self.spec, blocks, seed=0))
         seconds = time.perf_counter() - started

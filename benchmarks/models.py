@@ -95,7 +95,7 @@ def _random_model() -> PreTrainedModel:
     return LlamaForCausalLM(config).eval().requires_grad_(False)
 
 
-def rows_of(batch: int, length: int) -> list[list[int]]:
-    """Seeded token ids."""
+def rows_of(batch: int, length: int, words: int = 40_000) -> list[list[int]]:
+    """Seeded token ids, below a number of words that the vocabulary has."""
     draw = torch.Generator().manual_seed(0)
-    return torch.randint(1000, 40_000, (batch, length), generator=draw).tolist()
+    return torch.randint(1000, words, (batch, length), generator=draw).tolist()
