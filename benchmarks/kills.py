@@ -1,9 +1,12 @@
-"""What survives kill -9: a small study is killed at a random moment, begun again, and compared with one left alone.
+"""What survives kill -9: a study is killed at random moments, begun again, and compared with one left alone.
 
-In every trial the driver or one of its workers is killed at a moment drawn evenly from the time that the study takes
-when nothing happens to it. A killed worker's run goes on by itself; a killed driver's is started once more. Every
-file of the run's folder then has to hold the bytes of the run left alone: all tables, verdict, report and examples,
-but for the timings and the manifest that tells their checksum.
+`kills`: a small study, once a trial. The driver or one of its workers is killed at a moment drawn evenly from the time
+that the study takes when nothing happens to it. A killed worker's run goes on by itself; a killed driver's is started
+once more. Every file of the run's folder then has to hold the bytes of the run left alone: all tables, verdict, report
+and examples, but for the timings and the manifest that tells their checksum.
+
+`demo_kills`: the demo study, killed again and again within one run, at moments drawn evenly from its time. After each,
+every cell that is finished has to hold the bytes of the run left alone, and so at the end has the run's folder.
 """
 
 import json
@@ -12,6 +15,7 @@ import random
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,7 +25,9 @@ import psutil
 from rich.progress import track
 
 from analysis.run_files import MANIFEST
-from analysis.store import ROOT, checksums
+from analysis.store import CELL, ROOT, checksums
+from analysis.study import load_study
+from analysis.worker import COST
 from benchmarks.measure import Ratio
 from data.errors import InputError
 
@@ -157,3 +163,51 @@ def kill_counts(rounds: int) -> dict[str, Ratio]:
                 bad += numbers_of(run) != alone
             found[f"kills/{engine}/unlike, of {trials}"] = Ratio(float(bad), 0.0, "runs", "a run left alone")
     return found
+
+
+def demo_kill_counts(rounds: int) -> dict[str, Ratio]:
+    """Of so many kills (four a round) within one run of the demo on each engine, those after which anything differs."""
+    study = load_study("atlas").model_dump(mode="json")
+    draw = random.Random(1)
+    found = {}
+    with TemporaryDirectory() as folder:
+        started = time.perf_counter()
+        alone = Driver(study, Path(folder) / "alone").finish()
+        seconds = time.perf_counter() - started
+        for engine in ("local", "ray"):
+            moments = sorted(draw.uniform(0, seconds) for _ in range(4 * rounds))
+            out = Path(folder) / engine
+            run, kills, bad = killed_often(study, out, engine, moments, cells_of(Path(folder) / "alone"))
+            same = numbers_of(run) == numbers_of(alone)
+            found[f"demo kills/{engine}/cells unlike, of {kills} times"] = Ratio(float(bad), 0.0, "kills", "left alone")
+            found[f"demo kills/{engine}/run unlike, after all"] = Ratio(float(not same), 0.0, "runs", "left alone")
+    return found
+
+
+def killed_often(
+    study: dict[str, Any], out: Path, engine: str, moments: Sequence[float], expected: Mapping[str, str]
+) -> tuple[Path, int, int]:
+    """Run a study through kills at these moments of its time, driver and worker in turn; start-ups do not count.
+
+    Gives the run's folder, how many kills there were, and after how many of them a finished cell was not as expected.
+    """
+    driver, kills, bad = Driver(study, out, engine), 0, 0
+    steps = [later - sooner for sooner, later in zip((0.0, *moments), moments, strict=False)]
+    for place, step in enumerate(track(steps, description=f"the demo killed, {engine}")):
+        driver.await_cells(sum(1 for _ in out.glob(f"cells/*/{CELL}")) + 1)  # it has begun again
+        time.sleep(step)
+        target: Target = "driver" if place % 2 == 0 else "worker"
+        if not driver.kill(target):
+            continue
+        kills += 1
+        bad += any(expected.get(name) != sha for name, sha in cells_of(out).items())
+        if target == "driver":
+            driver = Driver(study, out, engine)
+    return driver.finish(), kills, bad
+
+
+def cells_of(out: Path) -> dict[str, str]:
+    """Checksum of every file of every finished cell, by its path, but for what it cost."""
+    finished = [path.parent for path in out.glob(f"cells/*/{CELL}")]
+    files = {f"{cell.name}/{name}": sha for cell in finished for name, sha in checksums(cell).items()}
+    return {name: sha for name, sha in files.items() if not name.endswith(f"/{COST}")}
