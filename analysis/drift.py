@@ -54,6 +54,9 @@ LAYERS_BETWEEN = 15
 """Layers after which memory is given back in mid-pass too: docs/benchmarks.md has what more and less often cost."""
 ALWAYS_HELD = 64 * 2**20
 """Bytes that references may always take: small models are read in large batches."""
+SHARE_OF_GPU = 8
+"""On a GPU references may take one part in so many of its memory: its time goes into starting many small sums, and a
+row at a time takes as long as four (docs/benchmarks.md)."""
 
 
 @dataclass
@@ -162,6 +165,8 @@ def held_bytes(model: PreTrainedModel, sites: Iterable[Site], length: int) -> in
 def rows_at_once(model: PreTrainedModel, sites: Iterable[Site], length: int, rows: int, references: int = 1) -> int:
     """How many of `rows` rows to compare at once: references keep no more of them than a plain pass over all takes."""
     room = max(ALWAYS_HELD, Shape.of(model).plain(rows, length))
+    if model.device.type == "cuda":
+        room = max(room, torch.cuda.get_device_properties(model.device).total_memory // SHARE_OF_GPU)
     return min(rows, max(1, room // (references * held_bytes(model, sites, length))))
 
 

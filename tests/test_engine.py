@@ -198,6 +198,7 @@ def test_each_gpu_has_a_worker_of_its_own(monkeypatch):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     assert workers_for(1, "cuda") == 2
     assert workers_for(1, "cuda:1") == 1
+    assert workers_for(1, "auto") == 1
     with LocalEngine(2, 1, "cuda") as engine:
         assert [slot.told["CUDA_VISIBLE_DEVICES"] for slot in engine._slots] == ["4", "6"]
 

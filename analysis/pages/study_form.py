@@ -58,7 +58,12 @@ def subject(fields: Fields, study: dict[str, Any]) -> dict[str, Any]:
     with row():
         model = fields.text("Model", study["model"], "model", help="atlas, a hub id, a folder, or a .gguf file")
         dtype = fields.one("Numbers", ["float32", "bfloat16", "float16"], study.get("dtype", "float32"), "dtype")
-        device = fields.text("Device", study.get("device", "cpu"), "device", help="cpu, or cuda:0")
+        device = fields.text(
+            "Device",
+            study.get("device", "cpu"),
+            "device",
+            help="cpu, cuda, or auto: over all GPUs",
+        )
     with row():
         facts = fields.text("Facts", study["facts"], "facts", help="atlas, shipped, or a CSV file")
         groups = fields.some("Groups of facts", ["open", "graded"], study["groups"], "groups", accept_new_options=True)
