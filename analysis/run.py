@@ -221,8 +221,25 @@ def run(
             todo = missing(plan, store)
         with Locks(out) as locks, locks.holding(f"run-{content_key({'folder': folder.name})}"):
             if fresh or not is_current(plan, folder, note):
-                finish(plan, facts, store, folder, locate(study.model).note)
+                _gather(plan, facts, store, folder)
     return folder
+
+
+def _gather(plan: Plan, facts: FactSet, store: Store, folder: Path) -> None:
+    """Write the run's folder from its cells.
+
+    Raises:
+        InputError: a cell was taken away meanwhile.
+    """
+    try:
+        finish(plan, facts, store, folder, locate(plan.study.model).note)
+    except FileNotFoundError as error:
+        if gone := missing(plan, store):
+            raise InputError(
+                f"'{gone[0].label}' vanished while the tables were gathered: another run computes it anew (--fresh); "
+                "the same command goes on from what is there"
+            ) from error
+        raise
 
 
 def _once(note: Note) -> Note:

@@ -132,6 +132,26 @@ def test_a_damaged_table_is_refused_named_and_written_anew_from_its_cells(finish
         assert (folder / name).read_bytes() == whole
 
 
+def test_a_cell_that_another_run_takes_away_while_tables_are_gathered_is_one_line(finished, monkeypatch):
+    folder, out = finished
+    kept = (folder / run.MANIFEST).read_bytes()
+    cell = next(path.parent for path in out.glob("cells/*/answers.parquet"))
+    (folder / run.MANIFEST).unlink()
+    finish = run.finish
+
+    def taken(*arguments):
+        cell.rename(out / "aside")
+        finish(*arguments)
+
+    monkeypatch.setattr(run, "finish", taken)
+    with pytest.raises(InputError, match=r"vanished while .* \(--fresh\); the same command goes on"):
+        run.run(STUDY, out=out)
+    (out / "aside").rename(cell)
+    monkeypatch.setattr(run, "finish", finish)
+    run.run(STUDY, out=out)
+    assert (folder / run.MANIFEST).read_bytes() == kept
+
+
 def test_a_damaged_cell_is_named_and_computed_anew_to_the_same_bytes(finished):
     folder, out = finished
     store, plan = Store(out), run.prepare(STUDY)[0]
