@@ -23,7 +23,7 @@ from analysis.study import MAIN, Study, groups_of
 from analysis.study_blocks import BANK_SEEDS
 from data.errors import InputError
 from data.facts import FactSet
-from data.text import PARTS, load_text, stated
+from data.text import PARTS, load_text, pinned, stated
 from probes.adapter_folders import folder_sha
 from probes.banks import DIVIDING
 from probes.models import TWIN, locate
@@ -71,7 +71,7 @@ class _Expansion:
             "candidates": study.candidates,
             "relations": study.relations,
             "facts_sha": facts.sha,
-            "text": study.text,
+            "text": pinned(study.text),
             "text_sha": _text_sha(study.text),
         }
 
@@ -324,7 +324,7 @@ def _pydoc_paragraphs() -> tuple[str, ...]:
 def _text_sha(source: str) -> str:
     """Hash of a text file's bytes, or of the language reference's words, which differ between Pythons.
 
-    The atlas's text is code of ours; of a hub's data set the name alone is known before it is read.
+    The atlas's text is code of ours; a hub's data set is told apart by its commit, which its source names.
     """
     if source == "pydoc":
         return hashlib.sha256("\n".join(_pydoc_paragraphs()).encode()).hexdigest()

@@ -13,7 +13,7 @@ from analysis.study import MAIN, groups_of
 from analysis.study_blocks import OWN_TEXT, Perplexity, Tasks
 from data.errors import InputError
 from data.task_names import TEXTS
-from data.tasks import TaskSource, find_tasks
+from data.tasks import TaskSource, find_tasks, hub_task
 from probes.specs import AnyCompression, VariantSpec
 
 if TYPE_CHECKING:
@@ -75,7 +75,8 @@ def add_text(
     """Add one variant's perplexity on one text."""
     asked = {
         "text": text,
-        "source": expansion.study.text if text == OWN_TEXT else TEXTS[text],
+        "source": expansion.base["text"] if text == OWN_TEXT else TEXTS[text],
+        "sha": "" if text == OWN_TEXT else hub_task(TEXTS[text]).sha,
         "window": settings.window,
         "documents": settings.documents,
         "batch": batch,

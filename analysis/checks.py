@@ -120,7 +120,7 @@ def check_text(plan: Plan) -> None:
             calibration_blocks(cell.fields, CompressionSpec(**settings))
     if study.tuning.text_batch:
         tuning_blocks(fields, study.tuning.text_length, study.seeds[0], 1)
-    encode_blocks(dense(fields).tokenizer, load_text(study.text, "heldout").paragraphs, study.drift.length)
+    encode_blocks(dense(fields).tokenizer, load_text(fields["text"], "heldout").paragraphs, study.drift.length)
 
 
 def check_tasks(plan: Plan) -> None:
@@ -134,6 +134,6 @@ def check_tasks(plan: Plan) -> None:
         TaskSource(one["task"]["name"], one["task"]["file"], one["task"]["sha"]) for one in asked if "task" in one
     ]
     texts = [one["perplexity"] for one in asked if "perplexity" in one]
-    sources += [TaskSource(one["source"]) for one in texts if one["text"] != OWN_TEXT]
+    sources += [TaskSource(one["source"], sha=one["sha"]) for one in texts if one["text"] != OWN_TEXT]
     for source in dict.fromkeys(sources):
         open_task(source)

@@ -38,7 +38,7 @@ def work(fields: dict[str, Any], needs: dict[str, Path], folder: Path) -> None:
     else:
         asked = fields["perplexity"]
         lm = VariantLM(variant, batch=asked["batch"], window=asked["window"])
-        name, table = "perplexity", score_text(lm, asked["text"], asked["source"], asked["documents"])
+        name, table = "perplexity", score_text(lm, asked["text"], asked["source"], asked["documents"], asked["sha"])
     columns = TASK_COLUMNS if name == "tasks" else TEXT_COLUMNS
     table.assign(variant_id=spec.identity)[list(columns)].to_parquet(folder / f"{name}.parquet", index=False)
 
@@ -120,9 +120,9 @@ def _joined(answer: object) -> str:
     return " | ".join(map(str, answer)) if isinstance(answer, list) else str(answer)
 
 
-def score_text(lm: VariantLM, text: str, source: str, most: int) -> pd.DataFrame:
+def score_text(lm: VariantLM, text: str, source: str, most: int, sha: str = "") -> pd.DataFrame:
     """One row per document of a text: log-likelihood in nats, how long it is, and its perplexity."""
-    documents = _own(source, most) if text == OWN_TEXT else _of_hub(source, most)
+    documents = _own(source, most) if text == OWN_TEXT else _of_hub(TaskSource(source, sha=sha), most)
     scored = lm.rolled([document.read for document in documents])
     rows = [
         {"document": place, "log_likelihood": total, "tokens": tokens, "words": document.words, "bytes": document.bytes}
@@ -151,9 +151,9 @@ def _own(source: str, most: int) -> list[_Document]:
     return [_Document(one, len(re.split(r"\s+", one)), len(one.encode())) for one in paragraphs]
 
 
-def _of_hub(name: str, most: int) -> list[_Document]:
+def _of_hub(source: TaskSource, most: int) -> list[_Document]:
     """The first documents of a text of lm-eval's, counted by its task."""
-    found: Sequence[Any] = list(open_task(TaskSource(name)).values())
+    found: Sequence[Any] = list(open_task(source).values())
     (task,) = found
     documents = []
     for place in range(min(most, len(task.eval_docs))):

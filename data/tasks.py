@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data.errors import InputError
+from data.hub import commit_of
 from data.task_names import FILE_NAMES, PAPER_NINE, PAPER_TASKS, domain_of
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ class TaskSource:
     name: str
     file: str | None = None
     sha: str = ""
-    """Hash of the file's bytes."""
+    """Hash of the file's bytes; of lm-eval's own task the commits of its data sets, where they can be known."""
 
     @property
     def domain(self) -> str:
@@ -121,7 +122,34 @@ def find_tasks(names: Sequence[str] | None, files: str | None) -> list[TaskSourc
     for name in listed:
         if name not in known:
             raise InputError(f"tasks: lm-eval has no task '{name}'{_nearest(name, known)}")
-    return [TaskSource(name) for name in listed]
+    return [hub_task(name) for name in listed]
+
+
+def hub_task(name: str) -> TaskSource:
+    """lm-eval's own task of this name, with the commits of the data sets that it reads."""
+    commits = {dataset: commit_of(dataset) for dataset in sorted(_datasets_of(name))}
+    told = [f"{dataset}@{commit}" for dataset, commit in commits.items() if commit]
+    return TaskSource(name, sha=" ".join(told))
+
+
+def _datasets_of(name: str) -> set[str]:
+    """The data sets that a task reads, or all the tasks of a group or tag, by lm-eval's settings."""
+    index = lm_eval_tasks().task_index
+    found: set[str] = set()
+    left, seen = [name], set()
+    while left:
+        one = left.pop()
+        if one in seen or one not in index:
+            continue
+        seen.add(one)
+        settings = index[one].cfg or {}
+        if isinstance(settings.get("dataset_path"), str):
+            found.add(settings["dataset_path"])
+        members = settings.get("task")
+        for member in members if isinstance(members, list) else []:
+            left.append(member if isinstance(member, str) else str(member.get("task") or member.get("group")))
+        left += [other for other, entry in index.items() if one in entry.tags]
+    return found
 
 
 def _in_folder(folder: Path, names: list[str] | None) -> list[TaskSource]:
@@ -235,6 +263,9 @@ def open_task(source: TaskSource) -> dict[str, "Task"]:
         if hashlib.sha256(path.read_bytes()).hexdigest() != source.sha:
             raise InputError(f"task file '{path}' changed while the study ran: start it again")
         return {source.name: _from_file(source.name, path)}
+    now = hub_task(source.name).sha if source.sha else ""
+    if now and now != source.sha:
+        raise InputError(f"task '{source.name}': its data set on the hub changed while the study ran: start it again")
     return _from_hub(source.name)
 
 

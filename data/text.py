@@ -6,7 +6,8 @@ Sources:
     atlas              biographies of people of the tune split, in the tuning phrasings
     pydoc              prose of the language reference that every Python carries (`pydoc_data.topics`)
     file:PATH          a UTF-8 text file, paragraphs apart by an empty line
-    hub:NAME[:CONFIG]  the first documents of a hub data set's train split, column `text` (hub:allenai/c4:en)
+    hub:NAME[:CONFIG]  the first documents of a hub data set's train split, column `text` (hub:allenai/c4:en), as it
+                       stands there when a study is planned, or of a commit: hub:NAME[:CONFIG]@COMMIT
 
 No prose by others is committed here: it is read where it lies.
 """
@@ -23,6 +24,7 @@ from data.atlas import load_world
 from data.atlas.world import biography
 from data.errors import InputError
 from data.facts import Fact
+from data.hub import commit_of
 
 Part = Literal["tuning", "calibration", "heldout"]
 PARTS: tuple[Part, ...] = ("tuning", "calibration", "heldout")
@@ -61,7 +63,7 @@ def load_text(source: str, part: Part, seed: int = 0) -> Text:
     elif source.startswith("hub:"):
         paragraphs, origin, licence = _hub(source.removeprefix("hub:")), source, "the data set's own"
     else:
-        raise InputError(f"text '{source}' is none of atlas, pydoc, file:PATH, hub:NAME[:CONFIG]")
+        raise InputError(f"text '{source}' is none of atlas, pydoc, file:PATH, hub:NAME[:CONFIG][@COMMIT]")
     # A paragraph that stands twice would else stand in two parts.
     paragraphs = list(dict.fromkeys(filter(None, paragraphs)))
     if len(paragraphs) <= _PART_OF.index(PARTS.index("heldout")):
@@ -112,13 +114,22 @@ def _file(path: Path) -> list[str]:
     return [" ".join(piece.split()) for piece in re.split(r"\n\s*\n", text) if piece.strip()]
 
 
+def pinned(source: str) -> str:
+    """A source as a study reads it: of a hub's data set the commit is told, where it can be known."""
+    if not source.startswith("hub:") or "@" in source:
+        return source
+    commit = commit_of(source.removeprefix("hub:").partition(":")[0])
+    return f"{source}@{commit}" if commit else source
+
+
 def _hub(name: str) -> list[str]:
     """The first documents of a hub data set, streamed."""
     from datasets import load_dataset
 
-    repository, _, config = name.partition(":")
+    place, _, commit = name.partition("@")
+    repository, _, config = place.partition(":")
     try:
-        rows = load_dataset(repository, config or None, split="train", streaming=True)
+        rows = load_dataset(repository, config or None, split="train", streaming=True, revision=commit or None)
         return [" ".join(row["text"].split()) for row in islice(rows, HUB_DOCUMENTS)]
     except KeyError:
         raise InputError(f"text 'hub:{name}': the data set has no column 'text'") from None

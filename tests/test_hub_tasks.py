@@ -12,7 +12,8 @@ from lm_eval.models.huggingface import HFLM
 from analysis.work_tasks import score_task, score_text
 from data.errors import InputError
 from data.task_names import PAPER_TASKS, TEXTS
-from data.tasks import TaskSource, open_task
+from data.tasks import TaskSource, find_tasks, hub_task, open_task
+from data.text import load_text, pinned
 from probes.lm_eval_adapter import VariantLM
 from probes.variants import Variant
 from tests.test_tasks import CITIES, PEOPLE
@@ -116,3 +117,33 @@ def test_why_a_data_set_does_not_open_is_said(monkeypatch):
     with pytest.raises(InputError, match=r"task 'sciq': its data set does not open \(.*no longer supported") as told:
         open_task(TaskSource("sciq"))
     assert "\n" not in str(told.value)
+
+
+def test_results_are_keyed_by_the_commits_of_the_data_sets_they_read(monkeypatch, hub):
+    commits = {name: f"{place:040x}" for place, name in enumerate(HUB)}
+    monkeypatch.setattr("data.tasks.commit_of", commits.__getitem__)
+    for name, dataset in {"sciq": "allenai/sciq", "mmlu": "cais/mmlu", "c4": "allenai/c4"}.items():
+        assert hub_task(name).sha == f"{dataset}@{commits[dataset]}"
+    planned = hub_task("sciq")
+    assert open_task(planned)
+    commits["allenai/sciq"] = "another"
+    assert find_tasks(["sciq"], None) != [planned]
+    with pytest.raises(InputError, match="task 'sciq': its data set on the hub changed while the study ran"):
+        open_task(planned)
+
+
+def test_a_hubs_text_is_pinned_to_its_commit_and_read_there(monkeypatch):
+    asked: list[object] = []
+
+    def load_dataset(path: str, config: str | None, *, revision: str | None, **_: object) -> list[dict[str, str]]:
+        asked.append((path, config, revision))
+        return [{"text": one} for one in PARAGRAPHS]
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    monkeypatch.setattr("data.text.commit_of", lambda dataset: "abc" if dataset == "allenai/c4" else "")
+    assert pinned("pydoc") == "pydoc"
+    assert pinned("hub:allenai/c4:en@old") == "hub:allenai/c4:en@old"
+    assert pinned("hub:out/of-reach") == "hub:out/of-reach"
+    load_text(pinned("hub:allenai/c4:en"), "heldout")
+    load_text("hub:allenai/c4", "heldout")
+    assert asked == [("allenai/c4", "en", "abc"), ("allenai/c4", None, None)]
