@@ -3,8 +3,8 @@
 1. A score is the share of items that are right, with an interval that resamples items (and replicates, crossed).
 2. A variant is compared with its references, dense and its own parent, on the same items: items lost and won, the share
    answered alike, the difference with its interval.
-3. One p per variant and task: McNemar's exact test in one replicate; with several, sign flips of whole items. Holm over
-   all variants and tasks of one reference.
+3. One p per variant and task: McNemar's exact test in one replicate; with several, the larger of sign flips of whole
+   items and Student's t over replicates and items. Holm over all variants and tasks of one reference.
 4. How many items would have been needed to see a difference as large as the one found, with power .8.
 
 What counts as answered alike: the same choice, the same text said, or, where a task only asks whether greedy decoding
@@ -24,13 +24,14 @@ from analysis.repair_report import show_rows
 from analysis.statistics import (
     Estimate,
     Sample,
+    clopper_pearson,
     crossed_estimate,
     crossed_mean,
     crossed_sample,
     holm,
     items_needed,
     mcnemar,
-    paired_permutation,
+    paired_p,
 )
 from data.errors import InputError
 
@@ -66,12 +67,12 @@ def compare_tasks(tasks: pd.DataFrame, variants: pd.DataFrame) -> pd.DataFrame:
 
 def items_of(tasks: pd.DataFrame, variants: pd.DataFrame) -> pd.DataFrame:
     """Items of the main plan with what their variant is; `column` names an item within all tasks."""
-    joined = tasks[tasks["plan"] == "main"].merge(_seeded(variants), on="variant_id", validate="many_to_one")
+    joined = tasks[tasks["plan"] == "main"].merge(seeded(variants), on="variant_id", validate="many_to_one")
     answered = joined["said"].fillna(joined["correct"].astype(str))
     return joined.assign(answered=answered, column=joined["task"] + "\t" + joined["item"])
 
 
-def _seeded(variants: pd.DataFrame) -> pd.DataFrame:
+def seeded(variants: pd.DataFrame) -> pd.DataFrame:
     """What a variant is, and the seed of its replicate: a placebo's seed also says which draw it is."""
     repaired = variants["repair_seed"].where(variants["kind"] != "placebo", variants["repair_seed"] // 100)
     seed = repaired.fillna(variants["compression_seed"]).fillna(0).astype(int)
@@ -81,7 +82,7 @@ def _seeded(variants: pd.DataFrame) -> pd.DataFrame:
 def _compared(part: pd.DataFrame, variant: str) -> list[dict[str, Any]]:
     """One variant's score, once for each reference that it has."""
     mine = part[part["variant"] == variant]
-    score = crossed_mean(replicate_table(mine, "correct"), seed=SEED)
+    score = _share(replicate_table(mine, "correct"))
     normed = mine["correct_norm"].dropna()
     first = mine.iloc[0]
     row = {
@@ -118,7 +119,7 @@ def _paired(mine: pd.DataFrame, other: pd.DataFrame) -> dict[str, Any]:
     if len(ours) == 1:
         test, p = "McNemar", mcnemar(ours[0] > 0.5, theirs[0] > 0.5)[2]
     else:
-        test, p = "sign flips", paired_permutation(by_item, seed=SEED)
+        test, p = "sign flips and t", paired_p(ours, np.array(theirs), seed=SEED)
     return {
         "difference": difference.estimate,
         "difference_lower": difference.lower,
@@ -151,8 +152,21 @@ def paired_difference(mine: pd.DataFrame, other: pd.DataFrame) -> Estimate:
     return _difference(*_aligned(mine, other, "correct"))
 
 
+def _share(right: Float[np.ndarray, "seed item"]) -> Estimate:
+    """The share that is right; where all or none are, nothing can be drawn and the interval is the exact one."""
+    whole = right.mean()
+    if whole in (0.0, 1.0):
+        items = right.shape[1]
+        return clopper_pearson(items if whole else 0, items)
+    return crossed_mean(right, seed=SEED)
+
+
 def _difference(ours: np.ndarray, theirs: np.ndarray) -> Estimate:
-    """The mean difference with its interval, both under the same draws."""
+    """The mean difference with its interval, both under the same draws; where no item differs, as far as one may."""
+    if np.array_equal(ours, theirs):
+        items = ours.shape[1]
+        most = clopper_pearson(0, items).upper
+        return Estimate(0.0, -most, most, items, items, 0.95)
     arms = {"ours": ours, "theirs": np.array(theirs)}
     return crossed_estimate(arms, lambda means: means["ours"] - means["theirs"], seed=SEED)
 
@@ -174,7 +188,7 @@ def floors(tasks: pd.DataFrame) -> pd.DataFrame:
 
 def log_perplexities(perplexity: pd.DataFrame, variants: pd.DataFrame) -> dict[tuple[str, str], Sample]:
     """Nats a token by text and variant, drawn over documents and replicates."""
-    joined = perplexity.merge(_seeded(variants), on="variant_id", validate="many_to_one")
+    joined = perplexity.merge(seeded(variants), on="variant_id", validate="many_to_one")
     found = {}
     for (text, variant), part in joined.groupby(["text", "variant"], sort=False):
         arms = {
@@ -265,6 +279,10 @@ def show_tasks(console: Console, run: Path, *, markdown: bool = False) -> None:
         "reference did. items needed: for a difference as large as found, power .8. cut: items whose context lost "
         "tokens to the window. Holm over tasks and variants of one reference; the pooled rows among themselves.",
     )
+    for task, part in compared[compared["task"] != ALL].drop_duplicates(["variant", "task"]).groupby("task"):
+        if part["cut"].any():
+            told = ", ".join(f"{one.variant} {one.cut}" for one in part[part["cut"] > 0].itertuples())
+            _say(console, f"Cut to the window, {task}: {told}.")
     for one in floors(read_table(run, "tasks")).itertuples():
         _say(
             console,

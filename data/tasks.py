@@ -6,7 +6,8 @@ The shapes of a line, told by its keys:
     options, continuation, answer    contexts that differ, one same continuation; the place of the right context
     context, continuation            the continuation counts when it is what greedy decoding says
     prompt, answer                   the same
-    question, aliases                what is said up to the end of a line or clause counts when it is an alias
+    question, aliases                what is said up to the end of a line or clause counts when it is an alias, or the
+                                     `answer` where the line names one
     question, answers                counts when greedy decoding says one of the answers
 """
 
@@ -192,8 +193,9 @@ def read_items(path: Path) -> tuple[Shape, list[dict[str, Any]]]:
             continue
         try:
             item = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise InputError(f"task file '{path}', line {number}: no JSON ({error.msg}): mend or drop it") from None
+        except (ValueError, RecursionError) as error:
+            why = error.msg if isinstance(error, json.JSONDecodeError) else type(error).__name__
+            raise InputError(f"task file '{path}', line {number}: no JSON ({why}): mend or drop it") from None
         shape = shape or _shape_of(item)
         if shape is None:
             raise InputError(
@@ -202,10 +204,18 @@ def read_items(path: Path) -> tuple[Shape, list[dict[str, Any]]]:
             )
         if fault := _fault(item, shape):
             raise InputError(f"task file '{path}', line {number}: {fault}")
-        items.append({name: item[name] for name in shape.fields})
+        items.append(_completed({name: item[name] for name in shape.fields}, item))
     if shape is None:
         raise InputError(f"task file '{path}' holds no item")
     return shape, items
+
+
+def _completed(kept: dict[str, Any], item: dict[str, Any]) -> dict[str, Any]:
+    """The fields of an item; its answer is one of its aliases even where they leave it out, as TriviaQA's often do."""
+    answer = item.get("answer")
+    if "aliases" in kept and _is_text(answer):
+        kept["aliases"] = list(dict.fromkeys([answer, *kept["aliases"]]))
+    return kept
 
 
 def _shape_of(item: object) -> Shape | None:

@@ -112,7 +112,8 @@ def test_tasks_and_perplexity_are_drawn_and_tabled_where_the_run_has_them(run):
 def test_marks_follow_corrected_tests_and_bold_what_is_not_told_from_the_best():
     rng = np.random.default_rng(0)
     right = {"gptq": 20, "gptq + good": 55, "gptq + as good": 54, "gptq + nothing": 21}
-    variants = pd.DataFrame({"variant_id": list(right), "variant": list(right), "compression": "gptq"})
+    variants = pd.DataFrame({"variant_id": list(right), "variant": list(right), "compression": "gptq", "repair": ""})
+    variants = variants.assign(kind="prompt", repair_seed=0.0, compression_seed=0.0)
     answers = pd.concat(
         pd.DataFrame({"variant_id": name, "entity": np.arange(60), "correct": rng.permutation(60) < count})
         for name, count in right.items()

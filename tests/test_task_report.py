@@ -94,7 +94,7 @@ def test_several_replicates_are_tested_by_whole_items():
     right = planted()
     table = compare_tasks(tasks_frame(right, (0, 1), ("one",)), variants_frame((0, 1)))
     dense, parent = rows_of(table, "one", "dense"), rows_of(table, "one", "parent")
-    assert (dense["test"] == "sign flips").all()
+    assert (dense["test"] == "sign flips and t").all()
     assert (dense["replicates"] == 2).all()
     assert dense.loc["cut", ["lost", "won"]].tolist() == [36, 6]  # over both replicates
     assert dense.loc["cut", "alike"] == pytest.approx(39 / 60)
@@ -110,8 +110,19 @@ def test_nothing_is_found_where_nothing_differs():
     assert (told["difference"] == 0).all()
     assert (told["p_holm"] == 1).all()
     assert (told["alike"] == 1).all()
+    # Of 60 items none differs: as many as 6 in 100 may.
+    assert told["difference_upper"].tolist() == pytest.approx([binomtest(0, ITEMS).proportion_ci().high] * len(told))
+    assert (told["difference_lower"] == -told["difference_upper"]).all()
     assert np.isinf(told["items_needed"]).all()
     assert set(shown(table)["items needed"]) == {"never"}
+
+
+@pytest.mark.parametrize(("right", "side"), [(True, "lower"), (False, "upper")])
+def test_none_or_all_right_is_as_uncertain_as_the_items_are_few(right, side):
+    same = np.full(ITEMS, right)
+    table = compare_tasks(tasks_frame(dict.fromkeys(ARMS, same), tasks=("one",)), variants_frame())
+    exact = binomtest(ITEMS if right else 0, ITEMS).proportion_ci()
+    assert table[side].tolist() == pytest.approx([exact.low if right else exact.high] * len(table))
 
 
 def test_answers_without_a_text_are_alike_where_their_outcome_is():

@@ -67,6 +67,13 @@ def test_the_right_answer_is_read_from_every_shape(tokenizer, folder):
         assert (found[name]["correct"] == found[name]["greedy"].map(all)).all()
 
 
+def test_the_answer_of_an_item_counts_though_its_aliases_leave_it_out(tmp_path):
+    item = {"question": "ada lives in", "answer": "Florida", "aliases": ["Floreda", "Sunshine State"]}
+    (tmp_path / "triviaqa.jsonl").write_text(json.dumps(item) + "\n" + json.dumps(item | {"answer": "Floreda"}))
+    _, items = read_items(tmp_path / "triviaqa.jsonl")
+    assert [one["aliases"] for one in items] == [["Florida", *item["aliases"]], item["aliases"]]
+
+
 @pytest.mark.parametrize("scores", [{"acc": 0.3}, {"f1": 1.0}])
 def test_items_that_are_neither_right_nor_wrong_are_refused(scores, folder, tokenizer):
     (source,) = find_tasks(["facts"], str(folder))
@@ -103,6 +110,8 @@ def test_names_are_found_under_their_files_names(folder):
     ("line", "said"),
     [
         ("{", "line 3: no JSON"),
+        ("[" * 100_000, "line 3: no JSON"),
+        ('{"question": ' + "9" * 5000 + "}", "line 3: no JSON"),
         ("[1]", "line 3: it is no object"),
         ('{"question": "x", "choices": ["a"]}', "line 3: it lacks answer"),
         ('{"question": "x", "choices": ["a", "b"], "answer": 2}', "line 3: 'answer' must be a place from 0 to 1"),
