@@ -109,7 +109,7 @@ class _Expansion:
             "groups": groups_of(self.study)[scope],
             "repair": spec.model_dump(mode="json"),
             "seed": seed,
-            "tuning": self.study.tuning.model_dump(mode="json") | steps_of_part(self.study, parts),
+            "tuning": self.study.tuning.model_dump(mode="json") | steps_of(self.study, spec, parts),
         }
         label = f"{name} + {spec.name} seed {seed} ({scope})"  # type: ignore[attr-defined]
         if parts > 1 and self.study.budget is not None and "tokens" in self.study.budget.equal:
@@ -286,12 +286,20 @@ class _Expansion:
         return [name for name in asked if name == "calibration_draw" and drawn]
 
 
-def steps_of_part(study: Study, parts: int) -> dict[str, int]:
-    """How many steps one of several parts of a repair is tuned for, where that is not `tuning.steps`.
+def steps_of(study: Study, spec: Spec, parts: int) -> dict[str, int]:
+    """How many steps a repair, or one of its several parts, is tuned for, where that is not `tuning.steps`.
 
     Raises:
-        InputError: equal steps that cannot be divided.
+        InputError: equal steps that cannot be divided, or steps of its own beside equal ones.
     """
+    own = getattr(spec, "steps", None)
+    if own is not None:
+        if study.budget is not None and {"steps", "tokens"} & set(study.budget.equal):
+            raise InputError(
+                f"repair '{spec.name}' has steps of its own, and the study's budget makes steps or tokens alike: "  # type: ignore[attr-defined]
+                "leave one of the two out"
+            )
+        return {"steps": own}
     if parts == 1 or study.budget is None or "steps" not in study.budget.equal:
         return {}
     if study.tuning.steps % parts:

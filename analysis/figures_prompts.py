@@ -1,6 +1,5 @@
-"""Figures of prompts: how long they must be, whether choosing among them helps, and what they cost in time."""
+"""Figures of prompts: whether choosing among them helps, and what they cost in time."""
 
-import re
 from collections.abc import Mapping
 
 import pandas as pd
@@ -8,90 +7,19 @@ import pandas as pd
 from analysis.figures import Figure
 from analysis.look import (
     GREY,
-    NO_REPAIR,
-    colour_of,
-    dashes_of,
     dress,
-    kind_of,
     label_bottom,
-    marker,
     panels_of,
     reading_words,
     rows_of,
-    symbols_of,
 )
 from analysis.marks import Marks, error_bars, name_rows, whiskers
 from data.errors import InputError
 
-LENGTH = re.compile(r"(?:prompt|prefix|ptuning|placebo)-(\d+)(?:-masked|-shuffled)?")
 RIVALS = {
     "minus_random": ("more than a random choice", "#0072B2", "square"),
     "minus_best_single": ("more than the best single prompt", "#D55E00", "diamond-open"),
 }
-
-
-def length_figure(recovery: pd.DataFrame, scope: str, group: str, reading: str, split: str = "test") -> Figure:
-    """How long must a prompt be?
-
-    Accuracy on subjects no prompt read by the number of soft tokens, a panel per compression, a line per kind of
-    prompt with 95 % intervals; the level line is the copy without a prompt.
-
-    Raises:
-        InputError: the run has prompts of one length alone.
-    """
-    part = recovery[(recovery["scope"] == scope) & (recovery["group"] == group) & (recovery["reading"] == reading)]
-    part = part[(part["measure"] == "accuracy") & (part["split"] == split)]
-    found = part["repair"].str.fullmatch(LENGTH.pattern)
-    told = part[found].assign(
-        length=[int(LENGTH.fullmatch(name)[1]) for name in part.loc[found, "repair"]],  # type: ignore[index]
-        series=part.loc[found, "repair"].map(kind_of),
-    )
-    true = told[~told["series"].isin(["placebo"])]
-    if true.groupby("series")["length"].nunique().max() in (0, 1) or true.empty:
-        raise InputError("prompts of one length alone: name prompts of several lengths in the study")
-    data = told.sort_values("length", kind="stable")
-    figure, panels = panels_of(part["compression"])
-    kinds = list(dict.fromkeys(data["series"]))
-    symbols, dashes = symbols_of(kinds), dashes_of(part["compression"])
-    shown: set[str] = set()
-    for (compression, kind), rows in data.groupby(["compression", "series"], sort=False):
-        figure.add_scatter(
-            x=rows["length"],
-            y=rows["value"],
-            error_y=whiskers(rows["value"], rows["lower"], rows["upper"], colour_of(kind)),
-            mode="lines+markers",
-            line={"color": colour_of(kind), "width": 2, "dash": dashes[compression]},
-            marker=marker(kind, symbols[kind], 9),
-            name=kind,
-            legendgroup=kind,
-            showlegend=kind not in shown,
-            **panels[compression],
-        )
-        shown.add(kind)
-    longest = int(data["length"].max())
-    for place, row in enumerate(part[part["repair"] == ""].itertuples()):
-        figure.add_scatter(
-            x=[data["length"].min(), longest],
-            y=[row.value, row.value],
-            mode="lines",
-            line={"color": GREY, "width": 1.4, "dash": "dot"},
-            name=NO_REPAIR,
-            legendgroup=NO_REPAIR,
-            showlegend=place == 0,
-            **panels[row.compression],
-        )
-    label_bottom(figure, "soft tokens")
-    lengths = sorted(set(data["length"]))
-    figure.update_xaxes(type="log", tickvals=lengths, ticktext=[str(one) for one in lengths])
-    figure.update_yaxes(range=[-0.03, 1.03], tickformat=".1f")
-    figure.update_yaxes(title="accuracy (share right)", col=1)
-    dress(
-        figure,
-        title=f"How long a prompt must be, group {group}, {reading_words(reading)}",
-        subtitle=f"95 % intervals over replicates and subjects; n = {data['entities'].max()} {split} subjects",
-        height=170 + 300 * rows_of(panels),
-    )
-    return Figure(figure, data)
 
 
 def selectors_figure(selectors: pd.DataFrame, variants: pd.DataFrame, repair: str, group: str) -> Figure:

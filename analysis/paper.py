@@ -14,14 +14,15 @@ import pandas as pd
 from analysis import reading, saying
 from analysis.figures import Figure, layerwise_drift_figure, recovery_figure
 from analysis.figures_account import account_figure
+from analysis.figures_doses import dose_figure
 from analysis.figures_evidence import calibration_figure, claim_rows, claims_figure, forest_figure, with_latency
 from analysis.figures_heads import attention_drift_figure
 from analysis.figures_maps import maps_figure
-from analysis.figures_prompts import latency_figure, length_figure, selectors_figure
+from analysis.figures_prompts import latency_figure, selectors_figure
 from analysis.figures_recovery import parameters_figure
 from analysis.figures_tasks import perplexity_figure, task_scores, tasks_figure
 from analysis.inside_figures import heads_figure, interventions_figure, lens_figure, probes_figure
-from analysis.look import kind_of
+from analysis.look import kind_of, reading_words
 from analysis.naming import nearest
 from analysis.reading import MAIN
 from analysis.repair_report import latency_of
@@ -65,6 +66,12 @@ class Source:
     def compared_tasks(self) -> pd.DataFrame:
         """Every variant on every task against its references, as the results table has it."""
         return compare_tasks(self.table("tasks"), self.table("variants"))
+
+    @cached_property
+    def steps(self) -> dict[str, float]:
+        """Tuning steps by variant; 0 where nothing was tuned."""
+        variants = self.variants().drop_duplicates("variant")
+        return dict(zip(variants["variant"], variants["steps"].fillna(0.0), strict=True))
 
     def variants(self, scope: str = MAIN) -> pd.DataFrame:
         """The variants of one scope."""
@@ -120,9 +127,25 @@ def _perplexity(source: Source) -> Drawn:
     yield "", perplexity_figure(perplexity, whole, "all tasks")
 
 
-def _lengths(source: Source) -> Drawn:
-    for group in source.groups():
-        yield group, length_figure(source.table("recovery"), MAIN, group, READING)
+def _dose(name: str) -> Callable[[Source], Drawn]:
+    """Facts by group and, where the run has them, all tasks together."""
+
+    def draw(source: Source) -> Drawn:
+        recovery, steps = source.table("recovery"), source.steps
+        part = recovery[(recovery["scope"] == MAIN) & (recovery["reading"] == READING) & (recovery["split"] == "test")]
+        part = (
+            part[part["measure"] == "accuracy"]
+            .rename(columns={"entities": "n"})
+            .assign(steps=part["variant"].map(steps))
+        )
+        for group in source.groups():
+            yield group, dose_figure(part[part["group"] == group], name, f"group {group}, {reading_words(READING)}")
+        if not reading.read_table(source.run, "tasks", ["task"]).empty:
+            scores = task_scores(source.compared_tasks).rename(columns={"items": "n"})
+            scores = scores[scores["task"] == scores["task"].iloc[-1]]
+            yield "tasks", dose_figure(scores.assign(steps=scores["variant"].map(steps)), name, "standard tasks")
+
+    return draw
 
 
 def _drift(site: str, metric: str = "relative_l2") -> Callable[[Source], Drawn]:
@@ -233,7 +256,11 @@ FIGURES = (
     PaperFigure("recovery", "is what compression damaged answered again, and by subjects never read?", _recovery),
     PaperFigure("tasks", "on which task does a repair bring back what compression took?", _tasks),
     PaperFigure("perplexity", "does perplexity tell what happened to the answers?", _perplexity),
-    PaperFigure("prompt-length", "how long must a prompt be?", _lengths, narrow=True),
+    PaperFigure("prompt-length", "how long must a prompt be?", _dose("length"), narrow=True),
+    PaperFigure("bank-size", "how many prompts must a bank hold?", _dose("prompts"), narrow=True),
+    PaperFigure("tuning-steps", "how long must a repair be tuned?", _dose("steps"), narrow=True),
+    PaperFigure("lora-rank", "how large must an adapter be?", _dose("rank"), narrow=True),
+    PaperFigure("damage", "how much damage can be repaired?", _dose("damage"), narrow=True),
     PaperFigure(
         "drift-residual", "at which layer does the residual stream part from dense?", _drift("resid_post"), narrow=True
     ),

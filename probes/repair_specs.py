@@ -18,20 +18,26 @@ class Spec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+def _steps(steps: int | None) -> str:
+    """The end of the name of a repair that has steps of its own."""
+    return "" if steps is None else f"-{steps}steps"
+
+
 class PromptSpec(Spec):
     """One soft prompt, tuned."""
 
     kind: Literal["prompt"] = "prompt"
     length: int = Field(ge=1, description="number of soft tokens")
     learning_rate: float = Field(gt=0)
+    steps: int | None = Field(default=None, ge=1, description="tuning steps; those of the study unless given")
     answers: Answers = "true"
     """What stands where the tuning text has an answer. The other two are placebos that have seen the style and no
     fact: `masked` cuts every answer out, `shuffled` deals the answers of a relation to other subjects."""
 
     @property
     def name(self) -> str:
-        """As spoken."""
-        return f"prompt-{self.length}" + ("" if self.answers == "true" else f"-{self.answers}")
+        """As spoken: `prompt-8`, `prompt-8-120steps-masked`."""
+        return f"prompt-{self.length}{_steps(self.steps)}" + ("" if self.answers == "true" else f"-{self.answers}")
 
 
 class PrefixSpec(Spec):
@@ -80,11 +86,12 @@ class LoraSpec(Spec):
     rank: int = Field(ge=1)
     targets: Targets = "all"
     learning_rate: float = Field(gt=0)
+    steps: int | None = Field(default=None, ge=1, description="tuning steps; those of the study unless given")
 
     @property
     def name(self) -> str:
-        """As spoken."""
-        return f"lora-r{self.rank}"
+        """As spoken: `lora-r8`, `lora-r8-120steps`."""
+        return f"lora-r{self.rank}{_steps(self.steps)}"
 
 
 VectorSpec = Annotated[PromptSpec | PrefixSpec | PTuningSpec, Field(discriminator="kind")]

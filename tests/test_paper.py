@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 from analysis.__main__ import app
 from analysis.figures import recovery_figure
+from analysis.figures_doses import dose_figure
 from analysis.figures_evidence import calibration_figure, claim_rows, forest_figure
-from analysis.figures_prompts import length_figure
 from analysis.paper import FIGURES, Source, drawn, figure_names, file_name
 from analysis.paper_files import write_paper
 from analysis.paper_style import NO_BROWSER, Style, browser_here, formats_of, printed, style_of
@@ -137,14 +137,49 @@ def test_tables_are_valid_latex_and_markdown():
     assert r"[-.6, .6]\*\*\*" in table.markdown()
 
 
+def scores_frame(rows: dict[tuple[str, str], float], steps: float = 0.0) -> pd.DataFrame:
+    """Accuracy by compression and repair."""
+    told = [{"compression": one, "repair": repair, "value": value} for (one, repair), value in rows.items()]
+    table = pd.DataFrame(told).assign(steps=steps, n=40)
+    return table.assign(lower=table["value"] - 0.1, upper=table["value"] + 0.1)
+
+
 def test_lengths_are_drawn_only_where_there_are_several():
-    recovery = recovery_frame()
+    rows = {("gptq", ""): 0.2, ("gptq", "prompt-4"): 0.5, ("gptq", "placebo-4"): 0.2, ("gptq", "prompt-4-masked"): 0.3}
     with pytest.raises(InputError, match="one length alone"):
-        length_figure(recovery, "main", "facts", "candidates")
-    longer = recovery[recovery["repair"] == "prompt-4"].assign(repair="prompt-16")
-    found = length_figure(pd.concat([recovery, longer]), "main", "facts", "candidates").data
-    assert list(found.loc[found["series"] == "prompt", "length"].unique()) == [4, 16]
+        dose_figure(scores_frame(rows), "length", "facts")
+    rows |= {("gptq", "prompt-16"): 0.6, ("gptq", "prompt-16-30steps"): 0.4}
+    found = dose_figure(scores_frame(rows), "length", "facts").data
+    assert list(found.loc[found["series"] == "prompt", "amount"]) == [4, 16]
     assert {"masked", "placebo"} <= set(found["series"])
+
+
+@pytest.mark.parametrize(
+    ("name", "amounts", "alone"),
+    [
+        ("prompts", {"idp-2x8-attention": 2, "idp-4x8-attention": 4}, "banks of one size"),
+        ("rank", {"lora-r2": 2, "lora-r8": 8}, "adapters of one rank"),
+    ],
+)
+def test_an_ablation_is_read_off_the_names_of_what_was_made(name, amounts, alone):
+    rows = {("gptq", ""): 0.2, ("gptq", "prompt-4"): 0.5} | {("gptq", one): 0.6 for one in amounts}
+    assert list(dose_figure(scores_frame(rows), name, "facts").data["amount"]) == list(amounts.values())
+    with pytest.raises(InputError, match=alone):
+        dose_figure(scores_frame(rows).iloc[:3], name, "facts")
+
+
+def test_steps_are_those_made_and_damage_is_read_off_the_compression():
+    table = scores_frame({("gptq", ""): 0.2, ("gptq", "prompt-4"): 0.5, ("gptq", "prompt-4-30steps"): 0.4}, 60.0)
+    table.loc[table["repair"] == "", "steps"] = 0.0
+    table.loc[table["repair"] == "prompt-4-30steps", "steps"] = 30.0
+    found = dose_figure(table, "steps", "facts").data
+    assert found[["series", "amount"]].to_numpy().tolist() == [["prompt-4", 30.0], ["prompt-4", 60.0]]
+    rows = {(f"gptq-{bits}bit", repair): 0.1 * bits for bits in (2, 3) for repair in ("", "prompt-4")}
+    rows |= {("sparsegpt-50%", ""): 0.3}
+    found = dose_figure(scores_frame(rows), "damage", "facts").data
+    assert set(found["panel"]) == {"gptq, bits"}
+    assert set(found["series"]) == {"", "prompt-4"}
+    assert sorted(set(found["amount"])) == [2.0, 3.0]
 
 
 def test_the_forest_fills_what_rejects_and_claims_keep_the_papers_figure():

@@ -36,6 +36,11 @@ def test_a_dry_run_needs_neither_model_nor_hub(name, tmp_path, monkeypatch, caps
 def test_every_choice_that_the_paper_leaves_open_is_said(name):
     """Each block with a hyperparameter has a comment that says whose choice it is."""
     text = (SHIPPED / f"{name}.yaml").read_text()
+    tasks = load_study(name).tasks
+    assert tasks is not None
+    assert tasks.names == ("paper-nine",)
+    assert tasks.perplexity is not None
+    assert tasks.perplexity.texts == ("wikitext", "ptb", "c4")
     assert text.lower().count("choice") >= 12
     assert {repair["kind"] for repair in yaml.safe_load(text)["repairs"]} == {
         "prompt",
@@ -87,7 +92,7 @@ def test_the_same_study_runs_to_its_end_on_a_tiny_model(own):
     changes |= {"dtype": "float32", "device": "cpu", "seeds": [0], "repairs": repairs, "compressions": damage}
     changes |= {"reported": ["prompt-4", "ptuning-4", "prefix-1", "lora-r2", "idp-2,4-attention"], "groups": ["facts"]}
     changes |= {"tuning.steps": 4, "tuning.text_length": 16, "drift.length": 16, "drift.questions": 4, "shape": None}
-    changes |= {"drift.windows": 2, "candidates": 4, "placebos": 8}
+    changes |= {"drift.windows": 2, "candidates": 4, "placebos": 8, "tasks": None}  # a hub's
     study = load_study(
         name, [f"{key}={yaml.safe_dump(value, default_flow_style=True, width=9999)}" for key, value in changes.items()]
     )

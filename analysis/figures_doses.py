@@ -1,0 +1,181 @@
+"""Ablations as figures: what is answered right against how much there is of one thing, everything else alike.
+
+length     soft tokens of a prompt, prefix or placebo
+prompts    prompts in a bank of equal ones
+steps      tuning steps of a prompt or of LoRA
+rank       LoRA's
+damage     bits or sparsity of the compression itself
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from analysis.figures import Figure
+from analysis.look import (
+    GREY,
+    NO_REPAIR,
+    colour_of,
+    dashes_of,
+    dress,
+    kind_of,
+    label_bottom,
+    marker,
+    panels_of,
+    rows_of,
+    symbols_of,
+)
+from analysis.marks import whiskers
+from data.errors import InputError
+
+STEPS = re.compile(r"-(\d+)steps")
+AMOUNT = re.compile(r"(.+?)-(\d+(?:\.\d+)?)(bit|%)(.*)")
+"""A compression's name: method, how much, of what, and the rest of its recipe."""
+
+
+@dataclass(frozen=True)
+class Dose:
+    """One thing that a study can have more or less of."""
+
+    title: str
+    unit: str
+    missing: str
+    """What a study has to name."""
+    read: Callable[[pd.Series], tuple[str, str, float] | None]
+    """Panel, series and amount of a row with compression, repair and steps; None for one that has none of it."""
+    logarithmic: bool = True
+
+
+def _by_name(pattern: str) -> Callable[[pd.Series], tuple[str, str, float] | None]:
+    """The amount stands in the repair's name, first group; repairs of one kind are one line."""
+
+    def read(row: pd.Series) -> tuple[str, str, float] | None:
+        found = re.fullmatch(pattern, row["repair"])
+        return found and (row["compression"], kind_of(row["repair"]), float(found[1]))
+
+    return read
+
+
+def _steps(row: pd.Series) -> tuple[str, str, float] | None:
+    """Steps as they were made; repairs whose names are alike but for these are one line."""
+    if not row["steps"] > 0 or kind_of(row["repair"]) in ("masked", "shuffled"):
+        return None
+    return row["compression"], STEPS.sub("", row["repair"]), float(row["steps"])
+
+
+def _damage(row: pd.Series) -> tuple[str, str, float] | None:
+    """Bits or sparsity of the compression's name; a line per repair and for none."""
+    found = AMOUNT.fullmatch(row["compression"])
+    if found is None or kind_of(row["repair"]) in ("masked", "shuffled", "recalibrated"):
+        return None
+    unit = "bits" if found[3] == "bit" else "% zeros"
+    return f"{found[1]}{found[4]}, {unit}", row["repair"], float(found[2])
+
+
+DOSES = {
+    "length": Dose(
+        "How long a prompt must be",
+        "soft tokens",
+        "prompts of one length alone: name prompts of several lengths in the study",
+        _by_name(r"(?:prompt|prefix|ptuning|placebo)-(\d+)(?:-lstm)?(?:-masked|-shuffled)?"),
+    ),
+    "prompts": Dose(
+        "How many prompts a bank must hold",
+        "prompts in the bank",
+        "banks of one size alone: name IDP with several numbers of equal prompts in the study",
+        _by_name(r"idp-(\d+)x\d+-\w+"),
+    ),
+    "steps": Dose(
+        "How long a repair must be tuned",
+        "tuning steps",
+        "repairs of one number of steps alone: name a repair with several `steps` in the study",
+        _steps,
+    ),
+    "rank": Dose(
+        "How large an adapter must be",
+        "rank",
+        "adapters of one rank alone: name LoRA of several ranks in the study",
+        _by_name(r"lora-r(\d+)"),
+    ),
+    "damage": Dose(
+        "How much damage can be repaired",
+        "bits left, or share of weights set to zero",
+        "compressions of one strength alone: name one method with several bits or sparsities in the study",
+        _damage,
+        logarithmic=False,
+    ),
+}
+
+
+def dose_figure(scores: pd.DataFrame, name: str, of: str) -> Figure:
+    """Accuracy against an amount, with 95 % intervals: a panel per compression (or method), a line per repair.
+
+    `scores` has compression, repair, steps, value, lower, upper and n; `of` says what was answered. The level line of
+    a panel is the copy without a repair.
+
+    Raises:
+        InputError: the run has one amount of it alone.
+    """
+    dose = DOSES[name]
+    read = [dose.read(row) for _, row in scores.iterrows()]
+    held = scores.assign(place=range(len(scores)))[[one is not None for one in read]]
+    told = pd.DataFrame([one for one in read if one], columns=["panel", "series", "amount"], index=held.index)
+    data = held.join(told).sort_values("amount", kind="stable")
+    true = data[~data["series"].isin(["placebo", "masked", "shuffled"])]
+    several = true.groupby(["panel", "series"])["amount"].nunique()
+    if several.empty or several.max() < 2:
+        raise InputError(dose.missing)
+    lines = several[several > 1].index
+    if name in ("steps", "damage"):  # a lone amount of another repair says nothing here
+        data = data[pd.MultiIndex.from_frame(data[["panel", "series"]]).isin(lines)]
+    return Figure(_drawn(data, scores, dose, of), data.drop(columns="place"))
+
+
+def _drawn(data: pd.DataFrame, scores: pd.DataFrame, dose: Dose, of: str) -> go.Figure:
+    figure, panels = panels_of(data["panel"])
+    series = list(dict.fromkeys(data["series"]))
+    symbols, dashes = symbols_of(series), dashes_of(data["panel"])
+    shown: set[str] = set()
+    for (panel, one), rows in data.groupby(["panel", "series"], sort=False):
+        words = one or NO_REPAIR
+        figure.add_scatter(
+            x=rows["amount"],
+            y=rows["value"],
+            error_y=whiskers(rows["value"], rows["lower"], rows["upper"], colour_of(one)),
+            mode="lines+markers",
+            line={"color": colour_of(one), "width": 2, "dash": dashes[panel]},
+            marker=marker(one, symbols[one], 9),
+            name=words,
+            legendgroup=words,
+            showlegend=words not in shown,
+            **panels[panel],
+        )
+        shown.add(words)
+    for row in scores[(scores["repair"] == "") & scores["compression"].isin(panels)].itertuples():
+        figure.add_scatter(
+            x=[data["amount"].min(), data["amount"].max()],
+            y=[row.value, row.value],
+            mode="lines",
+            line={"color": GREY, "width": 1.4, "dash": "dot"},
+            name=NO_REPAIR,
+            legendgroup=NO_REPAIR,
+            showlegend=NO_REPAIR not in shown,
+            **panels[row.compression],
+        )
+        shown.add(NO_REPAIR)
+    label_bottom(figure, dose.unit)
+    if dose.logarithmic:
+        amounts = sorted(set(data["amount"]))
+        figure.update_xaxes(type="log", tickvals=amounts, ticktext=[f"{one:g}" for one in amounts])
+    figure.update_yaxes(range=[-0.03, 1.03], tickformat=".1f")
+    figure.update_yaxes(title="accuracy (share right)", col=1)
+    dress(
+        figure,
+        title=f"{dose.title}, {of}",
+        subtitle=f"95 % intervals; n = {data['n'].max()}",
+        height=170 + 300 * rows_of(panels),
+    )
+    return figure
