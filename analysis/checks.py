@@ -11,7 +11,7 @@ from analysis.study_blocks import OWN_TEXT
 from data.errors import InputError
 from data.facts import FactSet
 from data.tasks import TaskSource, open_task
-from data.text import load_text
+from data.text import text_as_planned
 from probes.adapter_folders import read_adapter
 from probes.capture import Recorder
 from probes.compress import CompressionSpec
@@ -120,7 +120,8 @@ def check_text(plan: Plan) -> None:
             calibration_blocks(cell.fields, CompressionSpec(**settings))
     if study.tuning.text_batch:
         tuning_blocks(fields, study.tuning.text_length, study.seeds[0], 1)
-    encode_blocks(dense(fields).tokenizer, load_text(fields["text"], "heldout").paragraphs, study.drift.length)
+    heldout = text_as_planned(fields["text"], fields["text_sha"], "heldout")
+    encode_blocks(dense(fields).tokenizer, heldout.paragraphs, study.drift.length)
 
 
 def check_tasks(plan: Plan) -> None:

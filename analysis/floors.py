@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from analysis.opening import dense, parent_model
+from analysis.opening import dense, open_as_planned, parent_model
 from probes.capture import Recorder
-from probes.models import open_model
 from probes.sharing import share_weights
 from probes.sites import Kind, Site
 from probes.variants import Variant
@@ -55,7 +54,8 @@ def doubles_of(
         elif name == "bfloat16":
             # Opened in it, as a study in bfloat16 would, and not cast: a cast would round the rotary frequencies too.
             other = "float32" if fields["dtype"] == "bfloat16" else "bfloat16"
-            model = open_model(fields["model"], dtype=other, device=fields["device"]).model
+            sha = fields["model_sha"]
+            model = open_as_planned(fields["model"], sha, dtype=other, device=fields["device"]).model
         else:
             model = parent_model(fields, needs).model
         # The bridge has an attention of its own: fused attention is Hugging Face's.

@@ -47,6 +47,8 @@ class OpenedModel:
     tokenizer: PreTrainedTokenizerBase
     note: str
     """Empty, or a sentence such as that the "dense" weights were dequantised from a file."""
+    sha: str
+    """Hash of the files that it was read from."""
 
 
 @dataclass(frozen=True)
@@ -186,7 +188,7 @@ def open_model(name: str, *, dtype: str, device: str) -> OpenedModel:
         spread(model)
     else:
         model.to(torch.device(device))  # type: ignore[arg-type]  # a decorator hides the signature
-    return OpenedModel(model.eval(), tokenizer, source.note)
+    return OpenedModel(model.eval(), tokenizer, source.note, source.sha)
 
 
 def config_of(name: str) -> PretrainedConfig:
