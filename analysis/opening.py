@@ -62,6 +62,12 @@ def _compressed(model: str, model_sha: str, dtype: str, device: str, folder: Pat
     return replace(opened, model=baked)
 
 
+def close_models() -> None:
+    """Let go of the models that this process keeps open: whoever only hands out cells needs their memory no more."""
+    _opened.cache_clear()
+    _compressed.cache_clear()
+
+
 def parent_model(fields: dict[str, Any], needs: dict[str, Path]) -> OpenedModel:
     """The compressed copy where the cell needs one, else the dense model."""
     if "compressed" not in needs:

@@ -14,7 +14,7 @@ from analysis.cells import Cell, Plan, expand
 from analysis.checks import check_inputs
 from analysis.claims import claims
 from analysis.engine import Note, Report, drop_damaged, missing, run_cells
-from analysis.engines import open_engine, require_engine
+from analysis.engines import open_engine, require_engine, require_place
 from analysis.evidence import Evidence
 from analysis.hypothesis import Controls, Setting, assess, decide, powers_of
 from analysis.inside_tables import copy_examples
@@ -205,6 +205,7 @@ def run(
         drop_damaged(plan, store, note)
     todo = list(plan.cells) if fresh else missing(plan, store)
     if todo:
+        require_place(engine, study)
         check_inputs(plan, facts)
         workers = open_engine(engine, plan, todo, memory=memory, address=address)
     open_root(out)
