@@ -31,10 +31,12 @@ class RayEngine:
     threads: int
     device: str
     memory: Mapping[str, int]
-    """Foretold bytes of each cell by its key."""
+    """Foretold bytes of each cell by its key, of those too that are finished: damaged, they are computed anew."""
     address: str | None = None
     workers: int | None = None
     """Tasks at once; as many as the cluster holds unless told."""
+    largest: int | None = None
+    """Foretold bytes of the largest cell that is to be computed; the largest of all unless told."""
     _joined: bool = False
     _options: dict[str, Any] = field(default_factory=dict)
     _task: Any = None
@@ -110,7 +112,7 @@ class RayEngine:
 
     def _require_room(self, ray: Any) -> None:
         """Ray would wait for ever for a machine that can hold the largest cell."""
-        most = max(self.memory.values(), default=0)
+        most = max(self.memory.values(), default=0) if self.largest is None else self.largest
         needed = {"CPU": self.threads, "GPU": self._gpus, "memory": most}
         for node in ray.nodes():
             if node["Alive"] and all(node["Resources"].get(name, 0) >= amount for name, amount in needed.items()):

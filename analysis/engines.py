@@ -50,16 +50,19 @@ def open_engine(
     """
     study = plan.study
     shape = Shape.of(outline(study.model), study.dtype)
-    needed = {cell.key: bytes_for(cell, shape) for cell in todo}
+    # Of every cell: one that was finished at the start may turn out damaged, and is computed then.
+    needed = {cell.key: bytes_for(cell, shape) for cell in plan.cells}
+    largest = max((needed[cell.key] for cell in todo), default=0)
     most = workers_for(study.threads, study.device)
     if name == "ray":
         from analysis.cluster import RayEngine
 
         workers = None if memory is None else workers_within(memory, todo, shape, len(todo))
-        return RayEngine(study.threads, study.device, needed, address or os.environ.get("RAY_ADDRESS"), workers)
+        address = address or os.environ.get("RAY_ADDRESS")
+        return RayEngine(study.threads, study.device, needed, address, workers, largest)
     if memory is not None:
         return LocalEngine(workers_within(memory, todo, shape, most), study.threads, study.device)
     if study.device == "cpu":
         # Foretold to a factor of two, so that it lowers the number of workers and refuses nothing.
-        most = max(1, min(most, psutil.virtual_memory().available // max(needed.values(), default=1)))
+        most = max(1, min(most, psutil.virtual_memory().available // max(1, largest)))
     return LocalEngine(most, study.threads, study.device)

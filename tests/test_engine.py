@@ -13,13 +13,16 @@ from pathlib import Path
 
 import pytest
 
+from analysis import run
 from analysis.cluster import RayEngine
 from analysis.engine import UnfinishedError, missing, run_cells
+from analysis.engines import open_engine
 from analysis.locks import Locks
 from analysis.pool import LocalEngine, _Slot, workers_for
 from analysis.store import ROOT, Store
 from analysis.worker import Job, Outcome, attempt, environment
 from data.errors import InputError
+from tests.test_run import STUDY
 from tests.toy_cells import toy, toy_plan
 
 DRIVER = """
@@ -182,6 +185,34 @@ def test_a_cluster_that_is_not_there_is_one_line(tmp_path, log, address):
     with pytest.raises(InputError, match=f"no Ray cluster can be joined at '{address}'"):
         run_cells(toy_plan(cell), Store(tmp_path / "runs"), RayEngine(1, "cpu", {}, address), silent, silent)
     assert not log.exists()
+
+
+def test_a_cluster_can_compute_what_was_finished_at_the_start(tmp_path):
+    """Found damaged on the way, it is handed out like any other; no machine is asked to hold it before."""
+    plan, _ = run.prepare(STUDY)
+    todo = list(plan.of("drift"))
+    engine = open_engine("ray", plan, todo)
+    assert isinstance(engine, RayEngine)
+    assert set(engine.memory) == {cell.key for cell in plan.cells}
+    assert engine.largest == max(engine.memory[cell.key] for cell in todo) < max(engine.memory.values())
+    engine._task = Placed()
+    finished = plan.of("compressed")[0]
+    engine.submit(Job.of(finished, Store(tmp_path)))
+    assert engine._task.told == {"memory": engine.memory[finished.key]}
+
+
+class Placed:
+    """Stands in for a task of Ray's, and keeps what it was placed by."""
+
+    def options(self, **told: int) -> "Placed":
+        self.told = told
+        return self
+
+    def remote(self, job: Job) -> "Placed":
+        return self
+
+    def future(self) -> Future[Outcome]:
+        return Future()
 
 
 def test_every_engine_tells_its_workers_the_same():
