@@ -13,7 +13,7 @@ from analysis import run, work_drift
 from analysis.predictions import predictions_sha, written
 from analysis.reading import read_table
 from analysis.run_files import sealed
-from analysis.store import _WHOLE, Store
+from analysis.store import _WHOLE, Store, _closure
 from analysis.study import Study
 from benchmarks.kills import Driver, numbers_of
 from data.atlas import load_world
@@ -98,11 +98,25 @@ def test_a_folder_that_holds_another_experiment_is_refused_and_kept(finished):
     try:
         with pytest.raises(InputError, match=r"another experiment.*facts_sha"):
             run.run(STUDY, out=out)
-        path.write_text(json.dumps(sealed(stored | {"cells": []})))  # the same one, by other code
-        run.run(STUDY, out=out)
-        assert path.read_bytes() == kept
+        for name, other in {
+            "cells": [],  # the same experiment, by other code
+            "gathering": "of other tables",
+            "predictions_sha": "of other predictions",
+            "versions": stored["versions"] | {"pandas": "0.1"},
+        }.items():
+            path.write_text(json.dumps(sealed(stored | {name: other})))
+            run.run(STUDY, out=out)
+            assert path.read_bytes() == kept, name
     finally:
         path.write_bytes(kept)
+
+
+def test_what_gathers_is_known_by_its_code():
+    """Every module that a table, a verdict or a report comes from is in the hash that the manifest holds."""
+    assert {
+        *("analysis.tables", "analysis.hypothesis", "analysis.claims", "analysis.evidence"),
+        *("analysis.report_markdown", "analysis.report_page", "analysis.statistics", "analysis.inside_tables"),
+    } <= _closure(run.__name__)
 
 
 def test_the_same_study_elsewhere_gives_the_same_numbers(finished, tmp_path):
