@@ -14,7 +14,8 @@ from typing import Any, Self
 
 from analysis.pool import cores
 from analysis.store import ROOT
-from analysis.worker import Job, Outcome, attempt, environment, telling
+from analysis.surroundings import environment
+from analysis.worker import Job, Outcome, attempt, telling
 from data.errors import InputError
 
 OBJECTS = 100_000_000

@@ -20,7 +20,8 @@ from analysis.engines import open_engine
 from analysis.locks import Locks
 from analysis.pool import LocalEngine, _Slot, workers_for
 from analysis.store import ROOT, Store
-from analysis.worker import Job, Outcome, attempt, environment
+from analysis.surroundings import environment
+from analysis.worker import Job, Outcome, attempt
 from data.errors import InputError
 from tests.test_run import STUDY
 from tests.toy_cells import toy, toy_plan
