@@ -207,7 +207,8 @@ def run(
     manifest = manifest_of(plan, facts, locate(study.model).note)
     if not fresh:
         refuse_other(manifest, folder, note)
-        drop_damaged(plan, store, note)
+        with telling_storage(out):
+            drop_damaged(plan, store, note)
     todo = list(plan.cells) if fresh else missing(plan, store)
     if todo:
         require_place(engine, study)
@@ -215,7 +216,8 @@ def run(
         workers = open_engine(engine, plan, todo, memory=memory, address=address)
     open_root(out)
     if fresh:
-        store.forget(cell.key for cell in plan.cells)
+        with telling_storage(out):
+            store.forget(cell.key for cell in plan.cells)
     if not todo and is_current(manifest, folder, note):
         return folder
     if on_start is not None:

@@ -1,6 +1,8 @@
 """A whole study, small: its tables, its cache, its repeatability and its floor."""
 
+import errno
 import json
+import os
 import random
 import time
 from pathlib import Path
@@ -13,7 +15,7 @@ from analysis import run, work_drift
 from analysis.predictions import predictions_sha, written
 from analysis.reading import read_table
 from analysis.run_files import sealed
-from analysis.store import _WHOLE, Store, _closure
+from analysis.store import _WHOLE, CELL, Store, _closure
 from analysis.study import Study
 from benchmarks.kills import Driver, numbers_of
 from data.atlas import load_world
@@ -164,6 +166,22 @@ def test_a_cell_that_another_run_takes_away_while_tables_are_gathered_is_one_lin
     monkeypatch.setattr(run, "finish", finish)
     run.run(STUDY, out=out)
     assert (folder / run.MANIFEST).read_bytes() == kept
+
+
+def test_a_damaged_cell_in_a_folder_that_cannot_be_written_to_is_one_line(tmp_path, monkeypatch):
+    store, plan = Store(tmp_path), run.prepare(STUDY)[0]
+    cell = store.folder(plan.cells[0].key)
+    cell.mkdir(parents=True)
+    (cell / CELL).write_text("{}")
+
+    def refused(path, target):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr(Path, "rename", refused)
+    for fresh in (False, True):
+        with pytest.raises(InputError, match=r"cannot be written to \(Read-only file system\): make room, or name"):
+            run.run(STUDY, out=tmp_path, fresh=fresh)
+    assert (cell / CELL).is_file()
 
 
 def test_a_damaged_cell_is_named_and_computed_anew_to_the_same_bytes(finished):
