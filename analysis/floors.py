@@ -2,7 +2,8 @@
 
     batch_plan         dense, a sequence by itself, against the same sequence among others
     sdpa               dense with fused attention against dense with eager attention; it returns no pattern
-    bfloat16           dense in bfloat16 against dense in the study's precision (float32 where that is bfloat16 itself)
+    bfloat16           dense in bfloat16 against dense in float32, whichever of the two the study runs in; dense in
+                       float32 against dense in float16 where it runs in that
     calibration_draw   the same compression calibrated on the next replicate's draw, against this replicate's
 
 The first three are properties of the dense model: one drift cell of a scope measures them. The last belongs to a
@@ -22,6 +23,14 @@ from probes.variants import Variant
 
 OPENED = ("sdpa", "bfloat16", "calibration_draw")
 """Floors that take a model of their own."""
+
+
+def other_precision(dtype: str) -> str:
+    """What a study's precision is measured against: float32, or bfloat16 where it runs in float32 itself.
+
+    A study in float16 that was measured against bfloat16 would be told the noise of the coarser of the two.
+    """
+    return "bfloat16" if dtype == "float32" else "float32"
 
 
 @dataclass(frozen=True)
@@ -53,8 +62,7 @@ def doubles_of(
             kept = tuple(site for site in sites if site.kind != Kind.PATTERN)
         elif name == "bfloat16":
             # Opened in it, as a study in bfloat16 would, and not cast: a cast would round the rotary frequencies too.
-            other = "float32" if fields["dtype"] == "bfloat16" else "bfloat16"
-            sha = fields["model_sha"]
+            sha, other = fields["model_sha"], other_precision(fields["dtype"])
             model = open_as_planned(fields["model"], sha, dtype=other, device=fields["device"]).model
         else:
             model = parent_model(fields, needs).model

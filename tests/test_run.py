@@ -12,6 +12,8 @@ import pytest
 import torch
 
 from analysis import run, work_drift
+from analysis.floors import doubles_of
+from analysis.opening import dense
 from analysis.predictions import predictions_sha, written
 from analysis.reading import read_table
 from analysis.run_files import sealed
@@ -21,7 +23,8 @@ from benchmarks.kills import Driver, numbers_of
 from data.atlas import load_world
 from data.errors import InputError
 from probes.families import family_of
-from probes.models import OpenedModel, open_model
+from probes.models import DTYPES, OpenedModel, open_model
+from probes.sites import Kind, sites_of
 
 STUDY = Study.model_validate(
     {
@@ -263,6 +266,14 @@ def test_a_row_that_is_read_alone_has_the_floor_of_the_same_row_among_others(fin
     assert known.any()
     # Another plan, so rounding shows, and nothing but rounding.
     assert 0 < found.loc[known, "floor"].abs().max() < 1e-4
+
+
+@pytest.mark.parametrize(("dtype", "other"), [("float32", "bfloat16"), ("bfloat16", "float32"), ("float16", "float32")])
+def test_the_other_precision_is_never_coarser_than_the_studys_own_unless_that_is_the_finest(dtype, other):
+    fields = run.prepare(STUDY)[0].of("drift")[0].fields | {"dtype": dtype}
+    found = doubles_of(["bfloat16"], fields, {}, sites_of(dense(fields).model, (Kind.RESID_POST,)), [[5, 6, 7]])
+    assert found["bfloat16"].variant.model.dtype == DTYPES[other]
+    assert found["bfloat16"].reference == "dense"
 
 
 def test_one_replicate_is_never_more_than_undecided(finished):
