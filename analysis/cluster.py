@@ -44,7 +44,7 @@ class RayEngine:
 
     @property
     def lost(self) -> tuple[type[Exception], ...]:
-        """What a task raises whose worker or machine is gone."""
+        """What a task raises whose worker or machine is gone, or that Ray could not serve: begun again, it may be."""
         from ray import exceptions
 
         return (
@@ -52,6 +52,9 @@ class RayEngine:
             exceptions.OutOfMemoryError,
             exceptions.NodeDiedError,
             exceptions.ObjectLostError,
+            exceptions.LocalRayletDiedError,
+            exceptions.RaySystemError,
+            exceptions.OutOfDiskError,
         )
 
     @property

@@ -110,8 +110,13 @@ def attempt(job: Job) -> Outcome:
     except Exception as error:
         if fault := storage_fault(error, Path(job.root)):
             return Outcome("input", said=no_room(Path(job.root), fault))
-        said = " ".join(f"{type(error).__name__}: {error}".split())
-        return Outcome("failed", said=said[:300], trace=traceback.format_exc())
+        return failed(error)
+
+
+def failed(error: Exception) -> Outcome:
+    """How a cell ended that raised this: in a line, and in full for whoever wants to know more."""
+    said = " ".join(f"{type(error).__name__}: {error}".split())
+    return Outcome("failed", said=said[:300], trace="".join(traceback.format_exception(error)))
 
 
 def _stand_where_told(job: Job) -> None:

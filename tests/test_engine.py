@@ -12,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from ray.exceptions import LocalRayletDiedError, OutOfDiskError, RaySystemError, RuntimeEnvSetupError
 
 from analysis import run
 from analysis.cluster import RayEngine
@@ -150,6 +151,49 @@ def test_drafts_of_killed_writers_are_cleared(tmp_path, log):
     (store.cells / f".{cell.key}.dead").mkdir(parents=True)
     run_cells(toy_plan(cell), store, Threads(), silent, silent)
     assert [path.name for path in store.cells.iterdir()] == [cell.key]
+
+
+class Raising(Threads):
+    """An engine that itself goes wrong at one cell, as a cluster may: what comes back is no outcome."""
+
+    def __init__(self, name: str, *errors: Exception) -> None:
+        super().__init__(1)
+        self.name, self.errors = name, list(errors)
+
+    def submit(self, job: Job) -> Future[Outcome]:
+        if job.fields["name"] != self.name or not self.errors:
+            return super().submit(job)
+        future: Future[Outcome] = Future()
+        future.set_exception(self.errors.pop(0))
+        return future
+
+
+def test_what_an_engine_raises_fails_its_cell_and_no_other(tmp_path, log):
+    plan, store = toy_plan(*grid(log)), Store(tmp_path / "runs")
+    with pytest.raises(UnfinishedError, match=r"'root0' \(RuntimeEnvSetupError: .*no such environment"):
+        run_cells(plan, store, Raising("root0", RuntimeEnvSetupError("no such environment")), silent, silent)
+    assert {cell.label for cell in missing(plan, store)} == {
+        "root0",
+        "middle0",
+        "middle5",
+        "middle6",
+        "middle11",
+        "last",
+    }
+    key = plan.cells[0].key
+    assert "no such environment" in store.failure(key).read_text()
+    run_cells(plan, store, Threads(), silent, silent)
+    assert missing(plan, store) == []
+
+
+@pytest.mark.parametrize("error", [LocalRayletDiedError(), RaySystemError("down"), OutOfDiskError("full")])
+def test_a_cell_that_a_cluster_could_not_serve_begins_again(error, tmp_path, log):
+    engine = Raising("one", error)
+    engine.lost = RayEngine(1, "cpu", {}).lost
+    notes: list[str] = []
+    run_cells(toy_plan(toy("one", log)), Store(tmp_path / "runs"), engine, silent, notes.append)
+    assert len(notes) == 1
+    assert f"its worker was lost ({type(error).__name__}" in notes[0]
 
 
 def test_killed_workers_cells_begin_again_and_one_that_always_kills_is_given_up(tmp_path, log):
