@@ -109,6 +109,13 @@ def test_names_are_found_under_their_files_names(folder):
         ('{"question": "x", "choices": ["a", "b"], "answer": 2}', "line 3: 'answer' must be a place from 0 to 1"),
         ('{"question": "x", "choices": ["a", ""], "answer": 0}', "line 3: 'choices' must be a list of texts"),
         ('{"question": " ", "choices": ["a"], "answer": 0}', "line 3: 'question' must be text"),
+        (
+            '{"question": "\\ud83d", "choices": ["a"], "answer": 0}',
+            "line 3: 'question' must be text .* whole characters",
+        ),
+        ('{"question": "x", "choices": ["\\ud83d"], "answer": 0}', "line 3: 'choices' must be .* whole characters"),
+        ("[" * 5000, r"line 3: no JSON \(RecursionError\)"),
+        ("9" * 5000, r"line 3: no JSON \(ValueError\)"),
     ],
 )
 def test_a_broken_line_is_named(line, said, tmp_path):
