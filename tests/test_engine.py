@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Self
 
 import pytest
 from ray.exceptions import LocalRayletDiedError, OutOfDiskError, RaySystemError, RuntimeEnvSetupError
@@ -46,7 +47,7 @@ class Threads:
     def __init__(self, capacity: int = 4) -> None:
         self.capacity = capacity
 
-    def __enter__(self) -> "Threads":
+    def __enter__(self) -> Self:
         self.pool = ThreadPoolExecutor(self.capacity)
         return self
 
