@@ -30,9 +30,10 @@ from analysis.readout import bits, cross_fitted_log_probs
 from analysis.run import verdict_of
 from analysis.store import Store, code_hash, content_key, versions
 from analysis.study import Study, load_facts
+from analysis.surroundings import environment
 from analysis.tables import replicate_of
 from analysis.work_scored import scored_items
-from analysis.worker import Job, compute, environment, telling
+from analysis.worker import Job, compute, telling
 from data.facts import FactSet
 from probes.known_truth import SHARES, Organism, train_organism, write_recipe
 from probes.models import open_model

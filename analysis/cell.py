@@ -1,7 +1,7 @@
 """A cell: one unit of work of a study, known by its content; and a plan, all cells of a study in order.
 
-A cell's key hashes its own description, the keys of the cells it needs, the code that computes it and the
-versions of the libraries, so that nothing that shapes a number can change without changing the key.
+A cell's key hashes its own description, the keys of the cells it needs, the code that computes it and sets its
+surroundings, and the versions of the libraries, so that nothing that shapes a number can change without the key.
 """
 
 from dataclasses import dataclass, field
@@ -13,6 +13,15 @@ from analysis.study import Study
 
 Kind = Literal["compressed", "tuned", "scored", "drift", "lens", "probed", "intervened", "examples", "tasks"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+
+
+def computed_with(module: str) -> dict[str, Any]:
+    """What a cell's numbers come from beside what it reads: its module's code, the worker's settings, the libraries."""
+    return {
+        "code": code_hash(module),
+        "surroundings": code_hash("analysis.surroundings"),
+        "versions": versions(),
+    }
 
 
 @dataclass(frozen=True)
@@ -36,8 +45,7 @@ class Cell:
             "kind": self.kind,
             "fields": self.fields,
             "needs": {role: cell.key for role, cell in self.needs.items()},
-            "code": code_hash(self.module),
-            "versions": versions(),
+            **computed_with(self.module),
         }
 
     @cached_property

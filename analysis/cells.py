@@ -10,12 +10,11 @@
 Which variants there are stands in `analysis/arms.py`, what decides the key of a cell in `analysis/cell.py`.
 """
 
-import hashlib
 from functools import cache, partial
-from pathlib import Path
 from typing import Any
 
 from analysis.arms import arms_around, compressions_of, is_readable
+from analysis.brought import brought_sha
 from analysis.cell import KINDS, Cell, Plan
 from analysis.cells_inside import add_inside
 from analysis.cells_tasks import add_tasks
@@ -23,11 +22,9 @@ from analysis.study import MAIN, Study, groups_of
 from analysis.study_blocks import BANK_SEEDS
 from data.errors import InputError
 from data.facts import FactSet
-from data.text import PARTS, load_text, pinned, stated
-from probes.adapter_folders import folder_sha
+from data.text import pinned, stated, text_sha
 from probes.banks import DIVIDING
 from probes.models import TWIN, locate
-from probes.prompts import brought_prompts
 from probes.specs import (
     AnyCompression,
     BankSpec,
@@ -72,7 +69,7 @@ class _Expansion:
             "relations": study.relations,
             "facts_sha": facts.sha,
             "text": pinned(study.text),
-            "text_sha": _text_sha(study.text),
+            "text_sha": text_sha(study.text),
         }
 
     def add(self, cell: Cell) -> Cell:
@@ -154,7 +151,7 @@ class _Expansion:
         """Made elsewhere: the bytes of its files are all that shapes it."""
         fields = self.base | {
             "repair": repair.model_dump(mode="json"),
-            "folder_sha": _brought_sha(repair),
+            "folder_sha": brought_sha(repair),
             "tuning": self.study.tuning.model_dump(mode="json"),
         }
         name = "dense" if compression is None else f"{compression.name} seed {replicate}"
@@ -308,38 +305,6 @@ def steps_of(study: Study, spec: Spec, parts: int) -> dict[str, int]:
             f"to a multiple of {parts}, or match tokens"
         )
     return {"steps": study.tuning.steps // parts}
-
-
-def _brought_sha(repair: FolderSpec | BankSpec) -> str:
-    """Hash of what was made elsewhere.
-
-    Raises:
-        InputError: it is not there, or no bank of prompts.
-    """
-    if isinstance(repair, FolderSpec):
-        return folder_sha(Path(repair.path).expanduser())
-    files = [Path(file).expanduser() for file in repair.files]
-    if len(brought_prompts(files)) < 2:
-        raise InputError(f"bank of {repair.files[0]}: it holds one prompt, and a choice needs two or more")
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
-
-
-@cache
-def _pydoc_paragraphs() -> tuple[str, ...]:
-    return tuple(paragraph for part in PARTS for paragraph in load_text("pydoc", part).paragraphs)
-
-
-def _text_sha(source: str) -> str:
-    """Hash of a text file's bytes, or of the language reference's words, which differ between Pythons.
-
-    The atlas's text is code of ours; a hub's data set is told apart by its commit, which its source names.
-    """
-    if source == "pydoc":
-        return hashlib.sha256("\n".join(_pydoc_paragraphs()).encode()).hexdigest()
-    if not source.startswith("file:"):
-        return ""
-    path = Path(source.removeprefix("file:")).expanduser()
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 
 
 def expand(study: Study, facts: FactSet, model_sha: str | None = None) -> Plan:

@@ -76,7 +76,7 @@ def add_text(
     asked = {
         "text": text,
         "source": expansion.base["text"] if text == OWN_TEXT else TEXTS[text],
-        "sha": "" if text == OWN_TEXT else hub_task(TEXTS[text]).sha,
+        "sha": expansion.base["text_sha"] if text == OWN_TEXT else hub_task(TEXTS[text]).sha,
         "window": settings.window,
         "documents": settings.documents,
         "batch": batch,

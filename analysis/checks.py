@@ -4,14 +4,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from analysis.cells import Plan
-from analysis.opening import calibration_blocks, dense, tuning_blocks
+from analysis.opening import calibration_blocks, close_models, dense, tuning_blocks
 from analysis.sizes import check_budget, check_fits, prompt_lengths
 from analysis.study import Study
 from analysis.study_blocks import OWN_TEXT
 from data.errors import InputError
 from data.facts import FactSet
 from data.tasks import TaskSource, open_task
-from data.text import load_text
+from data.text import text_as_planned
 from probes.adapter_folders import read_adapter
 from probes.capture import Recorder
 from probes.compress import CompressionSpec
@@ -23,23 +23,35 @@ from probes.tuning import encode_blocks
 
 SAME = ("model_type", "num_hidden_layers", "vocab_size", "hidden_size", "num_attention_heads")
 """What a ready checkpoint shares with the dense model, in order of how much it explains."""
+HERE = {"device": "cpu"}
+"""Where a model is opened to be looked at: who hands out cells may have no GPU, and of one the memory is a worker's."""
 
 
 def check_inputs(plan: Plan, facts: FactSet) -> None:
     """Refuse a study whose model, checkpoints, texts or lengths do not fit together.
 
+    The model is on the processor meanwhile, wherever the study runs, and closed behind it.
+
     Raises:
         InputError: naming what does not fit, and what to change.
     """
-    opened = dense(plan.cells[0].fields)
+    try:
+        _check_model(plan, facts)
+        check_text(plan)
+        check_tasks(plan)
+    finally:
+        close_models()
+
+
+def _check_model(plan: Plan, facts: FactSet) -> None:
+    """Whether what the study asks has its place in the model."""
+    opened = dense(plan.cells[0].fields | HERE)
     check_fits(plan.study, opened.model)
     check_budget(plan.study, opened.model)
     _check_checkpoints(plan.study, opened)
     _check_lengths(plan.study, facts, opened)
     if plan.of("drift"):
         Recorder(opened.model, backend=plan.study.drift.backend)
-    check_text(plan)
-    check_tasks(plan)
 
 
 def _check_checkpoints(study: Study, opened: OpenedModel) -> None:
@@ -113,14 +125,15 @@ def check_text(plan: Plan) -> None:
     Raises:
         InputError: naming the text and what it lacks.
     """
-    study, fields = plan.study, plan.cells[0].fields
+    study, fields = plan.study, plan.cells[0].fields | HERE
     for cell in plan.of("compressed"):
         settings = cell.fields["compression"]
         if settings["method"] != "checkpoint":
-            calibration_blocks(cell.fields, CompressionSpec(**settings))
+            calibration_blocks(cell.fields | HERE, CompressionSpec(**settings))
     if study.tuning.text_batch:
         tuning_blocks(fields, study.tuning.text_length, study.seeds[0], 1)
-    encode_blocks(dense(fields).tokenizer, load_text(fields["text"], "heldout").paragraphs, study.drift.length)
+    heldout = text_as_planned(fields["text"], fields["text_sha"], "heldout")
+    encode_blocks(dense(fields).tokenizer, heldout.paragraphs, study.drift.length)
 
 
 def check_tasks(plan: Plan) -> None:

@@ -14,7 +14,8 @@ from typing import Any, Self
 
 from analysis.pool import cores
 from analysis.store import ROOT
-from analysis.worker import Job, Outcome, attempt, environment, telling
+from analysis.surroundings import environment
+from analysis.worker import Job, Outcome, attempt, telling
 from data.errors import InputError
 
 OBJECTS = 100_000_000
@@ -31,17 +32,19 @@ class RayEngine:
     threads: int
     device: str
     memory: Mapping[str, int]
-    """Foretold bytes of each cell by its key."""
+    """Foretold bytes of each cell by its key, of those too that are finished: damaged, they are computed anew."""
     address: str | None = None
     workers: int | None = None
     """Tasks at once; as many as the cluster holds unless told."""
+    largest: int | None = None
+    """Foretold bytes of the largest cell that is to be computed; the largest of all unless told."""
     _joined: bool = False
     _options: dict[str, Any] = field(default_factory=dict)
     _task: Any = None
 
     @property
     def lost(self) -> tuple[type[Exception], ...]:
-        """What a task raises whose worker or machine is gone."""
+        """What a task raises whose worker or machine is gone, or that Ray could not serve: begun again, it may be."""
         from ray import exceptions
 
         return (
@@ -49,6 +52,9 @@ class RayEngine:
             exceptions.OutOfMemoryError,
             exceptions.NodeDiedError,
             exceptions.ObjectLostError,
+            exceptions.LocalRayletDiedError,
+            exceptions.RaySystemError,
+            exceptions.OutOfDiskError,
         )
 
     @property
@@ -110,7 +116,7 @@ class RayEngine:
 
     def _require_room(self, ray: Any) -> None:
         """Ray would wait for ever for a machine that can hold the largest cell."""
-        most = max(self.memory.values(), default=0)
+        most = max(self.memory.values(), default=0) if self.largest is None else self.largest
         needed = {"CPU": self.threads, "GPU": self._gpus, "memory": most}
         for node in ray.nodes():
             if node["Alive"] and all(node["Resources"].get(name, 0) >= amount for name, amount in needed.items()):

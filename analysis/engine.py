@@ -16,7 +16,7 @@ from typing import Protocol, Self
 from analysis.cell import Cell, Plan
 from analysis.locks import Locks
 from analysis.store import Store, write_atomically
-from analysis.worker import Job, Outcome
+from analysis.worker import Job, Outcome, failed
 from data.errors import InputError
 
 ATTEMPTS = 3
@@ -167,6 +167,9 @@ class _Progress:
         except self.engine.lost as error:
             self._begin_again(cell, f"its worker was lost ({type(error).__name__}: killed, or out of memory)")
             return
+        except Exception as error:
+            # Whatever else an engine raises is of this cell alone: the others go on.
+            outcome = failed(error)
         if outcome.kind == "done":
             self.locks.finish(cell.key)
             self.store.failure(cell.key).unlink(missing_ok=True)

@@ -21,7 +21,8 @@ from transformers import PreTrainedModel
 from analysis.live import Parts, check_memory, find_parts, open_parts
 from analysis.opening import parent_model
 from analysis.reading import LATENCY, read_table
-from analysis.store import atomically
+from analysis.run_files import sealed_text
+from analysis.store import write_atomically
 from analysis.timing import Work, time_ratio, times
 from analysis.tuners import ADAPTER
 from probes.lora import load_lora
@@ -70,8 +71,7 @@ def measure_latency(run: Path, *, rounds: int = 3) -> pd.DataFrame:
     table = pd.DataFrame(found).assign(
         compression="dense" if compression is None else compression.name, tokens=TOKENS, rounds=rounds
     )[list(COLUMNS)]
-    with atomically(run / LATENCY) as draft:
-        table.to_csv(draft, index=False)
+    write_atomically(run / LATENCY, sealed_text(table.to_csv(index=False)))
     return table
 
 

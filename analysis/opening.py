@@ -14,7 +14,7 @@ from analysis.study import read_facts
 from analysis.tuners import ADAPTER, PREFIX, PROMPT, SMALL_PREFIX, SMALL_PROMPT
 from data.errors import InputError
 from data.facts import Fact, FactSet
-from data.text import Part, load_text, stated
+from data.text import Part, stated, text_as_planned
 from probes.bake import bake
 from probes.banks import text_prompts
 from probes.compress import CompressionSpec
@@ -30,10 +30,22 @@ from probes.variants import Variant
 WEIGHTS = "weights.safetensors"
 
 
+def open_as_planned(model: str, sha: str, *, dtype: str, device: str) -> OpenedModel:
+    """A model whose files have to be those that were hashed when the study was planned.
+
+    Raises:
+        InputError: they changed meanwhile, or do not open.
+    """
+    opened = open_model(model, dtype=dtype, device=device)
+    if opened.sha != sha:
+        raise InputError(f"model '{model}' changed while the study ran: start it again")
+    return opened
+
+
 @lru_cache(maxsize=2)
 def _opened(model: str, model_sha: str, dtype: str, device: str) -> OpenedModel:
     """A dense model (and the atlas's twin beside it); the hash of its files is part of the key."""
-    return open_model(model, dtype=dtype, device=device)
+    return open_as_planned(model, model_sha, dtype=dtype, device=device)
 
 
 def dense(fields: dict[str, Any]) -> OpenedModel:
@@ -47,7 +59,13 @@ def _compressed(model: str, model_sha: str, dtype: str, device: str, folder: Pat
     opened = _opened(model, model_sha, dtype, device)
     baked = bake(opened.model, load_file(folder / WEIGHTS)).eval()
     baked.requires_grad_(False)
-    return OpenedModel(baked, opened.tokenizer, opened.note)
+    return replace(opened, model=baked)
+
+
+def close_models() -> None:
+    """Let go of the models that this process keeps open: whoever only hands out cells needs their memory no more."""
+    _opened.cache_clear()
+    _compressed.cache_clear()
 
 
 def parent_model(fields: dict[str, Any], needs: dict[str, Path]) -> OpenedModel:
@@ -122,7 +140,7 @@ def bank_fitting(fields: dict[str, Any], spec: VariantSpec, needs: dict[str, Pat
 def _facts(source: str, seed: int, candidates: int, relations: tuple[str, ...] | None, sha: str) -> FactSet:
     facts = read_facts(source, seed, candidates, relations)
     if facts.sha != sha:
-        raise RuntimeError(f"the facts of '{source}' changed while the study ran: start it again")
+        raise InputError(f"the facts of '{source}' changed while the study ran: start it again")
     return facts
 
 
@@ -139,7 +157,7 @@ def clean_blocks(fields: dict[str, Any], part: Part, length: int, seed: int, mos
     """
     tokenizer = dense(fields).tokenizer
     forbidden: list[Fact] = [fact for fact in facts_of(fields).facts if fact.split != "tune"]
-    text = load_text(fields["text"], part, seed)
+    text = text_as_planned(fields["text"], fields["text_sha"], part, seed)
     kept: list[list[int]] = []
     dropped = 0
     for block in encode_blocks(tokenizer, text.paragraphs, length):

@@ -12,7 +12,8 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from typing import Self
 
-from analysis.worker import Job, Outcome, attempt, environment, telling
+from analysis.surroundings import environment
+from analysis.worker import Job, Outcome, attempt, telling
 
 
 def cores() -> int:

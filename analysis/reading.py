@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Collection
 from dataclasses import dataclass, fields
+from io import StringIO
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -18,7 +19,7 @@ from pyarrow import parquet
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from analysis.run_files import EXAMPLES, MANIFEST, read_json, read_manifest, require_whole
+from analysis.run_files import EXAMPLES, MANIFEST, read_json, read_manifest, require_whole, unsealed_text
 from data.errors import InputError
 
 MAIN = "main"
@@ -134,7 +135,8 @@ def read_latency(run: Path) -> pd.DataFrame | None:
     if not path.is_file():
         return None
     try:
-        table = pd.read_csv(path, keep_default_na=False)
+        text = unsealed_text(path.read_text(encoding="utf-8"))
+        table = pd.read_csv(StringIO(text), keep_default_na=False)
         return table.astype({"batch": int, "ratio": float, "tokens": int, "rounds": int})
     except (OSError, KeyError, ValueError) as error:
         raise InputError(

@@ -14,7 +14,7 @@ from analysis.cells import Cell, Plan, expand
 from analysis.checks import check_inputs
 from analysis.claims import claims
 from analysis.engine import Note, Report, drop_damaged, missing, run_cells
-from analysis.engines import open_engine, require_engine
+from analysis.engines import open_engine, require_engine, require_place
 from analysis.evidence import Evidence
 from analysis.hypothesis import Controls, Setting, assess, decide, powers_of
 from analysis.inside_tables import copy_examples
@@ -29,6 +29,7 @@ from analysis.store import (
     SCHEMA,
     Store,
     atomically,
+    code_hash,
     content_key,
     open_root,
     sha_of,
@@ -45,6 +46,8 @@ from probes.models import locate
 ABSENT = "not on this machine"
 EXPERIMENT = ("study", "model_sha", "facts_sha")
 """What of a manifest says which experiment it is; the rest says with what code and libraries it was computed."""
+SHAPING = ("cells", "gathering", "predictions_sha", "versions")
+"""What of a manifest shapes tables and verdict: where one of these is another, they are written anew from the cells."""
 
 
 def prepare(study: Study, *, absent: bool = False) -> tuple[Plan, FactSet]:
@@ -87,6 +90,7 @@ def manifest_of(plan: Plan, facts: FactSet, note: str) -> dict[str, Any]:
         "model_sha": plan.cells[0].fields["model_sha"],
         "seeds": list(plan.study.seeds),
         "predictions_sha": predictions_sha(),
+        "gathering": code_hash(__name__),
         "cells": sorted(cell.key for cell in plan.cells),
         "note": note,
     }
@@ -200,17 +204,21 @@ def run(
     plan, facts = prepare(study)
     folder, store = run_folder(study, shipped, out), Store(out)
     note = _once(on_note or (lambda sentence: None))
+    manifest = manifest_of(plan, facts, locate(study.model).note)
     if not fresh:
-        refuse_other(manifest_of(plan, facts, locate(study.model).note), folder, note)
-        drop_damaged(plan, store, note)
+        refuse_other(manifest, folder, note)
+        with telling_storage(out):
+            drop_damaged(plan, store, note)
     todo = list(plan.cells) if fresh else missing(plan, store)
     if todo:
+        require_place(engine, study)
         check_inputs(plan, facts)
         workers = open_engine(engine, plan, todo, memory=memory, address=address)
     open_root(out)
     if fresh:
-        store.forget(cell.key for cell in plan.cells)
-    if not todo and is_current(plan, folder, note):
+        with telling_storage(out):
+            store.forget(cell.key for cell in plan.cells)
+    if not todo and is_current(manifest, folder, note):
         return folder
     if on_start is not None:
         on_start(plan, todo)
@@ -220,7 +228,7 @@ def run(
             drop_damaged(plan, store, note)  # of what another run on the folder computed
             todo = missing(plan, store)
         with Locks(out) as locks, locks.holding(f"run-{content_key({'folder': folder.name})}"):
-            if fresh or not is_current(plan, folder, note):
+            if fresh or not is_current(manifest, folder, note):
                 _gather(plan, facts, store, folder)
     return folder
 
@@ -281,10 +289,10 @@ def _stored_manifest(folder: Path, note: Note) -> dict[str, Any] | None:
         return None
 
 
-def is_current(plan: Plan, folder: Path, note: Note) -> bool:
-    """Whether the folder already holds exactly this plan's tables, undamaged; what is damaged is named."""
+def is_current(manifest: dict[str, Any], folder: Path, note: Note) -> bool:
+    """Whether the folder already holds exactly the tables of this manifest, undamaged; what is damaged is named."""
     stored = _stored_manifest(folder, note)
-    if stored is None or stored.get("cells") != sorted(cell.key for cell in plan.cells):
+    if stored is None or any(stored.get(name) != manifest[name] for name in SHAPING):
         return False
     if damaged := damaged_file(folder):
         note(f"damaged: {damaged} of '{folder}'; it is written anew from its cells")

@@ -3,6 +3,7 @@
 The manifest holds the checksum of every other file and the hash of what it says itself.
 """
 
+import hashlib
 import json
 from functools import lru_cache
 from pathlib import Path
@@ -14,6 +15,8 @@ from data.errors import InputError
 MANIFEST = "manifest.json"
 SEAL = "seal"
 """Key of a manifest that holds the hash of all the others."""
+TEXT_SEAL = "# sha256 "
+"""What the last line of a sealed text begins with."""
 EXAMPLES = "examples"
 """Folder of a run that holds one file per example."""
 
@@ -55,6 +58,25 @@ def sealed(manifest: dict[str, Any]) -> dict[str, Any]:
     """A manifest with the hash of what it says."""
     said = {name: value for name, value in manifest.items() if name != SEAL}
     return said | {SEAL: content_key(said)}
+
+
+def sealed_text(text: str) -> str:
+    """A text with a last line that holds its checksum, for a file that no manifest knows."""
+    return f"{text}{TEXT_SEAL}{hashlib.sha256(text.encode()).hexdigest()}\n"
+
+
+def unsealed_text(text: str) -> str:
+    """A text without the checksum that it was sealed with; one of before there were checksums is given as it is.
+
+    Raises:
+        ValueError: it is not what was sealed.
+    """
+    body, mark, found = text.rpartition(TEXT_SEAL)
+    if not mark:
+        return text
+    if sealed_text(body) != text:
+        raise ValueError(f"not what was written: its checksum is not {found.strip()}")
+    return body
 
 
 def damaged_file(run: Path) -> str | None:

@@ -12,6 +12,7 @@ import importlib.metadata
 import json
 import os
 import shutil
+import sys
 import tempfile
 import uuid
 from collections.abc import Iterable, Iterator
@@ -29,14 +30,15 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("data", "probes", "analysis")
 LIBRARIES = (
     *("torch", "transformers", "tokenizers", "transformer-lens", "nnsight", "llmcompressor", "compressed-tensors"),
-    *("peft", "numpy", "scipy", "pandas"),
+    *("peft", "numpy", "scipy", "pandas", "statsmodels", "accelerate", "gguf", "safetensors", "datasets"),
 )
 
 
 @cache
 def versions() -> dict[str, str]:
-    """Versions of the libraries that compute."""
-    return {name: importlib.metadata.version(name) for name in LIBRARIES}
+    """Versions of the libraries that compute, and of Python, whose patches change no number."""
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    return {name: importlib.metadata.version(name) for name in LIBRARIES} | {"python": python}
 
 
 @cache

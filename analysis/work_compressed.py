@@ -9,12 +9,11 @@ import torch
 from pydantic import TypeAdapter
 from safetensors.torch import save_file
 
-from analysis.opening import WEIGHTS, calibration_blocks, dense
+from analysis.opening import WEIGHTS, calibration_blocks, dense, open_as_planned
 from data.errors import InputError
 from probes.bake import oriented_weight
 from probes.compress import compress
 from probes.families import family_of
-from probes.models import open_model
 from probes.specs import AnyCompression, CheckpointSpec
 
 
@@ -23,9 +22,10 @@ def work(fields: dict[str, Any], needs: dict[str, Path], folder: Path) -> None:
     opened = dense(fields)
     spec: AnyCompression = TypeAdapter(AnyCompression).validate_json(json.dumps(fields["compression"]))
     if isinstance(spec, CheckpointSpec):
-        model = open_model(spec.path, dtype=fields["dtype"], device=fields["device"]).model
+        sha = fields["checkpoint_sha"]
+        model = open_as_planned(spec.path, sha, dtype=fields["dtype"], device=fields["device"]).model
         _require_same_shape(opened.model, model, spec.path)
-        proof: dict[str, Any] = {"checkpoint": spec.path, "sha": fields["checkpoint_sha"]}
+        proof: dict[str, Any] = {"checkpoint": spec.path, "sha": sha}
     else:
         blocks, dropped = calibration_blocks(fields, spec)
         made = compress(opened.model, opened.tokenizer, spec, blocks, seed=fields["seed"])

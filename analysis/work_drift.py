@@ -20,7 +20,7 @@ from analysis.inside_items import evenly
 from analysis.opening import dense, facts_of, open_variant, parent_model, parts_of, spec_of
 from analysis.spans import Spans, spans_of
 from analysis.study import Drift
-from data.text import load_text
+from data.text import text_as_planned
 from probes.capture import TOLERANCE, Recorder
 from probes.inputs import Inputs, encode
 from probes.sites import Kind, Site, sites_of
@@ -189,6 +189,6 @@ def _rows_of(fields: dict[str, Any], settings: Drift) -> dict[str, Rows]:
     tokenizer = dense(fields).tokenizer
     questions = [encode(tokenizer, item.question) for item in facts.items(picked, "measure")]
     # Held-out text is only measured, never read by a repair: it may state test facts.
-    text = load_text(fields["text"], "heldout")
+    text = text_as_planned(fields["text"], fields["text_sha"], "heldout")
     windows = encode_blocks(tokenizer, text.paragraphs, settings.length)[: settings.windows]
     return {"questions": sorted(questions, key=len), "text": windows}

@@ -17,7 +17,7 @@ from analysis.task_columns import TASK_COLUMNS, TEXT_COLUMNS
 from data.errors import InputError
 from data.task_names import domain_of
 from data.tasks import TaskSource, drawn, open_task
-from data.text import load_text
+from data.text import text_as_planned
 from probes.lm_eval_adapter import VariantLM
 
 SCORES = ("acc", "exact_match")
@@ -122,7 +122,7 @@ def _joined(answer: object) -> str:
 
 def score_text(lm: VariantLM, text: str, source: str, most: int, sha: str = "") -> pd.DataFrame:
     """One row per document of a text: log-likelihood in nats, how long it is, and its perplexity."""
-    documents = _own(source, most) if text == OWN_TEXT else _of_hub(TaskSource(source, sha=sha), most)
+    documents = _own(source, sha, most) if text == OWN_TEXT else _of_hub(TaskSource(source, sha=sha), most)
     scored = lm.rolled([document.read for document in documents])
     rows = [
         {"document": place, "log_likelihood": total, "tokens": tokens, "words": document.words, "bytes": document.bytes}
@@ -145,9 +145,9 @@ class _Document(NamedTuple):
     bytes: int
 
 
-def _own(source: str, most: int) -> list[_Document]:
+def _own(source: str, sha: str, most: int) -> list[_Document]:
     """The first held-out paragraphs of the study's text."""
-    paragraphs = load_text(source, "heldout").paragraphs[:most]
+    paragraphs = text_as_planned(source, sha, "heldout").paragraphs[:most]
     return [_Document(one, len(re.split(r"\s+", one)), len(one.encode())) for one in paragraphs]
 
 

@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from transformers import PreTrainedModel
 
 from analysis.banks import planted_rows, tuning_clusters
+from analysis.brought import require_as_planned
 from analysis.opening import dense, facts_of, tuned_over, tuning_blocks
 from analysis.study import Tuning
 from analysis.tuners import Size, TuningData, bring, bring_bank, make_small, put_back, tune_repair
@@ -75,9 +76,11 @@ def _keep(model: PreTrainedModel, spec: Spec, fields: dict[str, Any], needs: dic
         size = put_back(dense(fields).model, model, spec, folder)
     elif isinstance(spec, FolderSpec):
         size = bring(model, fields["model"], spec, folder)
+        require_as_planned(spec, fields["folder_sha"])
     else:
         assert isinstance(spec, BankSpec)
         size = bring_bank(spec.files, folder)
+        require_as_planned(spec, fields["folder_sha"])
     _write_log(folder, [], size, rows=0, windows=0, dropped=0)
 
 

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from analysis.cell import Cell
+from analysis.cell import Cell, computed_with
 from analysis.peak import PeakMemory
-from analysis.store import Store, code_hash, no_room, storage_fault, versions, write_atomically
+from analysis.store import Store, no_room, storage_fault, write_atomically
+from analysis.surroundings import settle
 from data.errors import InputError
 
 COST = "cost.json"
@@ -59,25 +60,6 @@ class DamagedNeedError(RuntimeError):
     """A cell that another one reads is not what was written; its only argument is the key."""
 
 
-def environment(threads: int) -> dict[str, str]:
-    """What libraries read when they are imported: threads of linear algebra, silence, and repeatable GPU sums.
-
-    Unless told so, every worker takes every core, and they wait for each other: the demo took twice as long.
-    """
-    told = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
-    # Advice about settings that are as they should be would tear the progress bar, and so would the libraries' own
-    # bars; errors still come through.
-    told |= {"TRANSFORMERS_VERBOSITY": os.environ.get("TRANSFORMERS_VERBOSITY", "error"), "TQDM_DISABLE": "1"}
-    # Libraries walk through sets of names, whose order Python otherwise draws anew in every process.
-    told |= {"PYTHONHASHSEED": "0"}
-    # Without it, torch refuses matrix products on a GPU once asked for repeatable ones.
-    told |= {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
-    for name in ("HF_HUB_OFFLINE", "HF_HOME"):
-        if name in os.environ:
-            told[name] = os.environ[name]
-    return told
-
-
 @contextlib.contextmanager
 def telling(told: dict[str, str]) -> Iterator[None]:
     """Set environment variables, for processes that start meanwhile."""
@@ -101,10 +83,7 @@ def compute(job: Job) -> float:
     """
     # Read by tqdm when it is imported; set here too for the one who computes in his own process.
     os.environ["TQDM_DISABLE"] = "1"
-    import torch
-
-    torch.set_num_threads(job.fields["threads"])
-    torch.use_deterministic_algorithms(True, warn_only=False)
+    settle(job.fields["threads"])
     store = Store(Path(job.root))
     for key in job.needs.values():
         if store.damage(key):
@@ -131,8 +110,13 @@ def attempt(job: Job) -> Outcome:
     except Exception as error:
         if fault := storage_fault(error, Path(job.root)):
             return Outcome("input", said=no_room(Path(job.root), fault))
-        said = " ".join(f"{type(error).__name__}: {error}".split())
-        return Outcome("failed", said=said[:300], trace=traceback.format_exc())
+        return failed(error)
+
+
+def failed(error: Exception) -> Outcome:
+    """How a cell ended that raised this: in a line, and in full for whoever wants to know more."""
+    said = " ".join(f"{type(error).__name__}: {error}".split())
+    return Outcome("failed", said=said[:300], trace="".join(traceback.format_exception(error)))
 
 
 def _stand_where_told(job: Job) -> None:
@@ -144,7 +128,6 @@ def _stand_where_told(job: Job) -> None:
     if not Path(job.here).is_dir():
         raise InputError(f"a worker's machine has no folder '{job.here}': share it, or start the study from one it has")
     os.chdir(job.here)
-    ours = {"code": code_hash(job.module), "versions": versions()}
-    for name, value in ours.items():
+    for name, value in computed_with(job.module).items():
         if job.description[name] != value:
             raise InputError(f"a worker's machine has other {name} than this one: set both up from one checkout")

@@ -16,6 +16,7 @@ import hashlib
 import json
 import logging
 import random
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ _MEAN = {"aggregation": "mean", "higher_is_better": True}
 _ACCURACY = [{"metric": "acc", **_MEAN}]
 _BOTH = [*_ACCURACY, {"metric": "acc_norm", **_MEAN}]
 _FILTERS = ("remove_whitespace", "take_first")
+_HALF = re.compile("[\ud800-\udfff]")
 _GREEDY = {"output_type": "loglikelihood", "metric_list": _ACCURACY}
 
 
@@ -193,8 +195,8 @@ def read_items(path: Path) -> tuple[Shape, list[dict[str, Any]]]:
             continue
         try:
             item = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            why = error.msg if isinstance(error, json.JSONDecodeError) else type(error).__name__
+        except (ValueError, RecursionError) as error:  # of brackets without end, or a number of thousands of digits
+            why = getattr(error, "msg", type(error).__name__)
             raise InputError(f"task file '{path}', line {number}: no JSON ({why}): mend or drop it") from None
         shape = shape or _shape_of(item)
         if shape is None:
@@ -230,10 +232,10 @@ def _fault(item: object, shape: Shape) -> str | None:
         return "it is no object" if not isinstance(item, dict) else f"it lacks {', '.join(missing)}"
     for name, kind in shape.fields.items():
         value = item[name]
-        if kind == "text" and not (isinstance(value, str) and value.strip()):
-            return f"'{name}' must be text that is not empty"
+        if kind == "text" and not _is_text(value):
+            return f"'{name}' must be text that is not empty{_halved(value)}"
         if kind == "texts" and not (isinstance(value, list) and value and all(_is_text(one) for one in value)):
-            return f"'{name}' must be a list of texts, none empty"
+            return f"'{name}' must be a list of texts, none empty{_halved(value)}"
         if kind.startswith("place in "):
             among = item[kind.removeprefix("place in ")]
             if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < len(among):
@@ -242,7 +244,13 @@ def _fault(item: object, shape: Shape) -> str | None:
 
 
 def _is_text(value: object) -> bool:
-    return isinstance(value, str) and bool(value.strip())
+    return isinstance(value, str) and bool(value.strip()) and not _HALF.search(value)
+
+
+def _halved(value: object) -> str:
+    """What JSON can say and no tokenizer reads: half of a character."""
+    found = any(isinstance(one, str) and _HALF.search(one) for one in (value if isinstance(value, list) else [value]))
+    return ", of whole characters (no \\ud800 to \\udfff alone)" if found else ""
 
 
 @lru_cache(maxsize=1)

@@ -12,10 +12,12 @@ Sources:
 No prose by others is committed here: it is read where it lies.
 """
 
+import hashlib
 import random
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Literal
@@ -120,6 +122,37 @@ def pinned(source: str) -> str:
         return source
     commit = commit_of(source.removeprefix("hub:").partition(":")[0])
     return f"{source}@{commit}" if commit else source
+
+
+def text_sha(source: str) -> str:
+    """Hash of a text file's bytes, or of the language reference's words, which differ between Pythons.
+
+    The atlas's text is code of ours; a hub's data set is told apart by its commit, which its source names.
+    """
+    if source == "pydoc":
+        return _pydoc_sha()
+    if not source.startswith("file:"):
+        return ""
+    path = Path(source.removeprefix("file:")).expanduser()
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+
+
+@cache
+def _pydoc_sha() -> str:
+    paragraphs = [paragraph for part in PARTS for paragraph in load_text("pydoc", part).paragraphs]
+    return hashlib.sha256("\n".join(paragraphs).encode()).hexdigest()
+
+
+def text_as_planned(source: str, sha: str, part: Part, seed: int = 0) -> Text:
+    """Paragraphs of one part of a source, which has to be the one whose hash was taken when the study was planned.
+
+    Raises:
+        InputError: it changed meanwhile, or cannot be read.
+    """
+    text = load_text(source, part, seed)
+    if text_sha(source) != sha:  # taken after it was read: before, a change between the two would go unseen
+        raise InputError(f"text '{source}' changed while the study ran: start it again")
+    return text
 
 
 def _hub(name: str) -> list[str]:

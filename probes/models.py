@@ -47,6 +47,8 @@ class OpenedModel:
     tokenizer: PreTrainedTokenizerBase
     note: str
     """Empty, or a sentence such as that the "dense" weights were dequantised from a file."""
+    sha: str
+    """Hash of the files that it was read from."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +169,7 @@ def open_model(name: str, *, dtype: str, device: str) -> OpenedModel:
         InputError: naming what is missing or unsupported.
     """
     source = locate(name)
-    _check_place(dtype, device)
+    check_place(dtype, device)
     chatter = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
@@ -186,7 +188,7 @@ def open_model(name: str, *, dtype: str, device: str) -> OpenedModel:
         spread(model)
     else:
         model.to(torch.device(device))  # type: ignore[arg-type]  # a decorator hides the signature
-    return OpenedModel(model.eval(), tokenizer, source.note)
+    return OpenedModel(model.eval(), tokenizer, source.note, source.sha)
 
 
 def config_of(name: str) -> PretrainedConfig:
@@ -203,8 +205,12 @@ def config_of(name: str) -> PretrainedConfig:
         raise InputError(f"model '{name}' does not open: {str(error).strip().splitlines()[0]}") from error
 
 
-def _check_place(dtype: str, device: str) -> None:
-    """Refuse a dtype or device that is not there before anything is read."""
+def check_place(dtype: str, device: str) -> None:
+    """Refuse a dtype or device that is not there before anything is read.
+
+    Raises:
+        InputError: naming it and what to set.
+    """
     if dtype not in DTYPES:
         raise InputError(f"dtype '{dtype}' is not one of {', '.join(DTYPES)}")
     try:

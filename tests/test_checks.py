@@ -7,8 +7,10 @@ import pytest
 import torch
 from transformers import BloomConfig, BloomForCausalLM
 
+from analysis import opening, run
 from analysis.__main__ import main
 from analysis.checks import _check_lengths
+from analysis.cluster import RayEngine
 from analysis.drift import Reference
 from analysis.study import load_facts, load_study
 from data.errors import InputError
@@ -18,6 +20,7 @@ from probes.models import open_model
 from probes.sites import Kind, sites_of
 from tests.sequences import sequences
 from tests.test_cli import call
+from tests.test_run import STUDY
 from tests.tiny_models import tiny
 
 LONG = "repairs=[{kind: prompt, length: 230, learning_rate: 0.1}]"
@@ -129,3 +132,26 @@ def test_drift_is_not_measured_at_heads():
     model = tiny("llama")
     with pytest.raises(InputError, match=r"drift is not measured at 0\.query"):
         Reference.record(Recorder(model, backend="hooks"), sequences(model), sites_of(model, [Kind.QUERY]))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("device", ["cuda", "auto"])
+def test_a_driver_without_a_gpu_hands_out_cells_of_one(device, tmp_path, monkeypatch):
+    """On a cluster the GPUs are the workers'; a local worker has no other GPU than its driver's."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    study = STUDY.model_copy(update={"device": device})
+    opened = []
+
+    def stop(plan, store, engine, *_):
+        opened.append(engine)
+        raise InputError("as far as the engine")
+
+    monkeypatch.setattr("analysis.run.run_cells", stop)
+    with pytest.raises(InputError, match="as far as the engine"):
+        run.run(study, out=tmp_path / "runs", engine="ray")
+    (engine,) = opened
+    assert isinstance(engine, RayEngine)
+    assert engine.device == device
+    assert opening._opened.cache_info().currsize == 0, "the driver keeps the model open"
+    with pytest.raises(InputError, match=f"device '{device}': this machine has no usable GPU; set device: cpu"):
+        run.run(study, out=tmp_path / "local")
+    assert not (tmp_path / "local").exists()

@@ -20,7 +20,17 @@ from pyarrow import parquet
 from rich.console import Console
 
 from analysis import report, run_files
-from analysis.reading import list_runs, read_example, read_json, read_manifest, read_table, run_below
+from analysis.reading import (
+    LATENCY,
+    list_runs,
+    read_example,
+    read_json,
+    read_latency,
+    read_manifest,
+    read_table,
+    run_below,
+)
+from analysis.run_files import sealed_text
 from analysis.store import checksums
 from data.errors import InputError
 from tests.stored_runs import write_run
@@ -143,3 +153,19 @@ def test_no_name_leads_out_of_the_runs_folder(stored, parts):
     with contextlib.suppress(InputError):
         read_example(stored, name)
         assert name == "x.npz"
+
+
+def test_times_are_read_as_they_were_written_or_refused(tmp_path):
+    """Beside the tables, in no manifest: the file holds its own checksum."""
+    row = {"repair": "prompt-2", "phase": "decode", "batch": 1, "form": "", "ratio": 1.25, "tokens": 64, "rounds": 5}
+    written = pd.DataFrame([row])
+    path = tmp_path / LATENCY
+    path.write_text(sealed_text(written.to_csv(index=False)))
+    pd.testing.assert_frame_equal(read_latency(tmp_path), written)
+    whole = path.read_text()
+    for harmed in (whole.replace("1.25", "1.35"), whole[:-3] + "\n", whole.replace("# sha256", "# sha257")):
+        path.write_text(harmed)
+        with pytest.raises(InputError, match=r"latency.csv cannot be read \(.*Error\): `python -m analysis repairs"):
+            read_latency(tmp_path)
+    path.write_text(written.to_csv(index=False))  # of before there were checksums
+    pd.testing.assert_frame_equal(read_latency(tmp_path), written)

@@ -10,16 +10,22 @@ import time
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Self
 
 import pytest
+from ray.exceptions import LocalRayletDiedError, OutOfDiskError, RaySystemError, RuntimeEnvSetupError
 
+from analysis import run
 from analysis.cluster import RayEngine
 from analysis.engine import UnfinishedError, missing, run_cells
+from analysis.engines import open_engine
 from analysis.locks import Locks
 from analysis.pool import LocalEngine, _Slot, workers_for
 from analysis.store import ROOT, Store
-from analysis.worker import Job, Outcome, attempt, environment
+from analysis.surroundings import environment
+from analysis.worker import Job, Outcome, attempt
 from data.errors import InputError
+from tests.test_run import STUDY
 from tests.toy_cells import toy, toy_plan
 
 DRIVER = """
@@ -41,7 +47,7 @@ class Threads:
     def __init__(self, capacity: int = 4) -> None:
         self.capacity = capacity
 
-    def __enter__(self) -> "Threads":
+    def __enter__(self) -> Self:
         self.pool = ThreadPoolExecutor(self.capacity)
         return self
 
@@ -148,6 +154,49 @@ def test_drafts_of_killed_writers_are_cleared(tmp_path, log):
     assert [path.name for path in store.cells.iterdir()] == [cell.key]
 
 
+class Raising(Threads):
+    """An engine that itself goes wrong at one cell, as a cluster may: what comes back is no outcome."""
+
+    def __init__(self, name: str, *errors: Exception) -> None:
+        super().__init__(1)
+        self.name, self.errors = name, list(errors)
+
+    def submit(self, job: Job) -> Future[Outcome]:
+        if job.fields["name"] != self.name or not self.errors:
+            return super().submit(job)
+        future: Future[Outcome] = Future()
+        future.set_exception(self.errors.pop(0))
+        return future
+
+
+def test_what_an_engine_raises_fails_its_cell_and_no_other(tmp_path, log):
+    plan, store = toy_plan(*grid(log)), Store(tmp_path / "runs")
+    with pytest.raises(UnfinishedError, match=r"'root0' \(RuntimeEnvSetupError: .*no such environment"):
+        run_cells(plan, store, Raising("root0", RuntimeEnvSetupError("no such environment")), silent, silent)
+    assert {cell.label for cell in missing(plan, store)} == {
+        "root0",
+        "middle0",
+        "middle5",
+        "middle6",
+        "middle11",
+        "last",
+    }
+    key = plan.cells[0].key
+    assert "no such environment" in store.failure(key).read_text()
+    run_cells(plan, store, Threads(), silent, silent)
+    assert missing(plan, store) == []
+
+
+@pytest.mark.parametrize("error", [LocalRayletDiedError(), RaySystemError("down"), OutOfDiskError("full")])
+def test_a_cell_that_a_cluster_could_not_serve_begins_again(error, tmp_path, log):
+    engine = Raising("one", error)
+    engine.lost = RayEngine(1, "cpu", {}).lost
+    notes: list[str] = []
+    run_cells(toy_plan(toy("one", log)), Store(tmp_path / "runs"), engine, silent, notes.append)
+    assert len(notes) == 1
+    assert f"its worker was lost ({type(error).__name__}" in notes[0]
+
+
 def test_killed_workers_cells_begin_again_and_one_that_always_kills_is_given_up(tmp_path, log):
     """In real processes: the kernel ends them as it does when memory runs out."""
     deadly = toy("deadly", log, end="killed")
@@ -182,6 +231,34 @@ def test_a_cluster_that_is_not_there_is_one_line(tmp_path, log, address):
     with pytest.raises(InputError, match=f"no Ray cluster can be joined at '{address}'"):
         run_cells(toy_plan(cell), Store(tmp_path / "runs"), RayEngine(1, "cpu", {}, address), silent, silent)
     assert not log.exists()
+
+
+def test_a_cluster_can_compute_what_was_finished_at_the_start(tmp_path):
+    """Found damaged on the way, it is handed out like any other; no machine is asked to hold it before."""
+    plan, _ = run.prepare(STUDY)
+    todo = list(plan.of("drift"))
+    engine = open_engine("ray", plan, todo)
+    assert isinstance(engine, RayEngine)
+    assert set(engine.memory) == {cell.key for cell in plan.cells}
+    assert engine.largest == max(engine.memory[cell.key] for cell in todo) < max(engine.memory.values())
+    engine._task = Placed()
+    finished = plan.of("compressed")[0]
+    engine.submit(Job.of(finished, Store(tmp_path)))
+    assert engine._task.told == {"memory": engine.memory[finished.key]}
+
+
+class Placed:
+    """Stands in for a task of Ray's, and keeps what it was placed by."""
+
+    def options(self, **told: int) -> "Placed":
+        self.told = told
+        return self
+
+    def remote(self, job: Job) -> "Placed":
+        return self
+
+    def future(self) -> Future[Outcome]:
+        return Future()
 
 
 def test_every_engine_tells_its_workers_the_same():

@@ -1,10 +1,15 @@
-"""Whatever a file of a user's holds: a plan, facts, or one clear line; never a traceback.
+"""Whatever a file of a user's holds: a plan, facts, items or one clear line, never a traceback; a damaged cell mended.
 
-`pytest tests/test_fuzz.py --fuzz 2000` tries as many studies and fact files; the suite tries few.
+`pytest tests/test_fuzz.py --fuzz 2000` tries as many studies, fact files and task files, and a quarter as many damaged
+stores; the suite tries few.
 """
 
 import copy
+import json
 import random
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,11 +18,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from analysis import run
+from analysis.cell import Plan
+from analysis.engine import drop_damaged, missing, run_cells
+from analysis.store import _WHOLE, CELL, CHECKSUMS, Store
 from analysis.study import SHIPPED, load_study
 from data.errors import InputError
 from data.facts import FactSet, load_csv
+from data.tasks import SHAPES, find_tasks, read_items
 from probes import models
+from tests.test_engine import Threads, silent
 from tests.test_keys import BASE
+from tests.toy_cells import toy, toy_plan
 
 SHIPPED_STUDIES = [yaml.safe_load(path.read_text()) for path in sorted(SHIPPED.glob("*.yaml"))]
 STUDIES = [BASE, *SHIPPED_STUDIES]
@@ -43,7 +54,9 @@ def mutate(stored: dict[str, Any], draw: random.Random) -> dict[str, Any]:
     """Change, remove, add or move something somewhere, up to three times."""
     changed = copy.deepcopy(stored)
     for _ in range(draw.randint(1, 3)):
-        where = draw.choice(places(changed) or [("name",)])
+        if not changed:
+            break
+        where = draw.choice(places(changed))
         parent = changed
         for step in where[:-1]:
             parent = parent[step]
@@ -125,7 +138,7 @@ PHRASINGS = """home:
 SNIPPETS = [b'"', b",", b"\n", b"\x00", b"\xff", b"{", b"}", b"{0}", b"{subject}", b":", b"- ", b"''"]
 
 
-def scramble(text: bytes, draw: random.Random) -> bytes:
+def scramble(text: bytes, draw: random.Random, snippets: Sequence[bytes] = SNIPPETS) -> bytes:
     """Flip, cut, repeat or insert bytes."""
     changed = bytearray(text)
     for _ in range(draw.randint(1, 4)):
@@ -136,7 +149,7 @@ def scramble(text: bytes, draw: random.Random) -> bytes:
         elif act == "cut":
             del changed[place : place + draw.choice([1, 3, 1000])]
         elif act == "insert":
-            changed[place:place] = draw.choice(SNIPPETS)
+            changed[place:place] = draw.choice(snippets)
         else:
             changed[place:place] = changed[max(0, place - 20) : place]
     return bytes(changed)
@@ -164,3 +177,88 @@ def ask_all(facts: FactSet) -> None:
     facts.items(facts.facts, "measure")
     facts.items(facts.facts, "damage")
     facts.statements([fact for fact in facts.facts if fact.split == "tune"])
+
+
+WORDS = {"text": "who lives in oslo", "texts": ["ada", "bruno", "celia"]}
+ITEMS = [{name: WORDS.get(kind, 1) for name, kind in shape.fields.items()} for shape in SHAPES]
+"""An item of every shape."""
+IN_LINES = (*SNIPPETS, b"[" * 5000, b"9" * 5000, b"\\ud83d", b"1e999", b"null", b"\r\n", b"\\u2028", b"\xef\xbb\xbf")
+
+
+def test_scrambled_tasks_are_items_or_one_line(request, tmp_path):
+    path, read = tmp_path / "mine.jsonl", 0
+    for seed in range(request.config.getoption("--fuzz")):
+        draw = random.Random(seed)
+        items = [ITEMS[seed % len(ITEMS)]] * 4
+        if by_value := draw.random() < 0.5:
+            items[draw.randrange(4)] = mutate(items[0], draw)
+        text = "\n".join(map(json.dumps, items)).encode()
+        path.write_bytes(text if by_value else scramble(text, draw, IN_LINES))
+        try:
+            (source,) = find_tasks(None, str(tmp_path))
+            _, found = read_items(Path(source.file or ""))
+            json.dumps(found, ensure_ascii=False, allow_nan=False).encode()  # as a tokenizer takes it
+        except InputError as error:
+            require_line(error)
+        except Exception as error:
+            raise AssertionError(f"task of seed {seed}:\n{path.read_bytes()!r}") from error
+        else:
+            read += 1
+            assert found
+    assert read, "no task was valid: the fuzzer proves nothing"
+
+
+def test_damaged_cells_are_mended_to_the_same_bytes(request, tmp_path, monkeypatch):
+    """Whatever became of some finished cells, the next run leaves the store as it was."""
+    monkeypatch.setattr("gc.collect", lambda *_: 0)  # before every cell: most of a toy's time
+    log, store = tmp_path / "begun.log", Store(tmp_path / "runs")
+    roots = [toy(f"root{place}", log) for place in range(3)]
+    middle = [toy(f"middle{place}", log, *roots[: place + 1]) for place in range(3)]
+    plan = toy_plan(*roots, *middle, toy("last", log, *middle))
+    run_cells(plan, store, Threads(), silent, silent)
+    whole = kept_in(store)
+    assert len(whole) == 2 * len(plan.cells)
+    for seed in range(request.config.getoption("--fuzz") // 4):
+        draw = random.Random(seed)
+        harmed = [harm(store.folder(draw.choice(plan.cells).key), draw) for _ in range(draw.randint(1, 4))]
+        _WHOLE.clear()  # as a new process, which has read nothing yet
+        mend(plan, store, found_on_the_way=draw.random() < 0.5)
+        assert kept_in(store) == whole, (seed, harmed)
+        assert not list(store.cells.glob(".*")), "drafts are left behind"
+
+
+def harm(cell: Path, draw: random.Random) -> str:
+    """Scramble, empty or remove a file of a cell, or take the whole cell away."""
+    path = draw.choice([one for one in (cell, *sorted(cell.glob("*"))) if one.exists()] or [cell])
+    act = draw.choice(["scramble", "scramble", "empty", "remove"])
+    if path.is_dir():
+        act = "remove"
+        shutil.rmtree(path)
+    elif path.exists():
+        path.write_bytes(scramble(path.read_bytes(), draw) if act == "scramble" else b"")
+        if act == "remove":
+            path.unlink()
+    return f"{act} {path.name}"
+
+
+def mend(plan: Plan, store: Store, *, found_on_the_way: bool) -> None:
+    """What `analysis/run.py` does with a store, or what happens where cells were damaged only after it had looked."""
+    if not found_on_the_way:
+        drop_damaged(plan, store, silent)
+    while missing(plan, store) or found_on_the_way:
+        run_cells(plan, store, Threads(), silent, silent)
+        drop_damaged(plan, store, silent)
+        found_on_the_way = False
+
+
+def kept_in(store: Store) -> dict[str, Any]:
+    """What every cell holds: its result's bytes, and its description; how long it took is no result."""
+    found: dict[str, Any] = {}
+    for path in sorted(store.cells.glob("*/*")):
+        name = str(path.relative_to(store.cells))
+        if path.name == CELL:
+            stored = json.loads(path.read_text())
+            found[name] = stored | {CHECKSUMS: stored[CHECKSUMS]["value.txt"]}
+        elif path.name != "cost.json":
+            found[name] = path.read_bytes()
+    return found

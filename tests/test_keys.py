@@ -1,5 +1,6 @@
 """Whatever shapes a number is in a key: every field of a study, the weights, the texts, the facts."""
 
+import importlib
 import json
 import shutil
 import tempfile
@@ -7,13 +8,19 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+import torch
 from pydantic import BaseModel
 
-from analysis import run
+from analysis import run, work_compressed, work_drift, work_tasks, work_tuned
 from analysis.cell import KINDS, Plan
+from analysis.floors import doubles_of
+from analysis.opening import clean_blocks, dense
 from analysis.study import Study
+from analysis.study_blocks import OWN_TEXT
 from data.atlas import load_world
-from probes.models import locate
+from data.errors import InputError
+from probes.adapter_folders import write_prompt
+from probes.models import locate, open_model
 from probes.specs import VariantSpec
 
 HELD = tempfile.TemporaryDirectory()
@@ -222,3 +229,62 @@ def test_what_ones_own_files_hold_is_in_every_key(own, file, tmp_path):
     second = planned(own)
     assert all(not first[kind] & second[kind] for kind in KINDS)
     assert first != planned(own | {"model": "atlas", "facts": "atlas", "groups": ["open"]})
+
+
+def _cut(path: Path) -> None:
+    """Its last paragraph."""
+    path.write_text(path.read_text().rsplit("\n\n", 1)[0])
+
+
+@pytest.mark.parametrize("kind", ["compressed", "scored"])
+def test_weights_that_change_between_plan_and_work_are_refused(own, kind, tmp_path):
+    """Else a cell would keep, under the key of the old weights, what the new ones say."""
+    plan, _ = run.prepare(Study.model_validate(own))
+    cell = plan.of(kind)[0]
+    _flip(next((tmp_path / "model").glob("*.safetensors")))
+    with pytest.raises(InputError, match=r"model '.*' changed while the study ran: start it again"):
+        importlib.import_module(cell.module).work(cell.fields, {}, tmp_path)
+
+
+def test_a_checkpoint_that_changes_between_plan_and_work_is_refused(own, tmp_path):
+    shutil.copytree(tmp_path / "model", tmp_path / "other")
+    checkpoint = {"method": "checkpoint", "path": str(tmp_path / "other")}
+    plan, _ = run.prepare(Study.model_validate(own | {"compressions": [checkpoint]}))
+    _flip(next((tmp_path / "other").glob("*.safetensors")))
+    with pytest.raises(InputError, match=r"model '.*other' changed while the study ran"):
+        work_compressed.work(plan.of("compressed")[0].fields, {}, tmp_path)
+
+
+def test_the_other_precision_is_opened_from_the_planned_weights(own, tmp_path):
+    plan, _ = run.prepare(Study.model_validate(own))
+    fields = plan.of("drift")[0].fields
+    dense(fields)
+    _flip(next((tmp_path / "model").glob("*.safetensors")))
+    with pytest.raises(InputError, match=r"model '.*' changed while the study ran"):
+        doubles_of(["bfloat16"], fields, {}, (), [])
+
+
+def test_a_text_that_changes_between_plan_and_work_is_refused(own, tmp_path):
+    plan, _ = run.prepare(Study.model_validate(own))
+    fields = plan.of("drift")[0].fields
+    _cut(tmp_path / "text.txt")
+    with pytest.raises(InputError, match=r"text 'file:.*' changed while the study ran: start it again"):
+        clean_blocks(fields, "tuning", 16, 0, 1)
+    with pytest.raises(InputError, match=r"text 'file:.*' changed while the study ran"):
+        work_drift._rows_of(fields, Study.model_validate(own).drift)
+    asked = next(cell.fields for cell in plan.of("tasks") if cell.fields.get("perplexity", {}).get("text") == OWN_TEXT)
+    with pytest.raises(InputError, match=r"text 'file:.*' changed while the study ran"):
+        work_tasks.work(asked, {}, tmp_path)
+
+
+def test_a_folder_that_changes_between_plan_and_work_is_refused(own, tmp_path):
+    opened = open_model("atlas", dtype="float32", device="cpu")
+    vectors = torch.zeros(2, opened.model.config.hidden_size)
+    write_prompt(tmp_path / "brought", vectors, opened.model, str(tmp_path / "model"))
+    repairs = [PROMPT, {"kind": "adapter", "path": str(tmp_path / "brought")}]
+    plan, _ = run.prepare(Study.model_validate(own | {"repairs": repairs, "budget": None}))
+    cell = next(cell for cell in plan.of("tuned") if "folder_sha" in cell.fields and not cell.needs)
+    write_prompt(tmp_path / "brought", vectors + 1, opened.model, str(tmp_path / "model"))
+    (tmp_path / "cell").mkdir()
+    with pytest.raises(InputError, match="brought', which a repair is brought from, changed while the study ran"):
+        work_tuned.work(cell.fields, {}, tmp_path / "cell")

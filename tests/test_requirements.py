@@ -19,6 +19,7 @@ def pins() -> dict[str, str]:
     lines = (ROOT / "requirements.txt").read_text().splitlines()
     found = [PIN.match(line) for line in lines if line.strip() and not line.startswith("#")]
     assert all(found), "every requirement is one exact version"
+    assert len({plain(one[1]) for one in found if one}) == len(found), "every requirement stands once"
     return {plain(one[1]): one[2] for one in found if one}
 
 

@@ -1,6 +1,8 @@
 """A whole study, small: its tables, its cache, its repeatability and its floor."""
 
+import errno
 import json
+import os
 import random
 import time
 from pathlib import Path
@@ -10,16 +12,19 @@ import pytest
 import torch
 
 from analysis import run, work_drift
+from analysis.floors import doubles_of
+from analysis.opening import dense
 from analysis.predictions import predictions_sha, written
 from analysis.reading import read_table
 from analysis.run_files import sealed
-from analysis.store import _WHOLE, Store
+from analysis.store import _WHOLE, CELL, Store, _closure
 from analysis.study import Study
 from benchmarks.kills import Driver, numbers_of
 from data.atlas import load_world
 from data.errors import InputError
 from probes.families import family_of
-from probes.models import OpenedModel, open_model
+from probes.models import DTYPES, OpenedModel, open_model
+from probes.sites import Kind, sites_of
 
 STUDY = Study.model_validate(
     {
@@ -98,11 +103,25 @@ def test_a_folder_that_holds_another_experiment_is_refused_and_kept(finished):
     try:
         with pytest.raises(InputError, match=r"another experiment.*facts_sha"):
             run.run(STUDY, out=out)
-        path.write_text(json.dumps(sealed(stored | {"cells": []})))  # the same one, by other code
-        run.run(STUDY, out=out)
-        assert path.read_bytes() == kept
+        for name, other in {
+            "cells": [],  # the same experiment, by other code
+            "gathering": "of other tables",
+            "predictions_sha": "of other predictions",
+            "versions": stored["versions"] | {"pandas": "0.1"},
+        }.items():
+            path.write_text(json.dumps(sealed(stored | {name: other})))
+            run.run(STUDY, out=out)
+            assert path.read_bytes() == kept, name
     finally:
         path.write_bytes(kept)
+
+
+def test_what_gathers_is_known_by_its_code():
+    """Every module that a table, a verdict or a report comes from is in the hash that the manifest holds."""
+    assert {
+        *("analysis.tables", "analysis.hypothesis", "analysis.claims", "analysis.evidence"),
+        *("analysis.report_markdown", "analysis.report_page", "analysis.statistics", "analysis.inside_tables"),
+    } <= _closure(run.__name__)
 
 
 def test_the_same_study_elsewhere_gives_the_same_numbers(finished, tmp_path):
@@ -150,6 +169,22 @@ def test_a_cell_that_another_run_takes_away_while_tables_are_gathered_is_one_lin
     monkeypatch.setattr(run, "finish", finish)
     run.run(STUDY, out=out)
     assert (folder / run.MANIFEST).read_bytes() == kept
+
+
+def test_a_damaged_cell_in_a_folder_that_cannot_be_written_to_is_one_line(tmp_path, monkeypatch):
+    store, plan = Store(tmp_path), run.prepare(STUDY)[0]
+    cell = store.folder(plan.cells[0].key)
+    cell.mkdir(parents=True)
+    (cell / CELL).write_text("{}")
+
+    def refused(path, target):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr(Path, "rename", refused)
+    for fresh in (False, True):
+        with pytest.raises(InputError, match=r"cannot be written to \(Read-only file system\): make room, or name"):
+            run.run(STUDY, out=tmp_path, fresh=fresh)
+    assert (cell / CELL).is_file()
 
 
 def test_a_damaged_cell_is_named_and_computed_anew_to_the_same_bytes(finished):
@@ -231,6 +266,14 @@ def test_a_row_that_is_read_alone_has_the_floor_of_the_same_row_among_others(fin
     assert known.any()
     # Another plan, so rounding shows, and nothing but rounding.
     assert 0 < found.loc[known, "floor"].abs().max() < 1e-4
+
+
+@pytest.mark.parametrize(("dtype", "other"), [("float32", "bfloat16"), ("bfloat16", "float32"), ("float16", "float32")])
+def test_the_other_precision_is_never_coarser_than_the_studys_own_unless_that_is_the_finest(dtype, other):
+    fields = run.prepare(STUDY)[0].of("drift")[0].fields | {"dtype": dtype}
+    found = doubles_of(["bfloat16"], fields, {}, sites_of(dense(fields).model, (Kind.RESID_POST,)), [[5, 6, 7]])
+    assert found["bfloat16"].variant.model.dtype == DTYPES[other]
+    assert found["bfloat16"].reference == "dense"
 
 
 def test_one_replicate_is_never_more_than_undecided(finished):

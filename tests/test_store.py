@@ -1,5 +1,6 @@
 """A cell's key knows all the code that computes it, and its files are read as they were written or not at all."""
 
+import ast
 import errno
 import json
 import os
@@ -10,8 +11,12 @@ from typing import get_args
 import pytest
 
 from analysis import store
-from analysis.cell import Kind
+from analysis.cell import Cell, Kind, computed_with
 from data.errors import InputError
+
+DECIDING = ("set_num_threads", "use_deterministic_algorithms", "PYTHONHASHSEED", "CUBLAS_WORKSPACE_CONFIG", "OMP_NUM")
+UNCOUNTED = {"httpx", "huggingface_hub", "jaxtyping", "loguru", "lm_eval", "pydantic", "yaml"}
+"""What fetches, checks or reads and adds up nothing; lm-eval's version is in the fields of the cells that it scores."""
 
 
 def test_every_module_of_ours_that_cells_run_is_in_a_key():
@@ -22,6 +27,30 @@ def test_every_module_of_ours_that_cells_run_is_in_a_key():
     ours = {name for name in loaded if name.split(".")[0] in store.PACKAGES}
     assert set(modules) <= ours
     assert ours <= set().union(*(store._closure(module) for module in modules))
+
+
+def test_what_a_worker_sets_is_in_every_key():
+    """Threads, repeatable sums and what libraries are told decide bits: nowhere else may they be set."""
+    modules = [f"analysis.work_{kind}" for kind in get_args(Kind)]
+    assert {computed_with(name)["surroundings"] for name in modules} == {store.code_hash("analysis.surroundings")}
+    assert Cell("tuned", "one", {}).description.items() >= computed_with("analysis.work_tuned").items()
+    for name in ("analysis.worker", "analysis.pool", "analysis.cluster", "analysis.engine"):
+        source = store._source(name).read_text()
+        assert not [word for word in DECIDING if word in source], name
+    assert all(word in store._source("analysis.surroundings").read_text() for word in DECIDING)
+
+
+def test_every_library_that_cells_import_is_in_a_key():
+    modules = set().union(*(store._closure(f"analysis.work_{kind}") for kind in get_args(Kind)))
+    imported = set()
+    for name in modules:
+        for node in ast.walk(ast.parse(store._source(name).read_text())):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                imported.add(node.module.split(".")[0])
+    keyed = {name.replace("-", "_") for name in store.versions()}
+    assert imported - set(sys.stdlib_module_names) - set(store.PACKAGES) - keyed == UNCOUNTED
 
 
 def test_a_changed_line_anywhere_below_changes_the_key(tmp_path, monkeypatch):

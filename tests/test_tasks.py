@@ -12,6 +12,7 @@ from benchmarks.models import Bench
 from data.errors import InputError
 from data.task_names import PAPER_NINE, PAPER_TASKS, domain_of
 from data.tasks import TaskSource, drawn, find_tasks, open_task, read_items
+from data.text import text_sha
 from probes.lm_eval_adapter import VariantLM
 from probes.variants import Variant
 from tests.tiny_models import tiny
@@ -117,6 +118,13 @@ def test_names_are_found_under_their_files_names(folder):
         ('{"question": "x", "choices": ["a", "b"], "answer": 2}', "line 3: 'answer' must be a place from 0 to 1"),
         ('{"question": "x", "choices": ["a", ""], "answer": 0}', "line 3: 'choices' must be a list of texts"),
         ('{"question": " ", "choices": ["a"], "answer": 0}', "line 3: 'question' must be text"),
+        (
+            '{"question": "\\ud83d", "choices": ["a"], "answer": 0}',
+            "line 3: 'question' must be text .* whole characters",
+        ),
+        ('{"question": "x", "choices": ["\\ud83d"], "answer": 0}', "line 3: 'choices' must be .* whole characters"),
+        ("[" * 5000, r"line 3: no JSON \(RecursionError\)"),
+        ("9" * 5000, r"line 3: no JSON \(ValueError\)"),
     ],
 )
 def test_a_broken_line_is_named(line, said, tmp_path):
@@ -164,13 +172,16 @@ def test_perplexity_of_a_text_is_that_of_its_windows(tokenizer, tmp_path):
     paragraphs = [" ".join(words[place:] + words[:place]) for place in range(12)]
     (tmp_path / "text.txt").write_text("\n\n".join(paragraphs))
     lm = VariantLM(Variant("dense", tiny("llama"), tokenizer), window=20)
-    table = score_text(lm, "text", f"file:{tmp_path / 'text.txt'}", 2)
+    source = f"file:{tmp_path / 'text.txt'}"
+    table = score_text(lm, "text", source, 2, text_sha(source))
     assert table["window"].tolist() == [20, 20]
     assert table["tokens"].tolist() == table["words"].tolist() == [60, 60]
     assert table["perplexity"].tolist() == pytest.approx(table["word_perplexity"].tolist())
     assert table["bits_per_byte"].iloc[0] == pytest.approx(
         -table["log_likelihood"].iloc[0] / table["bytes"].iloc[0] / 0.693147, rel=1e-5
     )
+    with pytest.raises(InputError, match=r"text 'file:.*text.txt' changed while the study ran: start it again"):
+        score_text(lm, "text", source, 2, "another")
 
 
 REAL = [
