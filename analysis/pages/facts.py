@@ -12,7 +12,6 @@ from analysis.inside_figures import SIGNIFICANT
 from analysis.look import SITES
 from analysis.pages.shared import ANSWERS, View, go_to, group_of, panel, pick, show, take, unique, view
 from analysis.reading import compact, p_words
-from data.errors import InputError
 
 MOST = 200  # rows of questions sent to the browser at once
 READ = "read by the lens"
@@ -185,12 +184,13 @@ def show_patching(now: View, group: str) -> None:
     go_to("causal", "Every place that was patched")
 
 
+@panel
+def show_page(now: View) -> None:
+    group = group_of(now)
+    show_search(now, group)
+    show_patching(now, group)
+
+
 now = view()
 st.title("What every variant answers")
-try:
-    group = group_of(now)
-except InputError as error:
-    st.error(str(error), icon=":material/error:")
-    st.stop()
-show_search(now, group)
-show_patching(now, group)
+show_page(now)

@@ -68,14 +68,19 @@ def show_decisions(now: View) -> None:
             show_settings(verdict["controls"])
 
 
+@panel
+def show_study(now: View) -> None:
+    study = now.manifest()["study"]
+    st.markdown(
+        f"**{study.get('title') or study['name']}.** A model is compressed, repaired without touching its weights or "
+        "with few new ones, and asked again. What returns on subjects that the repair never read had been "
+        "*displaced*; what returns only on subjects it read was *learned anew*."
+    )
+
+
 now = view()
-study = now.manifest()["study"]
 st.title("Is what compression damaged gone, or only out of reach?")
-st.markdown(
-    f"**{study.get('title') or study['name']}.** A model is compressed, repaired without touching its weights or with "
-    "few new ones, and asked again. What returns on subjects that the repair never read had been *displaced*; what "
-    "returns only on subjects it read was *learned anew*."
-)
+show_study(now)
 show_answer(now)
 show_account(now)
 show_decisions(now)

@@ -124,14 +124,15 @@ def show_cost(now: View, group: str) -> None:
     )
 
 
+@panel
+def show_page(now: View) -> None:
+    group = group_of(now)
+    st.caption(f"Scope {now.scope}, group {group}: {reading.GROUP_NOTE.get(group, 'as the study names them')}.")
+    show_recovery(now, group)
+    show_cost(now, group)
+    show_flips(now, group)  # last: its intervals are computed for this page
+
+
 now = view()
 st.title("What comes back, and on whom")
-try:
-    group = group_of(now)
-except ValueError as error:
-    st.error(str(error), icon=":material/error:")
-    st.stop()
-st.caption(f"Scope {now.scope}, group {group}: {reading.GROUP_NOTE.get(group, 'as the study names them')}.")
-show_recovery(now, group)
-show_cost(now, group)
-show_flips(now, group)  # last: its intervals are computed for this page
+show_page(now)

@@ -1,8 +1,10 @@
 """What every page shares: the choices of the sidebar, cached readers of the run's tables, and how a panel is shown."""
 
 import functools
+import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ParamSpec
@@ -50,6 +52,8 @@ ANSWERS = (
 SEVERAL = ("compression", "repair", "live")
 AT_FIRST = 120
 """Variants shown before anything is chosen: a run of more begins with its first compressions."""
+UNREADABLE = (ArithmeticError, AttributeError, LookupError, NameError, StopIteration, TypeError, ValueError)
+"""What reading a table or verdict of another form ends in; NameError is a query's, for a column that is not there."""
 P = ParamSpec("P")
 
 
@@ -172,12 +176,14 @@ def choose() -> None:
         return
     try:
         with st.sidebar:
-            st.session_state["view"] = _choose(root, names)
+            run = _chosen_run(root, names)
+            with readable(run.name):
+                st.session_state["view"] = _chosen_view(run)
     except InputError as error:
         st.session_state["trouble"] = str(error)
 
 
-def _choose(root: Path, names: list[str]) -> View:
+def _chosen_run(root: Path, names: list[str]) -> Path:
     asked = st.query_params.get("run")
     if asked is not None and asked not in names:
         # Kept until another is chosen: the box below would show the newest run under the name of one refused.
@@ -187,7 +193,10 @@ def _choose(root: Path, names: list[str]) -> View:
     )
     if refused := st.session_state.get("refused"):
         reading.run_below(root, refused)
-    run = reading.run_below(root, name)
+    return reading.run_below(root, name)
+
+
+def _chosen_view(run: Path) -> View:
     manifest = reading.read_manifest(run)
     stamp = reading.stamp(run)
     variants = _table(run, "variants", stamp, ())
@@ -255,6 +264,31 @@ def _arrive() -> None:
         del st.query_params[name]
 
 
+class Unreadable(InputError):
+    """What a run stored is not of the form that is read here."""
+
+
+@contextmanager
+def readable(*runs: str) -> Iterator[None]:
+    """Say in one sentence that what these runs stored is of another form; where it failed goes to the log.
+
+    Raises:
+        Unreadable: it is.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except UNREADABLE as error:
+        logging.getLogger(__name__).exception("a part of a page cannot be drawn")
+        named = " or ".join(f"run '{name}'" for name in runs) or "this page"
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise Unreadable(
+            f"{named}: what this part shows cannot be read from what is stored ({reason}): another version wrote it, "
+            "so run its study again"
+        ) from error
+
+
 def panel(draw: Callable[P, None]) -> Callable[P, None]:
     """A part of a page: what is wrong with its table is said in its place, and the rest of the page stays.
 
@@ -263,8 +297,12 @@ def panel(draw: Callable[P, None]) -> Callable[P, None]:
 
     @functools.wraps(draw)
     def shown(*args: P.args, **kwargs: P.kwargs) -> None:
+        found: View | None = st.session_state["view"]
         try:
-            draw(*args, **kwargs)
+            with readable(*([] if found is None else [found.run.name])):
+                draw(*args, **kwargs)
+        except Unreadable as error:
+            st.error(str(error), icon=":material/error:")
         except InputError as error:
             st.warning(str(error), icon=":material/warning:")
 
@@ -330,7 +368,15 @@ def take(table: pd.DataFrame, name: str) -> None:
 
 
 def pick(label: str, options: list[str], key: str, help: str | None = None) -> str:
-    """One of a few options, always one, kept in the link under its key."""
+    """One of a few options, always one, kept in the link under its key.
+
+    Raises:
+        InputError: there is none.
+    """
+    if not options:
+        raise InputError(
+            f"{label}: the run's tables leave nothing to choose: choose otherwise at the side, or another run"
+        )
     # A choice that another run or scope does not have would otherwise stand as an option that is not there.
     if st.session_state.get(key) not in options:
         st.session_state.pop(key, None)
