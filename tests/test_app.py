@@ -12,7 +12,7 @@ from streamlit.testing.v1 import AppTest
 from analysis.figures_heads import cell_of
 from analysis.reading import chance_of, compact, list_runs, read_manifest, read_table, run_below, sentence_of
 from data.errors import InputError
-from tests.stored_runs import LOST, SETTING, write_run
+from tests.stored_runs import LOST, PREDICTION, SETTING, write_run
 
 ROOT = Path(__file__).parent.parent
 PAGES = (
@@ -111,6 +111,25 @@ def test_evidence_shows_the_numbers_of_the_verdict(root):
     assert (row["estimate"], row["p_corrected"]) == (0.41, 0.004)
     assert "no more than answers re-weighted" in row["H0"]
     assert "knowledge came back for subjects the repair never saw" in words_of(page)
+
+
+def test_evidence_shows_what_stands_beside_what_decides(root):
+    assert "Nothing was predicted beside what decides" in words_of(opened("evidence"))
+    path = write_run(root / "second") / "verdict.json"
+    verdict = json.loads(path.read_text())
+    told = PREDICTION | {"about": "mechanism", "statistic": "nats", "name": "knockout", "p_corrected": None}
+    absent = told | dict.fromkeys(("estimate", "lower", "upper", "p", "n")) | {"name": "scaling"}
+    verdict["settings"][0]["further_predictions"] = [
+        told | {"sentence": "knockout: +0.41, p 0.002, n 12 (nats); replicate 0"},
+        absent | {"sentence": "scaling: not run: it takes prompts of 3 lengths"},
+    ]
+    path.write_text(json.dumps(verdict))
+    page = opened("evidence", run="second")
+    assert not page.exception
+    table = next(one.value for one in page.dataframe if "said" in one.value).set_index("name")
+    assert (table.loc["knockout", "estimate"], table.loc["knockout", "said"]) == (0.41, "nats; replicate 0")
+    assert table.loc["scaling", "said"] == "not run: it takes prompts of 3 lengths"
+    assert pd.isna(table.loc["scaling", "estimate"])
 
 
 def test_a_fact_shows_what_every_variant_answered(root):
