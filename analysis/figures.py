@@ -156,7 +156,7 @@ def layerwise_drift_figure(
             mode="lines",
             name=FLOOR_NAME,
             legendgroup=FLOOR_NAME,
-            showlegend=place == 0,
+            showlegend=place == 0 and bool(floor["floor"].notna().any()),
             **panel,
         )
     notes = data["below_floor"].map({True: ", below the floor", False: ""})
@@ -168,13 +168,13 @@ def layerwise_drift_figure(
     dress(
         figure,
         title=f"Drift from {reference_words(reference)}: {SITES.get(site, site)}",
-        subtitle=f"{counts_of(data)} of {group}; bands: 95 % intervals over sequences; " + _floor_words(data),
+        subtitle=f"{counts_of(data)} of {group}; bands: 95 % intervals over sequences; " + floor_words(data),
         height=170 + 300 * rows_of(panels),
     )
     return Figure(figure, data)
 
 
-def _floor_words(data: pd.DataFrame) -> str:
+def floor_words(data: pd.DataFrame) -> str:
     """How high the floor is and how many points of a figure lie in it; no metric of direction has one."""
     if data["floor"].isna().all():
         return "no floor"

@@ -19,7 +19,7 @@ PAGES = (
     *("question", "recovery", "evidence", "drift", "attention", "choices", "facts", "causal", "live"),
     *("new_study", "compare"),
 )
-CHARTS = {"question": 1, "recovery": 3, "evidence": 2, "drift": 3, "attention": 3, "choices": 2, "facts": 2}
+CHARTS = {"question": 1, "recovery": 3, "evidence": 2, "drift": 4, "attention": 3, "choices": 2, "facts": 2}
 CHARTS |= {"causal": 2}
 TABLELESS = ("question", "evidence", "new_study")
 """Pages that read the verdict alone, or no run."""
@@ -59,7 +59,7 @@ def test_every_page_opens_in_every_scope(root, page):
 
 @pytest.mark.parametrize("page", PAGES)
 def test_a_table_that_is_not_there_is_one_sentence_and_the_frame_stays(root, page):
-    inside = ("lens_items", "interventions", "examples", "timings")
+    inside = ("lens", "lens_items", "interventions", "examples", "timings")
     for table in ("recovery", "drift", "attention", "answers", "banks", "selectors", "selections", *inside):
         (root / "first" / f"{table}.parquet").unlink()
     app = opened(page)
@@ -166,6 +166,35 @@ def test_causal_maps_show_each_place_with_its_placebo(root):
     assert page.session_state["form"] == "zeroed"
     assert len(page.get("plotly_chart")) == 2
     assert "choose other compressions" in opened("causal", compression="wanda-70%").warning[0].value
+
+
+def test_drift_offers_what_was_measured_together(root):
+    folder = write_run(root / "second")
+    drift = pd.read_parquet(folder / "drift.parquet")
+    own = drift[(drift["metric"] == "cosine") & (drift["site"] == "mlp_out")]
+    one = own.assign(metric="value_span", site="attn_out", reference="parent", floor=float("nan"))
+    pd.concat([drift, one]).to_parquet(folder / "drift.parquet", index=False)
+    page = opened("drift", run="second", metric="value_span", site="mlp_out", reference="dense")
+    assert not page.exception
+    assert {name: page.session_state[name] for name in ("site", "reference")} == {
+        "site": "attn_out",
+        "reference": "parent",
+    }
+    said = words_of(page)
+    assert "no floor" in said
+    assert "nan" not in said
+    assert "'value_span' is no distance from dense" in said
+
+
+def test_the_lens_is_read_by_layer(root):
+    page = opened("drift", lens_metric="lens_top")
+    assert page.session_state["lens_group"] == "facts"
+    assert "right answer's first token on top of the lens" in " ".join(
+        one.proto.spec for one in page.get("plotly_chart")
+    )
+    folder = write_run(root / "second")
+    pd.read_parquet(folder / "lens.parquet").head(0).to_parquet(folder / "lens.parquet", index=False)
+    assert "inside={lens: {items: 24}}" in words_of(opened("drift", run="second"))
 
 
 def test_a_head_is_shown_token_by_token(root):
