@@ -19,7 +19,7 @@ PAGES = (
     *("question", "recovery", "evidence", "drift", "attention", "choices", "facts", "causal", "live"),
     *("new_study", "compare"),
 )
-CHARTS = {"question": 1, "recovery": 3, "evidence": 2, "drift": 4, "attention": 3, "choices": 2, "facts": 2}
+CHARTS = {"question": 1, "recovery": 4, "evidence": 2, "drift": 4, "attention": 3, "choices": 2, "facts": 2}
 CHARTS |= {"causal": 2}
 TABLELESS = ("question", "evidence", "new_study")
 """Pages that read the verdict alone, or no run."""

@@ -5,8 +5,8 @@ from typing import Any
 import streamlit as st
 
 from analysis import reading, saying
-from analysis.figures_account import account_figure
-from analysis.pages.shared import View, go_to, panel, show, view
+from analysis.pages.account import show_account
+from analysis.pages.shared import View, go_to, panel, view
 
 HUES = {"displaced": "green", "relearned": "orange", "re-injected": "orange", "unreached": "blue", "undecided": "gray"}
 
@@ -35,27 +35,6 @@ def show_answer(now: View) -> None:
         with st.container(horizontal=True):
             go_to("evidence", "See the evidence")
             go_to("recovery", "See every variant")
-
-
-@panel
-def show_account(now: View) -> None:
-    verdict = now.verdict()
-    settings = verdict["settings"] if now.scope == "main" else verdict.get("controls", [])
-    account = saying.account_table([one for one in settings if one["scope"] == now.scope])
-    if now.compressions:
-        account = account[account["compression"].isin(now.compressions)]
-    if now.repairs:
-        account = account[account["repair"].isin(now.repairs)]
-    if account.empty:
-        st.caption("None of the settings chosen at the side has a verdict: verdicts are given for reported repairs.")
-        return
-    show(
-        account_figure(account),
-        "account",
-        "Read across: what the compressed model still answers, what the repair returned on subjects it never read "
-        "beyond every comparison, what it gave only to subjects it had read, and what the repaired dense model "
-        "answers but the repaired compressed one does not. A bar that crosses the line may be nothing.",
-    )
 
 
 @panel
