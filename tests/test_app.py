@@ -229,6 +229,16 @@ def test_a_figure_is_shown_again_as_it_was(root):
     assert page.get("plotly_chart")[0].proto.spec == first
 
 
+def test_a_figure_of_times_is_drawn_anew_when_they_are_measured(root):
+    assert "nothing was timed" in opened("figures", figure="latency").warning[0].value
+    (root / "first" / "latency.csv").write_text(
+        "repair,phase,batch,form,ratio,compression,tokens,rounds\nprompt-4,prefill,1,,1.25,gptq-3bit,64,3\n"
+    )
+    page = opened("figures", figure="latency")
+    assert not page.warning
+    assert page.get("plotly_chart")
+
+
 def test_two_runs_stand_side_by_side(root):
     write_run(root / "second", controls=False)
     page = opened("compare", run="first")
