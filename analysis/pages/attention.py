@@ -79,7 +79,8 @@ def show_heads(now: View) -> None:
     show(
         one_head(now, metric, int(layer), int(head), group, reference),
         "head_chart",
-        "Dotted: the floor, dense against itself in another batch plan; for a share of attention, dense's own share.",
+        "Dotted: the floor, dense against itself in another batch plan; for a share of attention and for entropy, "
+        "dense's own.",
     )
     show_tokens(now, pair, int(layer), int(head))
 
