@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 import pandas as pd
 import pytest
@@ -141,6 +142,17 @@ def test_a_fact_shows_what_every_variant_answered(root):
     returned = opened("facts", which="returned by a repair", of="gptq-3bit + prompt-4")
     assert returned.selectbox(key="item").options == [LOST]
     assert "clear the search" in opened("facts", find="nobody").info[0].value
+
+
+def test_attention_opens_on_the_question_that_was_kept(root):
+    link = next(one.proto for one in opened("facts", find="oslo").get("page_link") if one.proto.page == "attention")
+    steps = dict(parse_qsl(link.query_string))
+    assert steps == {"with-example": LOST, "with-first": "gptq-3bit + prompt-4", "with-second": "gptq-3bit"}
+    page = opened("attention", **steps)
+    assert not page.exception
+    chosen = {name.removeprefix("with-"): page.session_state[name.removeprefix("with-")] for name in steps}
+    assert chosen == {name.removeprefix("with-"): value for name, value in steps.items()}
+    assert "kept this question token by token" in words_of(opened("facts", find="turin"))
 
 
 def test_a_fact_shows_where_the_lens_finds_it_and_what_patching_restores(root):
