@@ -213,7 +213,8 @@ def counts_of(data: pd.DataFrame) -> str:
     """How much a drift figure rests on."""
     if data.empty:
         return "no tokens"
-    return f"{_span(data['replicates'])} replicates, n = {_span(data['tokens'])} content tokens"
+    several = "s" if data["replicates"].max() > 1 else ""
+    return f"{_span(data['replicates'])} replicate{several}, n = {_span(data['tokens'])} content tokens"
 
 
 def reference_words(reference: str) -> str:

@@ -233,6 +233,14 @@ def test_live_opens_nothing_before_it_is_asked(root):
     assert "are not in" in page.warning[0].value
 
 
+def test_a_title_is_shown_as_it_stands(root):
+    assert not opened().exception  # pages are known to Streamlit only where an app imports them
+    from analysis.pages.shared import as_it_stands
+
+    assert as_it_stands("a *b* [c] $d$ :red[e] <unk>") == r"a \*b\* \[c\] \$d\$ \:red\[e\] \<unk>"
+    assert as_it_stands(None) == ""
+
+
 def test_a_figure_is_shown_again_as_it_was(root):
     page = opened("figures")
     first = page.get("plotly_chart")[0].proto.spec

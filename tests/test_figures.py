@@ -16,7 +16,7 @@ from analysis.figures import (
     write_figure,
 )
 from analysis.figures_heads import heads_figure
-from analysis.look import FLOOR_NAME, SYMBOLS, colour_of, dashes_of, filled, symbols_of
+from analysis.look import FLOOR_NAME, SYMBOLS, colour_of, counts_of, dashes_of, filled, symbols_of
 from data.errors import InputError
 
 REPAIRS = (
@@ -196,6 +196,12 @@ def test_a_signed_metric_has_zero_in_the_middle_and_a_level_is_against_nothing()
         assert "against the dense model" in found.figure.layout.title.text
     level = heads_figure(signed.assign(metric="entropy"), variants, pair, "entropy", "questions", "dense")
     assert "against" not in level.figure.layout.title.text
+
+
+def test_one_replicate_is_no_plural():
+    data = pd.DataFrame({"replicates": [1, 1], "tokens": [67, 67]})
+    assert counts_of(data).startswith("1 replicate, n = 67")
+    assert counts_of(data.assign(replicates=[1, 2])).startswith("1 to 2 replicates, n = 67")
 
 
 def test_variants_of_two_scopes_are_refused():

@@ -3,6 +3,7 @@
 import functools
 import logging
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -54,6 +55,8 @@ AT_FIRST = 120
 """Variants shown before anything is chosen: a run of more begins with its first compressions."""
 UNREADABLE = (ArithmeticError, AttributeError, LookupError, NameError, StopIteration, TypeError, ValueError)
 """What reading a table or verdict of another form ends in; NameError is a query's, for a column that is not there."""
+MARKS = re.compile(r"([\\`*_\[\]$:~<|])")
+"""What Markdown, as Streamlit reads it, takes for more than itself."""
 P = ParamSpec("P")
 
 
@@ -318,10 +321,15 @@ class Drawn:
     title: str
 
 
+def as_it_stands(text: str | None) -> str:
+    """A text in which nothing is taken for Markdown: a title may quote what was typed, or a name from a table."""
+    return MARKS.sub(r"\\\1", text or "")
+
+
 def ready(figure: Figure) -> Drawn:
     """Take the title off a figure that nobody else holds; in place, since a copy would cost as much as drawing it."""
     bare, layout = figure.figure, figure.figure.layout
-    title = f"**{layout.title.text}**  \n:small[{layout.title.subtitle.text}]"
+    title = f"**{as_it_stands(layout.title.text)}**  \n:small[{as_it_stands(layout.title.subtitle.text)}]"
     # Names of panels stand above them, over up to three lines.
     top = 58 if layout.annotations else 16
     without = {"text": "", "subtitle": {"text": ""}}
