@@ -94,6 +94,16 @@ def cell_of(event: Any) -> tuple[str, str] | None:
     return None if not told or len(told) < 2 else (str(int(told[0])), str(int(told[1])))
 
 
+def widest_cell(heads: pd.DataFrame, pair: tuple[str, str]) -> tuple[str, str] | None:
+    """The layer and the head at which two variants differ most, of the rows of their grids; None where no cell can."""
+    first, second = (heads[heads["variant"] == name].set_index(["layer", "head"])["value"] for name in pair)
+    apart = (first - second).abs().dropna()
+    if apart.empty:
+        return None
+    layer, head = apart.idxmax()
+    return str(layer), str(head)
+
+
 def head_figure(
     attention: pd.DataFrame, variants: pd.DataFrame, metric: str, layer: int, head: int, group: str, reference: str
 ) -> Figure:

@@ -222,6 +222,22 @@ def test_a_head_is_shown_token_by_token(root):
     assert "cannot be read" in opened("attention", run="cut short").warning[0].value
 
 
+def test_attention_opens_where_two_variants_differ_most(root):
+    folder = write_run(root / "second")
+    path = folder / "attention.parquet"
+    table = pd.read_parquet(path)
+    copy = table["variant_id"].str.startswith("maingptq-3bit/")
+    for (layer, head), less in {(1, 2): 0.9, (2, 4): 0.5}.items():
+        table.loc[copy & (table["layer"] == layer) & (table["head"] == head), "value"] -= less
+    table.to_parquet(path, index=False)
+    link = {"run": "second", "first": "gptq-3bit + prompt-4", "second": "gptq-3bit"}
+    for chosen, cell in (({}, ("1", "2")), ({"layer": "2"}, ("2", "2")), ({"layer": "0", "head": "1"}, ("0", "1"))):
+        page = opened("attention", **link, **chosen)
+        assert not page.exception
+        assert not page.warning
+        assert (page.session_state["layer"], page.session_state["head"]) == cell
+
+
 def test_live_opens_nothing_before_it_is_asked(root):
     page = opened("live")
     assert not page.exception

@@ -375,8 +375,10 @@ def take(table: pd.DataFrame, name: str) -> None:
     )
 
 
-def pick(label: str, options: list[str], key: str, help: str | None = None) -> str:
+def pick(label: str, options: list[str], key: str, help: str | None = None, first: str | None = None) -> str:
     """One of a few options, always one, kept in the link under its key.
+
+    `first`: what stands there before anyone has chosen; without it, or where it is no option, the first of them.
 
     Raises:
         InputError: there is none.
@@ -388,13 +390,14 @@ def pick(label: str, options: list[str], key: str, help: str | None = None) -> s
     # A choice that another run or scope does not have would otherwise stand as an option that is not there.
     if st.session_state.get(key) not in options:
         st.session_state.pop(key, None)
+    first = first if first in options else options[0]
     draw = st.segmented_control if len(options) <= 5 and max(map(len, options)) <= 16 else st.selectbox
     if draw is st.segmented_control:
         chosen = st.segmented_control(
-            label, options, default=options[0], required=True, key=key, bind="query-params", help=help
+            label, options, default=first, required=True, key=key, bind="query-params", help=help
         )
     else:
-        chosen = st.selectbox(label, options, key=key, bind="query-params", help=help)
+        chosen = st.selectbox(label, options, options.index(first), key=key, bind="query-params", help=help)
     return str(chosen)
 
 
