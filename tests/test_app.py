@@ -129,6 +129,7 @@ def test_evidence_shows_what_stands_beside_what_decides(root):
     assert not page.exception
     table = next(one.value for one in page.dataframe if "said" in one.value).set_index("name")
     assert (table.loc["knockout", "estimate"], table.loc["knockout", "said"]) == (0.41, "nats; replicate 0")
+    assert (table.loc["knockout", "p"], table.loc["scaling", "p"]) == ("0.002", "")
     assert table.loc["scaling", "said"] == "not run: it takes prompts of 3 lengths"
     assert pd.isna(table.loc["scaling", "estimate"])
 

@@ -155,8 +155,8 @@ def show_lens(now: View) -> None:
     show(
         lens_chart(now, metric, group),
         "lens_chart",
-        "Each layer is read as if it were the last, with the model's own last norm and head: the layer from which a "
-        "line parts from dense's is where the answer is no longer made as it was.",
+        "Each layer is read as if it were the last, with the model's own last norm and head. Compare a repaired line "
+        "with the grey one of its panel, and that with dense's: where they part, the answer is read off otherwise.",
     )
 
 

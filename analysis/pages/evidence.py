@@ -69,7 +69,7 @@ def show_beside(setting: dict[str, Any]) -> None:
         )
         return
     st.dataframe(
-        table,
+        table.assign(p=[reading.p_words(p) if pd.notna(p) else "" for p in table["p"]]),
         hide_index=True,
         key="beside",
         height="content",
@@ -77,12 +77,12 @@ def show_beside(setting: dict[str, Any]) -> None:
         column_config=columns()
         | {
             "estimate": st.column_config.NumberColumn("estimate", format="%+.2f"),
-            "p": st.column_config.NumberColumn("p", format="%.4f", help="one-sided, this prediction alone"),
+            "p": st.column_config.TextColumn("p", help="one-sided, this prediction alone"),
             "n": st.column_config.NumberColumn("n", help="subjects; questions; replicates where drift is compared"),
             "said": st.column_config.TextColumn("as measured, or why not", width="large"),
         },
     )
-    st.caption("Written down before the run and not corrected: none of these p decides anything.")
+    st.caption("Each p is of its prediction alone and not corrected: none of them decides anything.")
     take(table, "beside")
 
 
