@@ -125,16 +125,36 @@ def sparsity_or_pattern(text: str, where: str) -> dict[str, Any]:
 
 
 def spoken(repair: dict[str, Any]) -> str | None:
-    """What a repair with the form's fields alone is called in a study; None for any other."""
+    """What a repair with the form's fields alone is called in a study; None for any other.
+
+    Raises:
+        InputError: the kind is no word, or what the name is made of is not written.
+    """
     kind = repair.get("kind")
+    if not isinstance(kind, str | None):
+        raise InputError(f"repair: kind {kind}: write one word, such as {{kind: prompt, length: 8}}")
     if kind not in REPAIR_FIELDS or set(repair) - {"kind", *REPAIR_FIELDS[kind]}:
         return None
+    size = _size(repair, kind)
     if kind == "lora":
-        return f"lora-r{repair['rank']}"
+        return f"lora-r{size}"
     if kind != "idp":
         encoder = repair.get("encoder", "mlp")
-        return f"{kind}-{repair['length']}" + ("" if encoder == "mlp" else f"-{encoder}")
-    lengths = repair["lengths"]
+        return f"{kind}-{size}" + ("" if encoder == "mlp" else f"-{encoder}")
+    return f"idp-{_bank_words(repair, size)}"
+
+
+def _size(repair: dict[str, Any], kind: str) -> Any:
+    """Tokens of a prompt, of each prompt of a bank, or a rank."""
+    name = {"lora": "rank", "idp": "lengths"}.get(kind, "length")
+    found = repair.get(name)
+    numbers = found if kind == "idp" and isinstance(found, list) else [found]
+    if (kind == "idp") != isinstance(found, list) or not numbers or not all(isinstance(one, int) for one in numbers):
+        raise InputError(f"repair {kind}: write its {name}, such as {{kind: {kind}, {name}: {DEFAULTS[name]}}}")
+    return found
+
+
+def _bank_words(repair: dict[str, Any], lengths: list[int]) -> str:
     shape = f"{len(lengths)}x{lengths[0]}" if len(set(lengths)) == 1 else ",".join(map(str, lengths))
-    bank = [] if repair.get("bank", "seeds") == "seeds" else [repair["bank"]]
-    return "-".join(["idp", shape, *bank, repair.get("selector", "attention")])
+    bank = [] if repair.get("bank", "seeds") == "seeds" else [str(repair["bank"])]
+    return "-".join([shape, *bank, str(repair.get("selector", "attention"))])

@@ -18,11 +18,13 @@ from analysis.look import (
     METRICS,
     NO_REPAIR,
     REPAIR_COLOURS,
-    SEQUENTIAL,
     SITES,
+    against_words,
+    colours_of,
     counts_of,
     dress,
     filled,
+    is_level,
     label_bottom,
     marker,
     panels_of,
@@ -156,7 +158,7 @@ def layerwise_drift_figure(
             mode="lines",
             name=FLOOR_NAME,
             legendgroup=FLOOR_NAME,
-            showlegend=place == 0,
+            showlegend=place == 0 and bool(floor["floor"].notna().any()),
             **panel,
         )
     notes = data["below_floor"].map({True: ", below the floor", False: ""})
@@ -168,13 +170,13 @@ def layerwise_drift_figure(
     dress(
         figure,
         title=f"Drift from {reference_words(reference)}: {SITES.get(site, site)}",
-        subtitle=f"{counts_of(data)} of {group}; bands: 95 % intervals over sequences; " + _floor_words(data),
+        subtitle=f"{counts_of(data)} of {group}; bands: 95 % intervals over sequences; " + floor_words(data),
         height=170 + 300 * rows_of(panels),
     )
     return Figure(figure, data)
 
 
-def _floor_words(data: pd.DataFrame) -> str:
+def floor_words(data: pd.DataFrame) -> str:
     """How high the floor is and how many points of a figure lie in it; no metric of direction has one."""
     if data["floor"].isna().all():
         return "no floor"
@@ -189,15 +191,15 @@ def attention_figure(
 
     Layers x heads, a mean over replicates, for one variant by name or identity. The colour scale ends at the
     largest value of any variant given, so that two maps can be laid side by side. Heads that cannot be told from
-    the floor are marked; for a share of attention the stored floor is dense's own share.
+    the floor are marked; for a share of attention and for entropy the stored floor is dense's own.
     """
     kept = chosen(attention, group=group, reference=reference, metric=metric)
     everyone = averaged(kept, variants, ["layer", "head"])
     asked = variants[(variants["variant"] == variant) | (variants["variant_id"] == variant)]
     data = averaged(kept, asked, ["layer", "head"])
-    share = metric.endswith("_mass")
+    level = is_level(metric)
     inside = (data["lower"] <= data["floor"]) & (data["floor"] <= data["upper"])
-    data["at_floor"] = inside if share else data["value"] <= data["floor"]
+    data["at_floor"] = inside if level else data["value"].abs() <= data["floor"].abs()
     grid = data.pivot(index="layer", columns="head", values="value")
     words, unit = METRICS.get(metric, (metric, ""))
     figure = go.Figure(
@@ -205,9 +207,7 @@ def attention_figure(
             z=grid.to_numpy(),
             x=grid.columns,
             y=grid.index,
-            zmin=0,
-            zmax=float(everyone["value"].max()) or 1.0,
-            colorscale=SEQUENTIAL,
+            **colours_of(everyone["value"]),
             xgap=1,
             ygap=1,
             colorbar={"title": {"text": unit, "side": "top"}, "tickformat": ".2~g", "thickness": 16},
@@ -221,18 +221,17 @@ def attention_figure(
         mode="markers",
         # White in a dark edge: seen on either end of the scale.
         marker={"symbol": "x", "size": 9, "color": "#FFFFFF", "line": {"color": "#222222", "width": 1}},
-        name="not told from dense" if share else "not above the floor",
+        name="not told from dense" if level else "not above the floor",
         hoverinfo="skip",
         showlegend=False,
     )
     figure.update_xaxes(places_axis(data["head"]), title="head", showgrid=False)
     figure.update_yaxes(places_axis(data["layer"]), title="layer", showgrid=False)
-    mark = "dense's own share in the 95 % interval" if share else f"not above the {FLOOR_NAME}"
-    against = "" if share else f", against {reference_words(reference)}"
+    mark = "dense's own value in the 95 % interval" if level else f"not above the {FLOOR_NAME}"
     name = asked["variant"].iloc[0] if len(asked) else variant
     dress(
         figure,
-        title=f"{words[0].upper()}{words[1:]}: {name}{against}",
+        title=f"{words[0].upper()}{words[1:]}: {name}{against_words(metric, reference)}",
         subtitle=f"mean over {counts_of(data)} of {group}; × {mark}: {len(marked)} of {len(data)} heads",
         height=230 + 22 * max(8, len(grid)),
     )

@@ -3,7 +3,7 @@
 import pandas as pd
 from plotly.subplots import make_subplots
 
-from analysis.figures import Figure, averaged, chosen
+from analysis.figures import Figure, averaged, chosen, floor_words
 from analysis.look import (
     GREY,
     METRICS,
@@ -33,6 +33,7 @@ def layer_figure(
     """
     rows = chosen(drift, group=group, reference=reference, metric=metric)
     data = averaged(rows[rows["layer"] == layer], variants, ["site"])
+    data["below_floor"] = data["value"].abs() <= data["floor"].abs()
     sites = [site for site in SITES if site in set(data["site"])][::-1]
     repairs = list(dict.fromkeys(data["repair"]))
     figure, panels = panels_of(data["compression"])
@@ -53,8 +54,7 @@ def layer_figure(
     dress(
         figure,
         title=f"Layer {layer}, every site: drift from {reference_words(reference)}",
-        subtitle=f"{counts_of(data)} of {group}; 95 % intervals over sequences; floor at most "
-        f"{data['floor'].max():.1g}",
+        subtitle=f"{counts_of(data)} of {group}; 95 % intervals over sequences; {floor_words(data)}",
         height=190 + (40 + 62 * len(sites)) * rows_of(panels),
     )
     return Figure(figure, data)

@@ -8,20 +8,19 @@ from plotly.subplots import make_subplots
 
 from analysis.figures import Figure, averaged, chosen
 from analysis.look import (
+    DIVERGING,
     GREY,
     METRICS,
-    SEQUENTIAL,
+    against_words,
+    colours_of,
     counts_of,
     dress,
     label_bottom,
     panels_of,
     places_axis,
-    reference_words,
     rows_of,
 )
 from analysis.marks import Marks, error_bars, lines_by_layer, name_rows
-
-DIVERGING = "RdBu_r"
 
 
 def heads_figure(
@@ -37,21 +36,18 @@ def heads_figure(
     grids = [data[data["variant"] == name].pivot(index="layer", columns="head", values="value") for name in pair]
     titles = [*(name.replace(" + ", "<br>+ ") for name in pair), "first − second"]
     figure = make_subplots(rows=1, cols=3, shared_yaxes=True, subplot_titles=titles, horizontal_spacing=0.03)
-    top = float(max(grid.max().max() for grid in grids)) or 1.0
     difference = grids[0] - grids[1]
     reach = float(np.abs(difference).max().max()) or 1.0
     unit = METRICS.get(metric, (metric, ""))[1]
-    for place, grid in enumerate([*grids, difference], 1):
-        signed = place == 3
+    scales = [colours_of(data["value"])] * 2 + [{"colorscale": DIVERGING, "zmin": -reach, "zmax": reach}]
+    for place, (grid, scale) in enumerate(zip([*grids, difference], scales, strict=True), 1):
         figure.add_heatmap(
             z=grid.to_numpy(),
             x=grid.columns,
             y=grid.index,
-            zmin=-reach if signed else 0,
-            zmax=reach if signed else top,
-            colorscale=DIVERGING if signed else SEQUENTIAL,
+            **scale,
             showscale=place > 1,
-            colorbar=_bar(unit, 0.85, 0.28) if signed else _bar(unit, 0.33, 0.6),
+            colorbar=_bar(unit, 0.85, 0.28) if place == 3 else _bar(unit, 0.33, 0.6),
             xgap=1,
             ygap=1,
             hoverinfo="skip",
@@ -74,10 +70,9 @@ def heads_figure(
     figure.update_yaxes(places_axis(data["layer"]), showgrid=False)
     figure.update_yaxes(title="layer", col=1)
     words = METRICS.get(metric, (metric, ""))[0]
-    against = "" if metric.endswith("_mass") else f", against {reference_words(reference)}"
     dress(
         figure,
-        title=f"{words[0].upper()}{words[1:]}{against}",
+        title=f"{words[0].upper()}{words[1:]}{against_words(metric, reference)}",
         subtitle=f"mean over {counts_of(data)} of {group}",
         height=270 + 24 * max(8, len(grids[0])),
     )
@@ -97,6 +92,16 @@ def cell_of(event: Any) -> tuple[str, str] | None:
     if isinstance(told, dict):
         told = [told[name] for name in sorted(told)]
     return None if not told or len(told) < 2 else (str(int(told[0])), str(int(told[1])))
+
+
+def widest_cell(heads: pd.DataFrame, pair: tuple[str, str]) -> tuple[str, str] | None:
+    """The layer and the head at which two variants differ most, of the rows of their grids; None where no cell can."""
+    first, second = (heads[heads["variant"] == name].set_index(["layer", "head"])["value"] for name in pair)
+    apart = (first - second).abs().dropna()
+    if apart.empty:
+        return None
+    layer, head = apart.idxmax()
+    return str(layer), str(head)
 
 
 def head_figure(
@@ -162,7 +167,7 @@ def attention_drift_figure(
     figure.update_yaxes(title=f"{words.split(' over ')[0]} ({unit})", col=1, rangemode="tozero", tickformat=".2~g")
     dress(
         figure,
-        title=f"{words[0].upper()}{words[1:]}, against {reference_words(reference)}",
+        title=f"{words[0].upper()}{words[1:]}{against_words(metric, reference)}",
         subtitle=f"mean over heads, {counts_of(data)} of {group}; bands: mean of the heads' 95 % intervals over "
         f"sequences; floor at most {data['floor'].max():.1g}",
         height=170 + 300 * rows_of(panels),

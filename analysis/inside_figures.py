@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 
 from analysis.figures import Figure
 from analysis.look import (
+    DIVERGING,
     GREY,
     METRICS,
     SITES,
@@ -31,7 +32,6 @@ ARM_LOOKS = {
     "random keys": ("#E69F00", "dash", "square"),
 }
 SIGNIFICANT = 0.05
-DIVERGING = "RdBu_r"
 
 
 def lens_figure(lens: pd.DataFrame, variants: pd.DataFrame, metric: str, group: str) -> Figure:

@@ -34,7 +34,9 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 """What a study may be called (analysis/study.py): its folder is named after it, so no path can be spelled."""
 PATIENCE = 8.0
 """Seconds in which an interrupted run may clear up before it is killed."""
-State = Literal["running", "finished", "failed", "stopped"]
+ESTIMATING = 600
+"""Seconds that a dry run may take."""
+State = Literal["running", "finished", "failed", "stopped", "unreadable"]
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Launched:
     step: Step | None
     """How far it was when it said so last."""
     says: str
-    """Where it failed, why; where it finished, the name of its run."""
+    """Where it failed or cannot be read, why; where it finished, the name of its run."""
     started: float
     """Seconds since the epoch."""
     silent: float
@@ -73,7 +75,7 @@ class Launched:
     @property
     def study(self) -> str:
         """The study as YAML."""
-        return (self.folder / STUDY).read_text(encoding="utf-8")
+        return _text(self.folder / STUDY)
 
     @property
     def log(self) -> str:
@@ -97,7 +99,13 @@ def estimate_of(text: str, root: Path) -> Estimate:
         path = Path(folder, f"{name}.yaml")
         path.write_text(text, encoding="utf-8")
         command = [*_command(path, root), "--dry-run"]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
+        try:
+            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=ESTIMATING, check=False)
+        except subprocess.TimeoutExpired:
+            raise InputError(
+                f"the estimate took more than {ESTIMATING // 60} minutes and was ended: take the YAML and ask in a "
+                "terminal, `python -m analysis run STUDY.yaml --dry-run`"
+            ) from None
         told = done.stderr.replace(f"{folder}{os.sep}", "")
     if done.returncode:
         raise InputError(_reason(told) or f"the estimate ended with exit code {done.returncode} and no word")
@@ -146,7 +154,10 @@ def stop(launched: Launched) -> None:
         write_atomically(launched.folder / PROCESS, json.dumps(stored | {"stopped": True}))
         # It leads a process group of its own, workers included; interrupted, they clear up what is half done.
         for ending in (signal.SIGINT, signal.SIGKILL):
-            os.killpg(process.pid, ending)
+            try:
+                os.killpg(process.pid, ending)
+            except ProcessLookupError:  # it ended by itself meanwhile
+                return
             until = time.monotonic() + PATIENCE
             while time.monotonic() < until:
                 if _process(launched.folder) is None:
@@ -155,10 +166,17 @@ def stop(launched: Launched) -> None:
 
 
 def list_launched(root: Path) -> list[Launched]:
-    """Every study that was started from a page, newest first."""
+    """Every study that was started from a page, newest first; one whose record is damaged says so in its place."""
     home = root / FOLDER
     folders = [one for one in home.iterdir() if (one / PROCESS).is_file()] if home.is_dir() else []
-    return sorted((look_at(folder) for folder in folders), key=lambda one: -one.started)
+    return sorted(map(_look_if_readable, folders), key=lambda one: -one.started)
+
+
+def _look_if_readable(folder: Path) -> Launched:
+    try:
+        return look_at(folder)
+    except InputError as error:
+        return Launched(folder, "unreadable", None, str(error), (folder / PROCESS).stat().st_mtime, 0.0)
 
 
 def look_at(folder: Path) -> Launched:

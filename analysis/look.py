@@ -53,6 +53,7 @@ UNDOTTED = ("hourglass", "bowtie")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 NO_REPAIR = "no repair"
 SEQUENTIAL = "Cividis"
+DIVERGING = "RdBu_r"
 GREY = "#767676"
 FLOOR_NAME = "floor (same model, other batch plan)"
 METRICS = {
@@ -212,12 +213,32 @@ def counts_of(data: pd.DataFrame) -> str:
     """How much a drift figure rests on."""
     if data.empty:
         return "no tokens"
-    return f"{_span(data['replicates'])} replicates, n = {_span(data['tokens'])} content tokens"
+    several = "s" if data["replicates"].max() > 1 else ""
+    return f"{_span(data['replicates'])} replicate{several}, n = {_span(data['tokens'])} content tokens"
 
 
 def reference_words(reference: str) -> str:
     """A reference as read in a title."""
     return {"dense": "the dense model", "parent": "the same model without its repair"}.get(reference, reference)
+
+
+def is_level(metric: str) -> bool:
+    """Whether a metric is of the variant alone, as a share of attention is; its floor is dense's own level."""
+    return metric.endswith("_mass") or metric == "entropy"
+
+
+def against_words(metric: str, reference: str) -> str:
+    """The end of a title: what a metric is measured against, if it is."""
+    return "" if is_level(metric) else f", against {reference_words(reference)}"
+
+
+def colours_of(values: pd.Series) -> dict[str, Any]:
+    """Colours of a heat map and their ends: from zero up, or as far both ways where values lie below it."""
+    low, high = float(values.min()), float(values.max())
+    if -low > 1e-6 * max(high, 0.0):  # what rounding leaves below zero has no sign
+        reach = max(-low, high)
+        return {"colorscale": DIVERGING, "zmin": -reach, "zmax": reach}
+    return {"colorscale": SEQUENTIAL, "zmin": 0, "zmax": high or 1.0}
 
 
 def reading_words(reading: str) -> str:

@@ -27,6 +27,17 @@ def lens_items(variants: pd.DataFrame, items: list[str], group: str) -> pd.DataF
     return pd.DataFrame(rows)
 
 
+def lens(variants: pd.DataFrame, group: str) -> pd.DataFrame:
+    """The right answer gets surer by layer; its depth belongs to no layer."""
+    rows = []
+    for arm in variants.query("replicate == 0 and repair != 'recalibrated'").itertuples():
+        common = {"variant_id": arm.variant_id, "group": group, "split": "test", "items": 6, "entities": 6}
+        rows.append(common | {"metric": "lens_depth", "layer": -1, "value": 2.0, "lower": 1.5, "upper": 2.5})
+        for layer, metric in itertools.product(range(LAYERS), ("lens_divergence", "lens_log_prob", "lens_top")):
+            rows.append(common | {"metric": metric, "layer": layer, "value": layer / 4, "lower": 0.0, "upper": 1.0})
+    return pd.DataFrame(rows)
+
+
 def interventions(variants: pd.DataFrame, group: str) -> pd.DataFrame:
     """Patches of gptq-3bit of which the last layer's alone beats its placebos, and a knockout of its prompt."""
     scope = variants["scope"].iloc[0]

@@ -121,6 +121,7 @@ def inside_of(folder: Path, scopes: list[tuple[str, str]], variants: list[pd.Dat
     groups = [group for _, group in scopes]
     return {
         "lens_items": pd.concat(map(lambda own, group: stored_inside.lens_items(own, items, group), variants, groups)),
+        "lens": pd.concat(map(stored_inside.lens, variants, groups)),
         "interventions": pd.concat(map(stored_inside.interventions, variants, groups)),
         "examples": pd.concat(stored_inside.write_example(folder, *one, LOST) for one in scopes),
         "timings": pd.DataFrame([{"kind": "scored", "label": "dense", "seconds_to_make": 1.0, "peak_bytes": 8e8}]),

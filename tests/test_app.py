@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 import pandas as pd
 import pytest
@@ -12,14 +13,14 @@ from streamlit.testing.v1 import AppTest
 from analysis.figures_heads import cell_of
 from analysis.reading import chance_of, compact, list_runs, read_manifest, read_table, run_below, sentence_of
 from data.errors import InputError
-from tests.stored_runs import LOST, SETTING, write_run
+from tests.stored_runs import LOST, PREDICTION, SETTING, write_run
 
 ROOT = Path(__file__).parent.parent
 PAGES = (
     *("question", "recovery", "evidence", "drift", "attention", "choices", "facts", "causal", "live"),
     *("new_study", "compare"),
 )
-CHARTS = {"question": 1, "recovery": 3, "evidence": 2, "drift": 3, "attention": 3, "choices": 2, "facts": 2}
+CHARTS = {"question": 1, "recovery": 4, "evidence": 2, "drift": 4, "attention": 3, "choices": 2, "facts": 2}
 CHARTS |= {"causal": 2}
 TABLELESS = ("question", "evidence", "new_study")
 """Pages that read the verdict alone, or no run."""
@@ -59,7 +60,7 @@ def test_every_page_opens_in_every_scope(root, page):
 
 @pytest.mark.parametrize("page", PAGES)
 def test_a_table_that_is_not_there_is_one_sentence_and_the_frame_stays(root, page):
-    inside = ("lens_items", "interventions", "examples", "timings")
+    inside = ("lens", "lens_items", "interventions", "examples", "timings")
     for table in ("recovery", "drift", "attention", "answers", "banks", "selectors", "selections", *inside):
         (root / "first" / f"{table}.parquet").unlink()
     app = opened(page)
@@ -113,6 +114,26 @@ def test_evidence_shows_the_numbers_of_the_verdict(root):
     assert "knowledge came back for subjects the repair never saw" in words_of(page)
 
 
+def test_evidence_shows_what_stands_beside_what_decides(root):
+    assert "Nothing was predicted beside what decides" in words_of(opened("evidence"))
+    path = write_run(root / "second") / "verdict.json"
+    verdict = json.loads(path.read_text())
+    told = PREDICTION | {"about": "mechanism", "statistic": "nats", "name": "knockout", "p_corrected": None}
+    absent = told | dict.fromkeys(("estimate", "lower", "upper", "p", "n")) | {"name": "scaling"}
+    verdict["settings"][0]["further_predictions"] = [
+        told | {"sentence": "knockout: +0.41, p 0.002, n 12 (nats); replicate 0"},
+        absent | {"sentence": "scaling: not run: it takes prompts of 3 lengths"},
+    ]
+    path.write_text(json.dumps(verdict))
+    page = opened("evidence", run="second")
+    assert not page.exception
+    table = next(one.value for one in page.dataframe if "said" in one.value).set_index("name")
+    assert (table.loc["knockout", "estimate"], table.loc["knockout", "said"]) == (0.41, "nats; replicate 0")
+    assert (table.loc["knockout", "p"], table.loc["scaling", "p"]) == ("0.002", "")
+    assert table.loc["scaling", "said"] == "not run: it takes prompts of 3 lengths"
+    assert pd.isna(table.loc["scaling", "estimate"])
+
+
 def test_a_fact_shows_what_every_variant_answered(root):
     page = opened("facts", find="oslo")
     assert page.selectbox(key="item").value == LOST
@@ -122,6 +143,17 @@ def test_a_fact_shows_what_every_variant_answered(root):
     returned = opened("facts", which="returned by a repair", of="gptq-3bit + prompt-4")
     assert returned.selectbox(key="item").options == [LOST]
     assert "clear the search" in opened("facts", find="nobody").info[0].value
+
+
+def test_attention_opens_on_the_question_that_was_kept(root):
+    link = next(one.proto for one in opened("facts", find="oslo").get("page_link") if one.proto.page == "attention")
+    steps = dict(parse_qsl(link.query_string))
+    assert steps == {"with-example": LOST, "with-first": "gptq-3bit + prompt-4", "with-second": "gptq-3bit"}
+    page = opened("attention", **steps)
+    assert not page.exception
+    chosen = {name.removeprefix("with-"): page.session_state[name.removeprefix("with-")] for name in steps}
+    assert chosen == {name.removeprefix("with-"): value for name, value in steps.items()}
+    assert "kept this question token by token" in words_of(opened("facts", find="turin"))
 
 
 def test_a_fact_shows_where_the_lens_finds_it_and_what_patching_restores(root):
@@ -149,6 +181,35 @@ def test_causal_maps_show_each_place_with_its_placebo(root):
     assert "choose other compressions" in opened("causal", compression="wanda-70%").warning[0].value
 
 
+def test_drift_offers_what_was_measured_together(root):
+    folder = write_run(root / "second")
+    drift = pd.read_parquet(folder / "drift.parquet")
+    own = drift[(drift["metric"] == "cosine") & (drift["site"] == "mlp_out")]
+    one = own.assign(metric="value_span", site="attn_out", reference="parent", floor=float("nan"))
+    pd.concat([drift, one]).to_parquet(folder / "drift.parquet", index=False)
+    page = opened("drift", run="second", metric="value_span", site="mlp_out", reference="dense")
+    assert not page.exception
+    assert {name: page.session_state[name] for name in ("site", "reference")} == {
+        "site": "attn_out",
+        "reference": "parent",
+    }
+    said = words_of(page)
+    assert "no floor" in said
+    assert "nan" not in said
+    assert "'value_span' is no distance from dense" in said
+
+
+def test_the_lens_is_read_by_layer(root):
+    page = opened("drift", lens_metric="lens_top")
+    assert page.session_state["lens_group"] == "facts"
+    assert "right answer's first token on top of the lens" in " ".join(
+        one.proto.spec for one in page.get("plotly_chart")
+    )
+    folder = write_run(root / "second")
+    pd.read_parquet(folder / "lens.parquet").head(0).to_parquet(folder / "lens.parquet", index=False)
+    assert "inside={lens: {items: 24}}" in words_of(opened("drift", run="second"))
+
+
 def test_a_head_is_shown_token_by_token(root):
     page = opened("attention", first="gptq-3bit + prompt-4", second="gptq-3bit", layer="2", head="3")
     assert not page.exception
@@ -162,6 +223,22 @@ def test_a_head_is_shown_token_by_token(root):
     assert "cannot be read" in opened("attention", run="cut short").warning[0].value
 
 
+def test_attention_opens_where_two_variants_differ_most(root):
+    folder = write_run(root / "second")
+    path = folder / "attention.parquet"
+    table = pd.read_parquet(path)
+    copy = table["variant_id"].str.startswith("maingptq-3bit/")
+    for (layer, head), less in {(1, 2): 0.9, (2, 4): 0.5}.items():
+        table.loc[copy & (table["layer"] == layer) & (table["head"] == head), "value"] -= less
+    table.to_parquet(path, index=False)
+    link = {"run": "second", "first": "gptq-3bit + prompt-4", "second": "gptq-3bit"}
+    for chosen, cell in (({}, ("1", "2")), ({"layer": "2"}, ("2", "2")), ({"layer": "0", "head": "1"}, ("0", "1"))):
+        page = opened("attention", **link, **chosen)
+        assert not page.exception
+        assert not page.warning
+        assert (page.session_state["layer"], page.session_state["head"]) == cell
+
+
 def test_live_opens_nothing_before_it_is_asked(root):
     page = opened("live")
     assert not page.exception
@@ -173,12 +250,30 @@ def test_live_opens_nothing_before_it_is_asked(root):
     assert "are not in" in page.warning[0].value
 
 
+def test_a_title_is_shown_as_it_stands(root):
+    assert not opened().exception  # pages are known to Streamlit only where an app imports them
+    from analysis.pages.shared import as_it_stands
+
+    assert as_it_stands("a *b* [c] $d$ :red[e] <unk>") == r"a \*b\* \[c\] \$d\$ \:red\[e\] \<unk>"
+    assert as_it_stands(None) == ""
+
+
 def test_a_figure_is_shown_again_as_it_was(root):
     page = opened("figures")
     first = page.get("plotly_chart")[0].proto.spec
     assert "height" in first
     page.run()
     assert page.get("plotly_chart")[0].proto.spec == first
+
+
+def test_a_figure_of_times_is_drawn_anew_when_they_are_measured(root):
+    assert "nothing was timed" in opened("figures", figure="latency").warning[0].value
+    (root / "first" / "latency.csv").write_text(
+        "repair,phase,batch,form,ratio,compression,tokens,rounds\nprompt-4,prefill,1,,1.25,gptq-3bit,64,3\n"
+    )
+    page = opened("figures", figure="latency")
+    assert not page.warning
+    assert page.get("plotly_chart")
 
 
 def test_two_runs_stand_side_by_side(root):
@@ -282,6 +377,81 @@ def test_damaged_and_older_runs_say_what_is_wrong(root):
     assert "verdict.json" in opened("evidence").warning[0].value
     (first / "manifest.json").write_text("{")
     assert "manifest.json" in opened().error[0].value
+
+
+def errors_of(page: AppTest) -> list[str]:
+    assert not page.exception
+    return [one.value for one in page.error]
+
+
+@pytest.mark.parametrize(
+    ("page", "table", "column"),
+    [
+        *(("drift", "drift", column) for column in ("floor", "metric", "tokens")),
+        *(("attention", "attention", column) for column in ("tokens", "head", "reference")),
+        *(("choices", "selectors", column) for column in ("usage", "group", "p")),
+        *(("choices", "selections", column) for column in ("chosen", "scores")),
+        *(("recovery", "recovery", column) for column in ("group", "parameters_added")),
+        *(("facts", "recovery", "scope"), ("live", "variants", "kind"), ("question", "variants", "scope")),
+    ],
+)
+def test_a_column_that_is_not_there_is_one_sentence(root, page, table, column):
+    path = root / "first" / f"{table}.parquet"
+    pd.read_parquet(path).drop(columns=column).to_parquet(path, index=False)
+    told = errors_of(opened(page))
+    assert told
+    assert all("run 'first': what this part shows cannot be read from what is stored (" in one for one in told)
+    assert column in told[0]
+
+
+@pytest.mark.parametrize(
+    ("page", "table"),
+    [
+        *((page, "variants") for page in PAGES),
+        *((page, page) for page in ("recovery", "drift", "attention")),
+        *(("recovery", "answers"), ("facts", "answers"), ("facts", "recovery"), ("compare", "recovery")),
+        *(("choices", "selectors"), ("choices", "selections"), ("choices", "banks"), ("live", "timings")),
+    ],
+)
+def test_an_empty_table_is_a_sentence_at_most(root, page, table):
+    path = root / "first" / f"{table}.parquet"
+    pd.read_parquet(path).head(0).to_parquet(path, index=False)
+    app = opened(page)
+    assert len(errors_of(app)) <= 1
+    if table == "variants" and page != "new_study":
+        assert "Scope: the run's tables leave nothing to choose" in app.error[0].value
+
+
+@pytest.mark.parametrize("page", ["question", "drift", "compare", "new_study"])
+@pytest.mark.parametrize("place", [("seeds",), ("study",), ("study", "text"), ("study", "model")])
+def test_a_manifest_of_another_form_is_one_sentence(root, page, place):
+    write_run(root / "second")
+    without(root / "first" / "manifest.json", *place)
+    app = opened(page, run="first")
+    told = errors_of(app)
+    assert page == "new_study" or (len(told) == 1 and f"(KeyError: '{place[-1]}')" in told[0])
+    app.selectbox(key="run").set_value("second").run()
+    assert page == "compare" or not errors_of(app)  # there it stands beside the other now
+
+
+@pytest.mark.parametrize("page", ["question", "evidence", "compare", "claims"])
+@pytest.mark.parametrize("place", [("settings",), ("settings", 0, "reasons"), ("settings", 0, "decision")])
+def test_a_verdict_of_another_form_is_said_where_it_is_read(root, page, place):
+    write_run(root / "second")
+    without(root / "first" / "verdict.json", *place)
+    told = errors_of(opened(page, run="first"))
+    assert all(f"(KeyError: '{place[-1]}')" in one for one in told)
+    assert told or page == "claims" or (page, place[-1]) == ("compare", "reasons")
+
+
+def without(path: Path, *place: str | int) -> None:
+    """Take one field out of a JSON file."""
+    stored = json.loads(path.read_text())
+    within = stored
+    for name in place[:-1]:
+        within = within[name]
+    del within[place[-1]]
+    path.write_text(json.dumps(stored))
 
 
 def test_a_click_is_a_layer_and_a_head():

@@ -1,6 +1,7 @@
 """The form's plain half: what it shows of a study is the study, and what it calls a repair is its name."""
 
 import json
+import re
 
 import pytest
 import yaml
@@ -31,6 +32,29 @@ def test_a_repair_is_called_by_its_name(repair):
 def test_what_the_form_has_no_fields_for_has_no_name():
     assert drafting.spoken(REPAIRS[0] | {"answers": "masked"}) is None
     assert drafting.spoken({"kind": "reinjected", "rank": 4}) is None
+
+
+@pytest.mark.parametrize(
+    ("written", "says"),
+    [
+        ("{kind: prompt}", "repair prompt: write its length, such as {kind: prompt, length: 8}"),
+        ("{kind: [1]}", "write one word"),
+        ("{kind: idp, lengths: 8}", "repair idp: write its lengths"),
+        ("{kind: idp, lengths: []}", "repair idp: write its lengths"),
+        ("{kind: idp, lengths: [[8]]}", "repair idp: write its lengths"),
+        ("{kind: lora, rank: [4]}", "repair lora: write its rank"),
+    ],
+)
+def test_what_is_written_by_half_is_one_sentence(written, says, tmp_path, monkeypatch):
+    monkeypatch.setenv("PALIMPSEST_RUNS", str(tmp_path))
+    with pytest.raises(InputError, match=re.escape(says)):
+        drafting.spoken(yaml.safe_load(written))
+    page = opened("new_study")
+    page.selectbox(key="new atlas repair 0 kind").set_value("other").run()
+    page.text_input(key="new atlas repair 0 yaml").set_value(written).run()
+    assert not page.exception
+    assert not page.error
+    assert says in page.warning[0].value
 
 
 @pytest.mark.parametrize("name", shipped_studies())

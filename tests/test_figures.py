@@ -15,7 +15,8 @@ from analysis.figures import (
     recovery_figure,
     write_figure,
 )
-from analysis.look import FLOOR_NAME, SYMBOLS, colour_of, dashes_of, filled, symbols_of
+from analysis.figures_heads import heads_figure
+from analysis.look import FLOOR_NAME, SYMBOLS, colour_of, counts_of, dashes_of, filled, symbols_of
 from data.errors import InputError
 
 REPAIRS = (
@@ -178,6 +179,30 @@ def test_the_heat_map_is_layers_by_heads_with_the_floor_marked():
     assert sorted(zip(marks.y, marks.x, strict=True)) == [(0, 0), (1, 0), (2, 0)]
     by_identity = attention_figure(attention, variants, "gptq-3bit/1", "jensen_shannon", "questions", "dense")
     assert by_identity.figure.data[0].z[1, 4] == pytest.approx(0.4)
+
+
+def test_a_signed_metric_has_zero_in_the_middle_and_a_level_is_against_nothing():
+    variants = variants_frame()
+    attention = attention_frame(variants, layers=3, heads=5)
+    pair = ("gptq-3bit + lora-r2", "gptq-3bit")
+    signed = attention.assign(metric="entropy_change", value=attention["value"] - 0.25)
+    signed = signed.drop_duplicates(["variant_id", "layer", "head"])
+    for found in (
+        attention_figure(signed, variants, pair[0], "entropy_change", "questions", "dense"),
+        heads_figure(signed, variants, pair, "entropy_change", "questions", "dense"),
+    ):
+        heat = found.figure.data[0]
+        assert heat.zmin == -heat.zmax
+        assert heat.zmin <= heat.z.min() < 0
+        assert "against the dense model" in found.figure.layout.title.text
+    level = heads_figure(signed.assign(metric="entropy"), variants, pair, "entropy", "questions", "dense")
+    assert "against" not in level.figure.layout.title.text
+
+
+def test_one_replicate_is_no_plural():
+    data = pd.DataFrame({"replicates": [1, 1], "tokens": [67, 67]})
+    assert counts_of(data).startswith("1 replicate, n = 67")
+    assert counts_of(data.assign(replicates=[1, 2])).startswith("1 to 2 replicates, n = 67")
 
 
 def test_variants_of_two_scopes_are_refused():

@@ -122,6 +122,36 @@ def test_another_process_with_the_number_of_one_that_ended_is_not_it(started):
     launching.stop(one)  # would end this test run
 
 
+def test_an_estimate_without_end_is_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setattr(launching, "_command", lambda study, root: [sys.executable, "-c", WAITS])
+    monkeypatch.setattr(launching, "ESTIMATING", 0.5)
+    with pytest.raises(InputError, match="ask in a terminal"):
+        launching.estimate_of(SMALL, tmp_path)
+
+
+def test_a_process_that_ends_before_its_signal_is_stopped(started, monkeypatch):
+    one = until("running", started(WAITS))
+    send = os.killpg
+
+    def late(number: int, ending: int) -> None:
+        send(number, ending)
+        raise ProcessLookupError
+
+    monkeypatch.setattr(os, "killpg", late)
+    launching.stop(one)
+    assert until("stopped", one).says == ""
+
+
+def test_a_damaged_record_hides_no_other(started, tmp_path):
+    whole = until("finished", started(FINISHES))
+    damaged = tmp_path / launching.FOLDER / "damaged"
+    damaged.mkdir()
+    (damaged / launching.PROCESS).write_text("{")
+    found = {one.name: one.state for one in launching.list_launched(tmp_path)}
+    assert found == {whole.name: "finished", "damaged": "unreadable"}
+    (damaged / launching.PROCESS).unlink()
+
+
 def test_a_damaged_record_is_said_and_the_form_stays(started, tmp_path, monkeypatch):
     one = until("finished", started(FINISHES))
     (one.folder / launching.PROCESS).write_text("{")

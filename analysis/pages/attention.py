@@ -4,7 +4,7 @@ import pandas as pd
 import streamlit as st
 
 from analysis.figures import Figure
-from analysis.figures_heads import cell_of, head_figure, heads_figure
+from analysis.figures_heads import cell_of, head_figure, heads_figure, widest_cell
 from analysis.figures_tokens import tokens_figure
 from analysis.pages.shared import View, drawn, metric_help, panel, pick, show, unique, view
 from data.errors import InputError
@@ -65,21 +65,25 @@ def show_heads(now: View) -> None:
         group = pick("Read on", unique(both["group"]), "attention_read_on")
         shared = [name for name in unique(both["reference"]) if _in_both(both, variants, pair, name)]
         reference = pick("Reference", shared or ["dense"], "attention_reference")
+    both_grids = grids(now, pair, metric, group, reference)
     show(
-        grids(now, pair, metric, group, reference),
+        both_grids,
         "heads_chart",
         "A cell is one head. The two grids share a scale; in the third, red is more in the first variant and blue more "
         "in the second. Click a cell for every variant at that head.",
         on_select=take_cell,
         selection_mode="points",
     )
+    widest = widest_cell(both_grids.figure.data, pair)
     with st.container(horizontal=True):
         layers, heads = ([str(one) for one in sorted(attention[name].unique())] for name in ("layer", "head"))
-        layer, head = pick("Layer", layers, "layer"), pick("Head", heads, "head")
+        layer = pick("Layer", layers, "layer", first=widest and widest[0])
+        head = pick("Head", heads, "head", first=widest and widest[1])
     show(
         one_head(now, metric, int(layer), int(head), group, reference),
         "head_chart",
-        "Dotted: the floor, dense against itself in another batch plan; for a share of attention, dense's own share.",
+        "Dotted: the floor, dense against itself in another batch plan; for a share of attention and for entropy, "
+        "dense's own.",
     )
     show_tokens(now, pair, int(layer), int(head))
 

@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from analysis import reading
-from analysis.pages.shared import View, other_view, panel, pick, runs_root, take, view
+from analysis.pages.shared import View, other_view, panel, pick, readable, runs_root, take, view
 from data.errors import InputError
 
 
@@ -78,6 +78,12 @@ def show_page(now: View) -> None:
             "`python -m analysis run atlas --set 'seeds=[3, 4, 5]'`"
         )
     other = other_view(now, pick("Beside", names, "beside", help="another finished run"))
+    with readable(now.run.name, other.run.name):
+        show_both(now, other)
+
+
+def show_both(now: View, other: View) -> None:
+    """Decisions, figures and studies of two runs."""
     titles = (f"1: {now.run.name}", f"2: {other.run.name}")
     st.subheader("Decisions")
     both = decisions(now.verdict()).merge(decisions(other.verdict()), on="setting", how="outer", suffixes=titles)

@@ -9,8 +9,12 @@ import streamlit as st
 from analysis import figures, selecting
 from analysis.figures import Figure
 from analysis.figures_drift import closer_figure, layer_figure
+from analysis.inside_figures import lens_figure
 from analysis.pages.shared import View, drawn, go_to, metric_help, panel, pick, show, site_help, unique, view
 from data.errors import InputError
+
+UNDIRECTED = ("direction", "value_span", "value_span_random")
+"""Metrics that measure a movement, and not how far from dense a variant lies."""
 
 
 def layer_clicked(event: Any) -> str | None:
@@ -56,6 +60,22 @@ def closer_chart(now: View, metric: str, site: str, group: str) -> Figure:
     return closer_figure(closer_of(now, metric, site, group), metric, site, group)
 
 
+@drawn
+def lens_chart(now: View, metric: str, group: str) -> Figure:
+    return lens_figure(now.rows("lens"), now.of_all_seeds(), metric, group)
+
+
+def measurement_of(drift: pd.DataFrame) -> tuple[str, str, str, str]:
+    """Metric, site, group and reference, chosen: some metrics are measured at one site, or against one reference."""
+    metric = pick("Metric", unique(drift["metric"]), "metric", help=metric_help(drift))
+    own = drift[drift["metric"] == metric]
+    site = pick("Site", unique(own["site"])[::-1], "site", help=site_help(own))
+    own = own[own["site"] == site]
+    group = pick("Read on", unique(own["group"]), "read_on", help="questions as asked, or running text")
+    own = own[own["group"] == group]
+    return metric, site, group, pick("Reference", unique(own["reference"]), "reference")
+
+
 @st.fragment
 @panel
 def show_drift(now: View) -> None:
@@ -66,10 +86,7 @@ def show_drift(now: View) -> None:
             "re-weighted answers have no inside of their own"
         )
     with st.container(horizontal=True):
-        metric = pick("Metric", unique(drift["metric"]), "metric", help=metric_help(drift))
-        site = pick("Site", unique(drift["site"])[::-1], "site", help=site_help(drift))
-        group = pick("Read on", unique(drift["group"]), "read_on", help="questions as asked, or running text")
-        reference = pick("Reference", unique(drift["reference"]), "reference")
+        metric, site, group, reference = measurement_of(drift)
     show(
         curves(now, metric, site, group, reference),
         "drift_chart",
@@ -95,8 +112,16 @@ def show_drift(now: View) -> None:
 @panel
 def show_direction(now: View, metric: str, site: str, group: str) -> None:
     st.subheader("Towards dense, or away")
+    if metric in UNDIRECTED:
+        st.caption(
+            f"'{metric}' is no distance from dense: choose another metric, such as cosine, to see the direction."
+        )
+        return
     if closer_of(now, metric, site, group).empty:
-        st.caption("Choose a compression and a repair at the side: the direction compares a repair with its own copy.")
+        st.caption(
+            f"Nothing here: it takes a repair and its own copy without one, both measured by '{metric}' against dense. "
+            "Choose a compression and a repair at the side, or another metric."
+        )
         return
     show(
         closer_chart(now, metric, site, group),
@@ -111,6 +136,31 @@ def show_direction(now: View, metric: str, site: str, group: str) -> None:
         )
 
 
+@st.fragment
+@panel
+def show_lens(now: View) -> None:
+    """Where the model's own last norm and head first read the right answer."""
+    st.subheader("Logit lens")
+    lens, variants = now.rows("lens"), now.of_all_seeds()
+    lens = lens[lens["variant_id"].isin(variants["variant_id"]) & (lens["layer"] >= 0)]
+    if lens.empty:
+        st.caption(
+            "The lens was not read in what is chosen at the side: choose other compressions or repairs, or run the "
+            "study with `--set 'inside={lens: {items: 24}}'`."
+        )
+        return
+    with st.container(horizontal=True):
+        metric = pick("Metric", unique(lens["metric"]), "lens_metric", help=metric_help(lens))
+        group = pick("Group of facts", unique(lens.loc[lens["metric"] == metric, "group"]), "lens_group")
+    show(
+        lens_chart(now, metric, group),
+        "lens_chart",
+        "Each layer is read as if it were the last, with the model's own last norm and head. Compare a repaired line "
+        "with the grey one of its panel, and that with dense's: where they part, the answer is read off otherwise.",
+    )
+
+
 now = view()
 st.title("Where inside the model it parts from its reference")
 show_drift(now)
+show_lens(now)

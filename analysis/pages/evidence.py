@@ -51,10 +51,53 @@ def show_setting(now: View, table: pd.DataFrame) -> None:
         height="content",
         column_config=columns(),
     )
+    show_beside(one)
     repair, compression = rows["repair"].iloc[0], rows["compression"].iloc[0]
     with st.container(horizontal=True):
         go_to("facts", "Which facts these are", compression=[compression], repair=[repair])
         go_to("drift", "Where it parts from dense", compression=[compression], repair=[repair])
+
+
+@panel
+def show_beside(setting: dict[str, Any]) -> None:
+    """The setting's predictions that decide nothing, measured or with the reason why not."""
+    table = beside_of(setting)
+    st.markdown("**Beside what decides**")
+    if table.empty:
+        st.caption(
+            "Nothing was predicted beside what decides: an older version wrote this verdict, so run its study again."
+        )
+        return
+    st.dataframe(
+        table.assign(p=[reading.p_words(p) if pd.notna(p) else "" for p in table["p"]]),
+        hide_index=True,
+        key="beside",
+        height="content",
+        placeholder="",
+        column_config=columns()
+        | {
+            "estimate": st.column_config.NumberColumn("estimate", format="%+.2f"),
+            "p": st.column_config.TextColumn("p", help="one-sided, this prediction alone"),
+            "n": st.column_config.NumberColumn("n", help="subjects; questions; replicates where drift is compared"),
+            "said": st.column_config.TextColumn("as measured, or why not", width="large"),
+        },
+    )
+    st.caption("Each p is of its prediction alone and not corrected: none of them decides anything.")
+    take(table, "beside")
+
+
+def beside_of(setting: dict[str, Any]) -> pd.DataFrame:
+    """A row per prediction of a setting that decides nothing."""
+    names = ["name", "about", "estimate", "lower", "upper", "p", "n", "supports", "said"]
+    rows = [one | {"said": said_of(one)} for one in setting.get("further_predictions", ())]
+    table = pd.DataFrame(rows, columns=names)
+    return table.astype(dict.fromkeys(("estimate", "lower", "upper", "p", "n"), float))
+
+
+def said_of(prediction: dict[str, Any]) -> str:
+    """What was measured and what limits it, or why it was not: the sentence without figures that have columns."""
+    before, measured, after = prediction["sentence"].partition(f"({prediction['statistic']})")
+    return f"{prediction['statistic']}{after}" if measured else before.removeprefix(f"{prediction['name']}: ")
 
 
 def columns() -> dict[str, Any]:

@@ -12,7 +12,6 @@ from analysis.inside_figures import SIGNIFICANT
 from analysis.look import SITES
 from analysis.pages.shared import ANSWERS, View, go_to, group_of, panel, pick, show, take, unique, view
 from analysis.reading import compact, p_words
-from data.errors import InputError
 
 MOST = 200  # rows of questions sent to the browser at once
 READ = "read by the lens"
@@ -86,6 +85,7 @@ def show_search(now: View, group: str) -> None:
     options = names[:MOST] + ([linked] if linked in set(names[MOST:]) else [])
     item = pick("Question", options, "item")
     show_item(now, group, item)
+    show_steps(now, item, variant)
 
 
 def show_item(now: View, group: str, item: str) -> None:
@@ -119,8 +119,22 @@ def show_item(now: View, group: str, item: str) -> None:
         "what a number on the other pages is made of.",
     )
     show_lens(now, item, str(fact["answer"]))
+
+
+@panel
+def show_steps(now: View, item: str, variant: str) -> None:
+    """Where to go on with a question: Attention opens on it where it was kept token by token."""
+    table = now.table("examples", "variant_id", "item")
+    names = unique(now.variants().merge(table[table["item"] == item], on="variant_id")["variant"])
+    if not names:
+        st.caption("No variant chosen at the side kept this question token by token: Attention shows others.")
     with st.container(horizontal=True):
-        go_to("attention", "Where attention moved")
+        if names:
+            first = variant if variant in names else max(names, key=lambda name: " + " in name)
+            second = first.split(" + ")[0]
+            go_to("attention", "Where attention moved on it", example=item, first=first, second=second)
+        else:
+            go_to("attention", "Where attention moved")
         go_to("choices", "Which prompt was kept", item=item)
 
 
@@ -185,12 +199,13 @@ def show_patching(now: View, group: str) -> None:
     go_to("causal", "Every place that was patched")
 
 
+@panel
+def show_page(now: View) -> None:
+    group = group_of(now)
+    show_search(now, group)
+    show_patching(now, group)
+
+
 now = view()
 st.title("What every variant answers")
-try:
-    group = group_of(now)
-except InputError as error:
-    st.error(str(error), icon=":material/error:")
-    st.stop()
-show_search(now, group)
-show_patching(now, group)
+show_page(now)

@@ -8,6 +8,7 @@ from analysis.pages.shared import View, panel, pick, show, take, view
 from analysis.paper import FIGURES, Named, Source, drawn
 from analysis.paper_files import bundle_bytes, file_bytes
 from analysis.paper_style import FORMATS, IMAGES, NO_BROWSER, VENUES, browser_here, style_of
+from analysis.reading import CALIBRATION, LATENCY
 from data.errors import InputError
 
 MIME = {"pdf": "application/pdf", "svg": "image/svg+xml", "png": "image/png", "html": "text/html"}
@@ -15,9 +16,15 @@ POINTS = ("8", "9", "10")
 
 
 @st.cache_resource(max_entries=24, show_spinner="Drawing")
-def figures_of(run: Path, stamp: str, name: str) -> tuple[list[Named], dict[str, str]]:
+def figures_of(run: Path, stamp: str, beside: tuple[int, ...], name: str) -> tuple[list[Named], dict[str, str]]:
     """The figures of one name, and why there are none."""
     return drawn(Source(run), (name,))
+
+
+def times_beside(run: Path) -> tuple[int, ...]:
+    """When what figures read besides the run's tables was written: the manifest does not change with it."""
+    files = [run / LATENCY, *sorted(CALIBRATION.glob("*"))]
+    return tuple(file.stat().st_mtime_ns if file.is_file() else 0 for file in files)
 
 
 @st.fragment
@@ -30,7 +37,7 @@ def show_figure(now: View) -> None:
         venue = pick("Width of", sorted(VENUES), "width", help=widths())
         points = pick("Text, points", list(POINTS), "points")
     style = style_of(venue, float(points))
-    found, left_out = figures_of(now.run, now.stamp, name)
+    found, left_out = figures_of(now.run, now.stamp, times_beside(now.run), name)
     for reason in left_out.values():
         raise InputError(f"run '{now.run.name}' has no figure '{name}': {reason}")
     labels = [one.name for one in found]

@@ -9,7 +9,7 @@ from analysis.pages.shared import View, go_to, panel, pick, runs_root
 from analysis.pages.study_form import Fields, budget, compression, repair, row, several, subject
 
 ICONS = {"running": ":material/sync:", "finished": ":material/check_circle:"}
-ICONS |= {"failed": ":material/error:", "stopped": ":material/pause_circle:"}
+ICONS |= {"failed": ":material/error:", "stopped": ":material/pause_circle:", "unreadable": ":material/warning:"}
 
 
 def template() -> tuple[str, dict[str, Any]]:
@@ -116,11 +116,15 @@ def show_one(one: launching.Launched) -> None:
                     st.rerun()
             elif one.state == "finished":
                 go_to("question", "See what it says", run=one.says)
-            elif st.button("Resume", key=f"resume {one.name}", icon=":material/play_arrow:"):
+            elif one.state != "unreadable" and st.button(
+                "Resume", key=f"resume {one.name}", icon=":material/play_arrow:"
+            ):
                 launching.resume(one, runs_root())
                 st.rerun()
         if one.state == "failed":
             st.error(one.says, icon=":material/error:")
+        if one.state == "unreadable":
+            st.warning(one.says, icon=":material/warning:")
         if one.state in ("running", "stopped"):
             show_step(one)
         with st.expander("Study and log", key=f"log {one.name}"):

@@ -5,8 +5,8 @@ from typing import Any
 import streamlit as st
 
 from analysis import reading, saying
-from analysis.figures_account import account_figure
-from analysis.pages.shared import View, go_to, panel, show, view
+from analysis.pages.account import show_account
+from analysis.pages.shared import View, go_to, panel, view
 
 HUES = {"displaced": "green", "relearned": "orange", "re-injected": "orange", "unreached": "blue", "undecided": "gray"}
 
@@ -38,27 +38,6 @@ def show_answer(now: View) -> None:
 
 
 @panel
-def show_account(now: View) -> None:
-    verdict = now.verdict()
-    settings = verdict["settings"] if now.scope == "main" else verdict.get("controls", [])
-    account = saying.account_table([one for one in settings if one["scope"] == now.scope])
-    if now.compressions:
-        account = account[account["compression"].isin(now.compressions)]
-    if now.repairs:
-        account = account[account["repair"].isin(now.repairs)]
-    if account.empty:
-        st.caption("None of the settings chosen at the side has a verdict: verdicts are given for reported repairs.")
-        return
-    show(
-        account_figure(account),
-        "account",
-        "Read across: what the compressed model still answers, what the repair returned on subjects it never read "
-        "beyond every comparison, what it gave only to subjects it had read, and what the repaired dense model "
-        "answers but the repaired compressed one does not. A bar that crosses the line may be nothing.",
-    )
-
-
-@panel
 def show_decisions(now: View) -> None:
     verdict = now.verdict()
     with st.expander("Every decision with its reason", key="decisions", bind="query-params"):
@@ -68,14 +47,19 @@ def show_decisions(now: View) -> None:
             show_settings(verdict["controls"])
 
 
+@panel
+def show_study(now: View) -> None:
+    study = now.manifest()["study"]
+    st.markdown(
+        f"**{study.get('title') or study['name']}.** A model is compressed, repaired without touching its weights or "
+        "with few new ones, and asked again. What returns on subjects that the repair never read had been "
+        "*displaced*; what returns only on subjects it read was *learned anew*."
+    )
+
+
 now = view()
-study = now.manifest()["study"]
 st.title("Is what compression damaged gone, or only out of reach?")
-st.markdown(
-    f"**{study.get('title') or study['name']}.** A model is compressed, repaired without touching its weights or with "
-    "few new ones, and asked again. What returns on subjects that the repair never read had been *displaced*; what "
-    "returns only on subjects it read was *learned anew*."
-)
+show_study(now)
 show_answer(now)
 show_account(now)
 show_decisions(now)

@@ -7,6 +7,7 @@ from analysis import figures, reading, selecting
 from analysis.figures import Figure
 from analysis.figures_prompts import latency_figure
 from analysis.figures_recovery import flips_figure, parameters_figure
+from analysis.pages.account import show_account
 from analysis.pages.shared import ANSWERS, View, drawn, go_to, group_of, panel, show, take, view
 from analysis.repair_report import latency_of
 
@@ -124,14 +125,16 @@ def show_cost(now: View, group: str) -> None:
     )
 
 
+@panel
+def show_page(now: View) -> None:
+    group = group_of(now)
+    st.caption(f"Scope {now.scope}, group {group}: {reading.GROUP_NOTE.get(group, 'as the study names them')}.")
+    show_recovery(now, group)
+    show_account(now)
+    show_cost(now, group)
+    show_flips(now, group)  # last: its intervals are computed for this page
+
+
 now = view()
 st.title("What comes back, and on whom")
-try:
-    group = group_of(now)
-except ValueError as error:
-    st.error(str(error), icon=":material/error:")
-    st.stop()
-st.caption(f"Scope {now.scope}, group {group}: {reading.GROUP_NOTE.get(group, 'as the study names them')}.")
-show_recovery(now, group)
-show_cost(now, group)
-show_flips(now, group)  # last: its intervals are computed for this page
+show_page(now)

@@ -1,8 +1,11 @@
 """What every page shares: the choices of the sidebar, cached readers of the run's tables, and how a panel is shown."""
 
 import functools
+import logging
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ParamSpec
@@ -50,6 +53,10 @@ ANSWERS = (
 SEVERAL = ("compression", "repair", "live")
 AT_FIRST = 120
 """Variants shown before anything is chosen: a run of more begins with its first compressions."""
+UNREADABLE = (ArithmeticError, AttributeError, LookupError, NameError, StopIteration, TypeError, ValueError)
+"""What reading a table or verdict of another form ends in; NameError is a query's, for a column that is not there."""
+MARKS = re.compile(r"([\\`*_\[\]$:~<|])")
+"""What Markdown, as Streamlit reads it, takes for more than itself."""
 P = ParamSpec("P")
 
 
@@ -172,12 +179,14 @@ def choose() -> None:
         return
     try:
         with st.sidebar:
-            st.session_state["view"] = _choose(root, names)
+            run = _chosen_run(root, names)
+            with readable(run.name):
+                st.session_state["view"] = _chosen_view(run)
     except InputError as error:
         st.session_state["trouble"] = str(error)
 
 
-def _choose(root: Path, names: list[str]) -> View:
+def _chosen_run(root: Path, names: list[str]) -> Path:
     asked = st.query_params.get("run")
     if asked is not None and asked not in names:
         # Kept until another is chosen: the box below would show the newest run under the name of one refused.
@@ -187,7 +196,10 @@ def _choose(root: Path, names: list[str]) -> View:
     )
     if refused := st.session_state.get("refused"):
         reading.run_below(root, refused)
-    run = reading.run_below(root, name)
+    return reading.run_below(root, name)
+
+
+def _chosen_view(run: Path) -> View:
     manifest = reading.read_manifest(run)
     stamp = reading.stamp(run)
     variants = _table(run, "variants", stamp, ())
@@ -255,6 +267,31 @@ def _arrive() -> None:
         del st.query_params[name]
 
 
+class Unreadable(InputError):
+    """What a run stored is not of the form that is read here."""
+
+
+@contextmanager
+def readable(*runs: str) -> Iterator[None]:
+    """Say in one sentence that what these runs stored is of another form; where it failed goes to the log.
+
+    Raises:
+        Unreadable: it is.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except UNREADABLE as error:
+        logging.getLogger(__name__).exception("a part of a page cannot be drawn")
+        named = " or ".join(f"run '{name}'" for name in runs) or "this page"
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise Unreadable(
+            f"{named}: what this part shows cannot be read from what is stored ({reason}): another version wrote it, "
+            "so run its study again"
+        ) from error
+
+
 def panel(draw: Callable[P, None]) -> Callable[P, None]:
     """A part of a page: what is wrong with its table is said in its place, and the rest of the page stays.
 
@@ -263,8 +300,12 @@ def panel(draw: Callable[P, None]) -> Callable[P, None]:
 
     @functools.wraps(draw)
     def shown(*args: P.args, **kwargs: P.kwargs) -> None:
+        found: View | None = st.session_state["view"]
         try:
-            draw(*args, **kwargs)
+            with readable(*([] if found is None else [found.run.name])):
+                draw(*args, **kwargs)
+        except Unreadable as error:
+            st.error(str(error), icon=":material/error:")
         except InputError as error:
             st.warning(str(error), icon=":material/warning:")
 
@@ -280,10 +321,15 @@ class Drawn:
     title: str
 
 
+def as_it_stands(text: str | None) -> str:
+    """A text in which nothing is taken for Markdown: a title may quote what was typed, or a name from a table."""
+    return MARKS.sub(r"\\\1", text or "")
+
+
 def ready(figure: Figure) -> Drawn:
     """Take the title off a figure that nobody else holds; in place, since a copy would cost as much as drawing it."""
     bare, layout = figure.figure, figure.figure.layout
-    title = f"**{layout.title.text}**  \n:small[{layout.title.subtitle.text}]"
+    title = f"**{as_it_stands(layout.title.text)}**  \n:small[{as_it_stands(layout.title.subtitle.text)}]"
     # Names of panels stand above them, over up to three lines.
     top = 58 if layout.annotations else 16
     without = {"text": "", "subtitle": {"text": ""}}
@@ -329,18 +375,29 @@ def take(table: pd.DataFrame, name: str) -> None:
     )
 
 
-def pick(label: str, options: list[str], key: str, help: str | None = None) -> str:
-    """One of a few options, always one, kept in the link under its key."""
+def pick(label: str, options: list[str], key: str, help: str | None = None, first: str | None = None) -> str:
+    """One of a few options, always one, kept in the link under its key.
+
+    `first`: what stands there before anyone has chosen; without it, or where it is no option, the first of them.
+
+    Raises:
+        InputError: there is none.
+    """
+    if not options:
+        raise InputError(
+            f"{label}: the run's tables leave nothing to choose: choose otherwise at the side, or another run"
+        )
     # A choice that another run or scope does not have would otherwise stand as an option that is not there.
     if st.session_state.get(key) not in options:
         st.session_state.pop(key, None)
+    first = first if first in options else options[0]
     draw = st.segmented_control if len(options) <= 5 and max(map(len, options)) <= 16 else st.selectbox
     if draw is st.segmented_control:
         chosen = st.segmented_control(
-            label, options, default=options[0], required=True, key=key, bind="query-params", help=help
+            label, options, default=first, required=True, key=key, bind="query-params", help=help
         )
     else:
-        chosen = st.selectbox(label, options, key=key, bind="query-params", help=help)
+        chosen = st.selectbox(label, options, options.index(first), key=key, bind="query-params", help=help)
     return str(chosen)
 
 

@@ -1,0 +1,29 @@
+"""The four-way account of the chosen settings: one picture that two pages show."""
+
+import streamlit as st
+
+from analysis import saying
+from analysis.figures_account import account_figure
+from analysis.pages.shared import View, panel, show
+
+
+@panel
+def show_account(now: View) -> None:
+    """What each setting still answers, got back, was taught anew, and does not reach."""
+    verdict = now.verdict()
+    settings = verdict["settings"] if now.scope == "main" else verdict.get("controls", [])
+    account = saying.account_table([one for one in settings if one["scope"] == now.scope])
+    if now.compressions:
+        account = account[account["compression"].isin(now.compressions)]
+    if now.repairs:
+        account = account[account["repair"].isin(now.repairs)]
+    if account.empty:
+        st.caption("None of the settings chosen at the side has a verdict: verdicts are given for reported repairs.")
+        return
+    show(
+        account_figure(account),
+        "account",
+        "Read across: what the compressed model still answers, what the repair returned on subjects it never read "
+        "beyond every comparison, what it gave only to subjects it had read, and what the repaired dense model "
+        "answers but the repaired compressed one does not. A bar that crosses the line may be nothing.",
+    )
