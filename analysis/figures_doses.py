@@ -137,7 +137,8 @@ def dose_figure(scores: pd.DataFrame, name: str, of: str) -> Figure:
 def _drawn(data: pd.DataFrame, scores: pd.DataFrame, dose: Dose, of: str) -> go.Figure:
     figure, panels = panels_of(data["panel"])
     series = list(dict.fromkeys(data["series"]))
-    symbols, dashes = symbols_of(series), dashes_of(data["panel"])
+    symbols = symbols_of(series)
+    dashes = dict.fromkeys(panels, "solid") | dashes_of(scores["compression"])  # a method is no compression
     shown: set[str] = set()
     for (panel, one), rows in data.groupby(["panel", "series"], sort=False):
         words = one or NO_REPAIR
@@ -167,9 +168,10 @@ def _drawn(data: pd.DataFrame, scores: pd.DataFrame, dose: Dose, of: str) -> go.
         )
         shown.add(NO_REPAIR)
     label_bottom(figure, dose.unit)
-    if dose.logarithmic:
-        amounts = sorted(set(data["amount"]))
-        figure.update_xaxes(type="log", tickvals=amounts, ticktext=[f"{one:g}" for one in amounts])
+    for panel, place in panels.items():
+        amounts = sorted(set(data.loc[data["panel"] == panel, "amount"]))
+        ticks = {"tickvals": amounts, "ticktext": [f"{one:g}" for one in amounts]}
+        figure.update_xaxes(type="log" if dose.logarithmic else "linear", **ticks, **place)
     figure.update_yaxes(range=[-0.03, 1.03], tickformat=".1f")
     figure.update_yaxes(title="accuracy (share right)", col=1)
     dress(
