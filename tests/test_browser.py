@@ -2,6 +2,7 @@
 
 import json
 import re
+import zipfile
 
 import pandas as pd
 import pytest
@@ -183,6 +184,33 @@ def test_two_windows_do_not_disturb_each_other(walk):
     screenshots.settle(one)
     assert "Scope locked" in words_of(one)
     assert "reading=vocabulary" not in one.url
+    assert complaints == []
+
+
+@pytest.mark.browser
+def test_every_page_opens_without_a_complaint_and_a_figure_leaves_with_its_data(walk):
+    address, _, fresh, complaints = walk
+    page = fresh()
+    for name in screenshots.PAGES:
+        page.goto(f"{address}/{name}")
+        screenshots.settle(page)
+        assert page.locator("[data-testid=stException]").count() == 0, name
+        assert complaints == [], name
+    page.goto(f"{address}/figures?figure=recovery&format=svg")
+    screenshots.settle(page)
+    page.get_by_text("Of", exact=True).first.wait_for()
+    with page.expect_download(timeout=120_000) as download:
+        page.get_by_role("button", name="This figure").click()
+    drawing = download.value.path().read_text()
+    assert drawing.startswith("<svg")
+    assert "accuracy" in drawing
+    with page.expect_download(timeout=120_000) as download:
+        page.get_by_role("button", name="with data").click()
+    with zipfile.ZipFile(download.value.path()) as bundle:
+        names = bundle.namelist()
+        table = next(name for name in names if name.endswith(".csv"))
+        assert any(name.endswith(".svg") for name in names)
+        assert "gptq-3bit" in bundle.read(table).decode()
     assert complaints == []
 
 
