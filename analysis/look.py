@@ -12,22 +12,23 @@ from plotly.subplots import make_subplots
 
 FACTLESS = ("masked", "shuffled")
 """Kinds under which prompts tuned on text without facts are drawn: placebos, not repairs."""
-# Okabe-Ito, with a grey that is seen on white and on black for the unrepaired model, and Tol's wine.
+# Okabe-Ito, with a grey that is seen on white and on black for the unrepaired model, and hues between them: none is
+# darker than what three to one from the dark page needs; what is too bright for white is drawn with an edge.
 REPAIR_COLOURS = {
     "": "#767676",
     "recalibrated": "#E69F00",
     "placebo": "#CC79A7",
     "masked": "#56B4E9",
-    "shuffled": "#882255",
+    "shuffled": "#B0406E",
     "prompt": "#0072B2",
     "prefix": "#117733",
-    "ptuning": "#332288",
+    "ptuning": "#7262C9",
     "idp": "#009E73",
     "ensemble": "#44AA99",
     "lora": "#D55E00",
     "idp+lora": "#AA4499",
     "key": "#F0E442",
-    "reinjected": "#661100",
+    "reinjected": "#95603F",
     "text": "#999933",
 }
 SYMBOLS = {

@@ -2,6 +2,8 @@
 
 import itertools
 import shutil
+import tomllib
+from pathlib import Path
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -16,7 +18,7 @@ from analysis.figures import (
     write_figure,
 )
 from analysis.figures_heads import heads_figure
-from analysis.look import FLOOR_NAME, SYMBOLS, colour_of, counts_of, dashes_of, filled, symbols_of
+from analysis.look import FLOOR_NAME, REPAIR_COLOURS, SYMBOLS, colour_of, counts_of, dashes_of, filled, symbols_of
 from data.errors import InputError
 
 REPAIRS = (
@@ -241,3 +243,16 @@ def test_symbols_of_five_alike_can_be_drawn_filled_and_open(kind):
         shapes = [filled(symbol, yes) for yes in (True, False)]
         assert go.Scatter(marker={"symbol": shapes}).marker.symbol == tuple(shapes)
         assert ["open" in shape for shape in shapes] == [False, True]
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance, as WCAG 2 defines it."""
+    parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    red, green, blue = (one / 12.92 if one <= 0.03928 else ((one + 0.055) / 1.055) ** 2.4 for one in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def test_every_hue_is_seen_on_the_dark_page():
+    theme = tomllib.loads((Path(__file__).parent.parent / ".streamlit" / "config.toml").read_text())["theme"]
+    dark = luminance(theme["dark"]["backgroundColor"]) + 0.05
+    assert {kind: hue for kind, hue in REPAIR_COLOURS.items() if (luminance(hue) + 0.05) / dark < 3} == {}
