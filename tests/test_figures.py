@@ -18,7 +18,7 @@ from analysis.figures import (
     write_figure,
 )
 from analysis.figures_heads import heads_figure
-from analysis.look import FLOOR_NAME, REPAIR_COLOURS, SYMBOLS, colour_of, counts_of, dashes_of, filled, symbols_of
+from analysis.look import FLOOR_NAME, SYMBOLS, colour_of, counts_of, dashes_of, filled, symbols_of
 from data.errors import InputError
 
 REPAIRS = (
