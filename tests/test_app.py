@@ -521,3 +521,12 @@ def test_only_the_rows_that_are_shown_of_a_large_run_are_read(root, monkeypatch)
     assert view.chance("facts") == chance_of(read_table(root / "first", "answers"), "facts")
     monkeypatch.setattr(shared, "AT_FIRST", 120)
     assert len(view.rows("drift")) == len(view.table("drift"))
+
+
+def test_what_was_typed_into_the_form_stays_while_other_pages_are_looked_at(root):
+    app = opened("new_study")
+    steps = next(one for one in app.number_input if one.label == "Tuning steps")
+    steps.set_value(7).run()
+    app.switch_page("analysis/pages/recovery.py").run()
+    app.switch_page("analysis/pages/new_study.py").run()
+    assert next(one for one in app.number_input if one.label == "Tuning steps").value == 7

@@ -6,7 +6,7 @@ import streamlit as st
 
 from analysis import drafting, launching
 from analysis.pages.shared import View, go_to, panel, pick, runs_root
-from analysis.pages.study_form import Fields, budget, compression, repair, row, several, subject
+from analysis.pages.study_form import KEPT, Fields, budget, compression, repair, row, several, subject
 
 ICONS = {"running": ":material/sync:", "finished": ":material/check_circle:"}
 ICONS |= {"failed": ":material/error:", "stopped": ":material/pause_circle:", "unreadable": ":material/warning:"}
@@ -33,7 +33,11 @@ def show_form() -> None:
     told |= {"compressions": compressions, "repairs": repairs} | budget(fields, study, repairs)
     with st.expander("Further fields", key="further", bind="query-params"):
         text = st.text_area(
-            "As YAML", drafting.further(study), key=fields.key("further"), help="inside, budget, transfer, relations..."
+            "As YAML",
+            drafting.further(study),
+            key=fields.key("further"),
+            help="inside, budget, transfer, relations...",
+            persist_state=KEPT,
         )
     show_study(drafting.with_further(told, text))
 

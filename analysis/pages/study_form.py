@@ -1,6 +1,6 @@
 """The fields of a study as widgets: rows of compressions and repairs, and what counts how often."""
 
-from typing import Any
+from typing import Any, Final
 
 import streamlit as st
 
@@ -15,9 +15,12 @@ BANKS = ["seeds", "relations", "clusters"]
 SELECTORS = ["attention", "router", "cluster", "random", "fixed", "likelihood", "key", "mixture"]
 NO_FORM = "written as YAML, since this form has no fields for it"
 
+KEPT: Final = "session"
+"""How long what was typed stays: through other pages."""
+
 
 class Fields:
-    """Widgets whose first values are a template's; another template begins anew."""
+    """Widgets whose first values are a template's: another template begins anew, another page leaves them alone."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -26,24 +29,28 @@ class Fields:
         return f"new {self.name} {field}"
 
     def text(self, label: str, value: object, field: str, **more: Any) -> str:
-        return str(st.text_input(label, str(value), key=self.key(field), **more)).strip()
+        return str(st.text_input(label, str(value), key=self.key(field), persist_state=KEPT, **more)).strip()
 
     def number(self, label: str, value: float, field: str, low: int, high: int, **more: Any) -> int:
         most = max(high, int(value))  # a study written by hand may go beyond what is sensible
-        return int(st.number_input(label, low, most, int(value), 1, key=self.key(field), **more))
+        return int(st.number_input(label, low, most, int(value), 1, key=self.key(field), persist_state=KEPT, **more))
 
     def rate(self, label: str, value: float, field: str) -> float:
         return float(
-            st.number_input(label, 1e-5, 1.0, float(value), 0.001, format="%g", key=self.key(field), width=130)
+            st.number_input(
+                label, 1e-5, 1.0, float(value), 0.001, format="%g", key=self.key(field), width=130, persist_state=KEPT
+            )
         )
 
     def one(self, label: str, options: list[str], value: object, field: str, **more: Any) -> str:
         options = options if value in options else [*options, str(value)]
-        return str(st.selectbox(label, options, options.index(str(value)), key=self.key(field), **more))
+        return str(
+            st.selectbox(label, options, options.index(str(value)), key=self.key(field), persist_state=KEPT, **more)
+        )
 
     def some(self, label: str, options: list[str], values: list[str], field: str, **more: Any) -> list[str]:
         options = list(dict.fromkeys([*options, *values]))
-        return list(st.multiselect(label, options, values, key=self.key(field), **more))
+        return list(st.multiselect(label, options, values, key=self.key(field), persist_state=KEPT, **more))
 
 
 def row() -> Any:
