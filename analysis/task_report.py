@@ -11,6 +11,7 @@ What counts as answered alike: the same choice, the same text said, or, where a 
 says the answer, the same outcome. The floor is how often dense does not answer alike in another batch plan.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,12 @@ from analysis.statistics import (
     paired_p,
 )
 from data.errors import InputError
+from data.task_names import GROUPS
 
 ALL = "all tasks"
 """Every item of every task, each counting once."""
+POOLED = (*(f"all {domain}" for domain in GROUPS), ALL)
+"""What several tasks make together: those of a domain, and all."""
 REFERENCES = ("dense", "parent")
 SEED = 0
 
@@ -44,25 +48,39 @@ SEED = 0
 def compare_tasks(tasks: pd.DataFrame, variants: pd.DataFrame) -> pd.DataFrame:
     """One row per variant, task and reference; a variant without that reference has one row with its score alone.
 
+    Tasks are ordered by domain; after several of a domain, and after all, come the items of them together.
     Columns: variant, compression, repair, task, domain, items, replicates, score, lower, upper, score_norm, cut,
     reference, difference, difference_lower, difference_upper, lost, won, alike, test, p, p_holm, items_needed.
     """
     items = items_of(tasks, variants)
     rows = []
-    names = list(dict.fromkeys(items["task"]))
-    for name in [*names, *([ALL] if len(names) > 1 else [])]:
-        part = items if name == ALL else items[items["task"] == name]
-        domain = "" if name == ALL else str(part["domain"].iloc[0])
+    for name, domain, part in _parts(items):
         for variant in dict.fromkeys(part["variant"]):
             rows += [{"task": name, "domain": domain} | one for one in _compared(part, variant)]
     table = pd.DataFrame(rows).assign(p_holm=np.nan)
     for reference in REFERENCES:
-        told = (table["reference"] == reference) & table["p"].notna() & (table["task"] != ALL)
-        pooled = (table["reference"] == reference) & table["p"].notna() & (table["task"] == ALL)
-        for family in (told, pooled):
+        tested = (table["reference"] == reference) & table["p"].notna()
+        pooled = table["task"].isin(POOLED)
+        for family in (tested & ~pooled, tested & pooled):
             if family.any():
                 table.loc[family, "p_holm"] = holm(table.loc[family, "p"].to_numpy(dtype=float))
     return table
+
+
+def _parts(items: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """Each task's items, and those of several together, with their name and domain."""
+    domains = sorted(
+        dict.fromkeys(items["domain"]), key=lambda one: GROUPS.index(one) if one in GROUPS else len(GROUPS)
+    )
+    for domain in domains:
+        own = items[items["domain"] == domain]
+        names = list(dict.fromkeys(own["task"]))
+        for name in names:
+            yield name, domain, own[own["task"] == name]
+        if 1 < len(names) < items["task"].nunique() and domain in GROUPS:
+            yield f"all {domain}", domain, own
+    if items["task"].nunique() > 1:
+        yield ALL, "", items
 
 
 def items_of(tasks: pd.DataFrame, variants: pd.DataFrame) -> pd.DataFrame:
@@ -279,7 +297,7 @@ def show_tasks(console: Console, run: Path, *, markdown: bool = False) -> None:
         "reference did. items needed: for a difference as large as found, power .8. cut: items whose context lost "
         "tokens to the window. Holm over tasks and variants of one reference; the pooled rows among themselves.",
     )
-    for task, part in compared[compared["task"] != ALL].drop_duplicates(["variant", "task"]).groupby("task"):
+    for task, part in compared[~compared["task"].isin(POOLED)].drop_duplicates(["variant", "task"]).groupby("task"):
         if part["cut"].any():
             told = ", ".join(f"{one.variant} {one.cut}" for one in part[part["cut"] > 0].itertuples())
             _say(console, f"Cut to the window, {task}: {told}.")

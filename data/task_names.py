@@ -9,6 +9,8 @@ PAPER_TASKS = (
     *("arc_easy", "arc_challenge", "sciq", "webqs", "triviaqa"),
     *("hellaswag", "lambada_openai", "winogrande", "mmlu"),
 )
+GROUPS = ("world knowledge", "commonsense", "language understanding")
+"""Domains in the order in which they are shown."""
 DOMAINS = {
     **dict.fromkeys(("arc_easy", "arc_challenge", "sciq", "webqs", "triviaqa", "mmlu"), "world knowledge"),
     "wikidata_facts": "world knowledge",

@@ -7,7 +7,7 @@ from scipy.stats import binomtest
 from statsmodels.stats.multitest import multipletests
 
 from analysis.statistics import items_needed
-from analysis.task_report import ALL, compare_tasks, floors, perplexities, shown
+from analysis.task_report import ALL, POOLED, compare_tasks, floors, perplexities, shown
 
 ITEMS = 60
 ARMS = {"dense": (None, None), "cut": (0, None), "cut + fix": (0, 0), "dense + fix": (None, 0)}
@@ -166,3 +166,15 @@ def test_perplexity_pools_tokens_not_documents():
     assert found["perplexity"] == pytest.approx(np.exp(nats))
     assert found["bits_per_byte"] == pytest.approx(nats / 4 / np.log(2))
     assert found["lower"] < found["perplexity"] < found["upper"]
+
+
+def test_the_tasks_of_a_domain_stand_together_and_are_pooled_where_there_are_several():
+    frame = tasks_frame(planted(), tasks=("lambada_openai", "sciq", "webqs", "mine"))
+    domains = {"lambada_openai": "language understanding", "sciq": "world knowledge", "webqs": "world knowledge"}
+    table = compare_tasks(frame.assign(domain=frame["task"].map(domains).fillna("other")), variants_frame())
+    assert list(dict.fromkeys(table["task"])) == [
+        *("sciq", "webqs", "all world knowledge", "lambada_openai", "mine", ALL),
+    ]
+    assert set(table.loc[table["task"] == "all world knowledge", "items"]) == {2 * ITEMS}
+    pooled = table[table["task"].isin(POOLED) & (table["reference"] == "dense")]
+    assert pooled["p_holm"].to_numpy() == pytest.approx(multipletests(pooled["p"], method="holm")[1])
