@@ -105,7 +105,8 @@ def show_both(now: View, other: View) -> None:
     take(table, "compare")
     st.caption(
         "95 % intervals over replicates and subjects of each run by itself. Intervals that lie apart differ; those "
-        "that overlap may differ too: no paired test spans two runs. Empty: the run does not have this variant."
+        "that overlap may differ too: no paired test spans two runs. Empty: the run does not have this variant. Of the "
+        "choices at the side, scope and reading hold here; compressions, repairs and seed do not narrow it."
     )
     shown = differences(now.manifest()["study"], other.manifest()["study"], titles)
     st.subheader("What the studies differ in")

@@ -53,7 +53,10 @@ def show_recovery(now: View, group: str) -> None:
         "recovery_chart",
         "Tune subjects (open marks) are named in the text that repairs are tuned on; test subjects (filled) are not. "
         "Only what exceeds the placebo, the recalibrated model and the same repair of the dense model can count as "
-        "knowledge that came back. With two or three seeds intervals are wide and may pass the ends of the axis.",
+        "knowledge that came back. With two or three seeds intervals are wide and may pass the ends of the axis."
+        + (
+            "" if now.seed is None else f" Drawn over all replicates; the table's last column is seed {now.seed} alone."
+        ),
     )
 
 
