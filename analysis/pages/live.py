@@ -27,12 +27,17 @@ def live() -> ModuleType:
 
 @st.cache_resource(max_entries=8, show_spinner="Opening the model")
 def opened(now_run: Any, stamp: str, identity: str) -> Any:
-    """One variant, shared by all sessions; its key is the run as written and everything the variant is."""
+    """One variant, shared by all sessions; its key is the run as written and everything the variant is.
+
+    Other windows may have pushed it out since it was agreed to: memory is looked at again, whoever asks.
+    """
     module = live()
-    return module.open_parts(module.find_parts(now_run, [identity])[identity])
+    parts = module.find_parts(now_run, [identity])[identity]
+    module.check_memory([parts])
+    return module.open_parts(parts)
 
 
-@st.cache_resource(max_entries=32, show_spinner="Reading the text")
+@st.cache_resource(max_entries=8, show_spinner="Reading the text")
 def told_of(now_run: Any, stamp: str, variants: tuple[tuple[str, str], ...], text: str) -> dict[str, Any]:
     """What variants make of a text, by name; shared, never changed in place."""
     found: dict[str, Any] = live().ask({name: opened(now_run, stamp, one) for name, one in variants}, text)
