@@ -1,9 +1,9 @@
 """Repairs as frozen values, and the arms that stand beside them: what each is, how large, and how it is spoken."""
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from probes.lora import Targets
 from probes.p_tuning import EncoderKind
@@ -18,18 +18,31 @@ class Spec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-def _steps(steps: int | None) -> str:
-    """The end of the name of a repair that has steps of its own."""
-    return "" if steps is None else f"-{steps}steps"
+class SteppedSpec(Spec):
+    """What may be tuned for other steps than the study's."""
+
+    steps: int | None = Field(default=None, ge=1, description="tuning steps; those of the study unless given")
+
+    @model_serializer(mode="wrap")
+    def _unless_given(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Left out where it is not given, so that what runs of before had is called as it was."""
+        found: dict[str, Any] = write(self)
+        return (
+            found if found.get("steps") is not None else {name: one for name, one in found.items() if name != "steps"}
+        )
+
+    @property
+    def _ending(self) -> str:
+        """The end of the name of a repair that has steps of its own."""
+        return "" if self.steps is None else f"-{self.steps}steps"
 
 
-class PromptSpec(Spec):
+class PromptSpec(SteppedSpec):
     """One soft prompt, tuned."""
 
     kind: Literal["prompt"] = "prompt"
     length: int = Field(ge=1, description="number of soft tokens")
     learning_rate: float = Field(gt=0)
-    steps: int | None = Field(default=None, ge=1, description="tuning steps; those of the study unless given")
     answers: Answers = "true"
     """What stands where the tuning text has an answer. The other two are placebos that have seen the style and no
     fact: `masked` cuts every answer out, `shuffled` deals the answers of a relation to other subjects."""
@@ -37,7 +50,7 @@ class PromptSpec(Spec):
     @property
     def name(self) -> str:
         """As spoken: `prompt-8`, `prompt-8-120steps-masked`."""
-        return f"prompt-{self.length}{_steps(self.steps)}" + ("" if self.answers == "true" else f"-{self.answers}")
+        return f"prompt-{self.length}{self._ending}" + ("" if self.answers == "true" else f"-{self.answers}")
 
 
 class PrefixSpec(Spec):
@@ -79,19 +92,18 @@ class PTuningSpec(Spec):
         return f"ptuning-{self.length}" + ("" if shape == "mlp" else f"-{shape}")
 
 
-class LoraSpec(Spec):
+class LoraSpec(SteppedSpec):
     """Low-rank additions to the weights, tuned."""
 
     kind: Literal["lora"] = "lora"
     rank: int = Field(ge=1)
     targets: Targets = "all"
     learning_rate: float = Field(gt=0)
-    steps: int | None = Field(default=None, ge=1, description="tuning steps; those of the study unless given")
 
     @property
     def name(self) -> str:
         """As spoken: `lora-r8`, `lora-r8-120steps`."""
-        return f"lora-r{self.rank}{_steps(self.steps)}"
+        return f"lora-r{self.rank}{self._ending}"
 
 
 VectorSpec = Annotated[PromptSpec | PrefixSpec | PTuningSpec, Field(discriminator="kind")]

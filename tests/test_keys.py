@@ -21,6 +21,7 @@ from data.atlas import load_world
 from data.errors import InputError
 from probes.adapter_folders import write_prompt
 from probes.models import locate, open_model
+from probes.repair_specs import LoraSpec, PromptSpec
 from probes.specs import VariantSpec
 
 HELD = tempfile.TemporaryDirectory()
@@ -288,3 +289,11 @@ def test_a_folder_that_changes_between_plan_and_work_is_refused(own, tmp_path):
     (tmp_path / "cell").mkdir()
     with pytest.raises(InputError, match="brought', which a repair is brought from, changed while the study ran"):
         work_tuned.work(cell.fields, {}, tmp_path / "cell")
+
+
+@pytest.mark.parametrize("spec", [PromptSpec(length=8, learning_rate=0.1), LoraSpec(rank=4, learning_rate=0.1)])
+def test_steps_that_are_not_given_leave_no_trace_in_what_runs_of_before_are_called_by(spec):
+    assert "steps" not in spec.model_dump_json()
+    own = spec.model_copy(update={"steps": 7})
+    assert type(spec).model_validate_json(own.model_dump_json()) == own
+    assert own.name == f"{spec.name}-7steps"
