@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 import time
 
@@ -134,7 +135,7 @@ def test_a_process_that_ends_before_its_signal_is_stopped(started, monkeypatch):
     send = os.killpg
 
     def late(number: int, ending: int) -> None:
-        send(number, ending)
+        send(number, signal.SIGKILL)  # a shell's background job is born deaf to interrupts
         raise ProcessLookupError
 
     monkeypatch.setattr(os, "killpg", late)
