@@ -196,6 +196,8 @@ def killed_often(
     for place, step in enumerate(track(steps, description=f"the demo killed, {engine}")):
         driver.await_cells(sum(1 for _ in out.glob(f"cells/*/{CELL}")) + 1)  # it has begun again
         time.sleep(step)
+        if driver.process.poll() is not None:
+            break  # it ended before its time
         target: Target = "driver" if place % 2 == 0 else "worker"
         if not driver.kill(target):
             continue
