@@ -104,6 +104,9 @@ def perplexity_figure(perplexity: pd.DataFrame, accuracy: pd.DataFrame, of: str)
             figure.add_scatter(x=[None], y=[None], mode="lines", line={"color": GREY, "dash": dash}, name=compression)
     spread = float(np.log10(data["perplexity"].max() / data["perplexity"].min()))
     figure.update_xaxes(title="perplexity", type="log" if spread > 1 else "linear", nticks=5)
+    if spread > 1:  # plotly would write the powers of ten large and the digits between them alone
+        ticks = [digit * 10.0**power for power in range(0, 7) for digit in (1, 2, 5)]
+        figure.update_xaxes(tickvals=ticks, ticktext=[f"{tick:,.0f}" for tick in ticks])
     figure.update_yaxes(title=f"accuracy, {of}", tickformat=".2~g", col=1)
     dress(
         figure,
