@@ -279,7 +279,7 @@ def paired_p(ours: Float[np.ndarray, "seed cluster"], theirs: Float[np.ndarray, 
     """Give the two-sided p of a mean difference of 0 between arms of the same replicates and clusters.
 
     Sign flips of whole clusters; over several replicates the larger of that and Student's t at the crossed error: flips
-    take these replicates for all there are, and where seeds differ would reject a null at .05 in .4 of trials.
+    take these replicates for all there are, and where three seeds differ by .05 reject a null at .05 in .10 of trials.
     """
     flips = paired_permutation((ours - theirs).mean(axis=0), seed=seed)
     if len(ours) == 1:
