@@ -252,7 +252,7 @@ def test_live_opens_nothing_before_it_is_asked(root):
 
 def test_a_title_is_shown_as_it_stands(root):
     assert not opened().exception  # pages are known to Streamlit only where an app imports them
-    from analysis.pages.shared import as_it_stands
+    from analysis.pages.drawing import as_it_stands
 
     assert as_it_stands("a *b* [c] $d$ :red[e] <unk>") == r"a \*b\* \[c\] \$d\$ \:red\[e\] \<unk>"
     assert as_it_stands(None) == ""

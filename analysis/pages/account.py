@@ -4,7 +4,8 @@ import streamlit as st
 
 from analysis import saying
 from analysis.figures_account import account_figure
-from analysis.pages.shared import View, panel, show
+from analysis.pages.drawing import show
+from analysis.pages.shared import View, panel
 
 
 @panel

@@ -6,7 +6,8 @@ import streamlit as st
 from analysis.figures import Figure
 from analysis.figures_heads import cell_of, head_figure, heads_figure, widest_cell
 from analysis.figures_tokens import tokens_figure
-from analysis.pages.shared import View, drawn, metric_help, panel, pick, show, unique, view
+from analysis.pages.drawing import drawn, show
+from analysis.pages.shared import View, metric_help, panel, pick, unique, view
 from data.errors import InputError
 
 

@@ -6,7 +6,8 @@ import streamlit as st
 from analysis import causal
 from analysis.inside_figures import heads_figure, interventions_figure
 from analysis.look import SITES
-from analysis.pages.shared import View, go_to, panel, pick, show, take, unique, view
+from analysis.pages.drawing import show, take
+from analysis.pages.shared import View, go_to, panel, pick, unique, view
 from data.errors import InputError
 
 KINDS = {"patching": "Patching", "knockout": "Knockout of the prompt"}

@@ -4,7 +4,8 @@ import pandas as pd
 import streamlit as st
 
 from analysis.figures_facts import choice_figure, usage_figure
-from analysis.pages.shared import View, go_to, panel, pick, show, take, unique, view
+from analysis.pages.drawing import show, take
+from analysis.pages.shared import View, go_to, panel, pick, unique, view
 from data.errors import InputError
 
 MEASURES = {"accuracy": "accuracy (share right)", "log_prob": "log-probability (nats)"}

@@ -5,7 +5,8 @@ import streamlit as st
 
 from analysis import reading
 from analysis.figures_evidence import NOT_MEASURED, claim_rows, claims_figure, with_latency
-from analysis.pages.shared import View, go_to, panel, show, take, view
+from analysis.pages.drawing import show, take
+from analysis.pages.shared import View, go_to, panel, view
 
 
 def table_of(claims: list[dict]) -> pd.DataFrame:

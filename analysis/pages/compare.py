@@ -6,7 +6,8 @@ import pandas as pd
 import streamlit as st
 
 from analysis import reading
-from analysis.pages.shared import View, other_view, panel, pick, readable, runs_root, take, view
+from analysis.pages.drawing import take
+from analysis.pages.shared import View, other_view, panel, pick, readable, runs_root, view
 from data.errors import InputError
 
 

@@ -10,7 +10,8 @@ from analysis import figures, selecting
 from analysis.figures import Figure
 from analysis.figures_drift import closer_figure, layer_figure
 from analysis.inside_figures import lens_figure
-from analysis.pages.shared import View, drawn, go_to, metric_help, panel, pick, show, site_help, unique, view
+from analysis.pages.drawing import drawn, show
+from analysis.pages.shared import View, go_to, metric_help, panel, pick, site_help, unique, view
 from data.errors import InputError
 
 UNDIRECTED = ("direction", "value_span", "value_span_random")

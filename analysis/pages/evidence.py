@@ -8,7 +8,8 @@ import streamlit as st
 from analysis import reading, saying
 from analysis.figures_account import comparisons_figure
 from analysis.figures_evidence import calibration_figure
-from analysis.pages.shared import View, go_to, panel, pick, show, take, unique, view
+from analysis.pages.drawing import show, take
+from analysis.pages.shared import View, go_to, panel, pick, unique, view
 
 NUMBERS = ("estimate", "lower", "upper", "p", "p_corrected")
 

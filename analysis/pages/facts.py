@@ -10,7 +10,8 @@ from analysis.figures_facts import answer_figure
 from analysis.figures_tokens import first_layers, item_lens_figure
 from analysis.inside_figures import SIGNIFICANT
 from analysis.look import SITES
-from analysis.pages.shared import ANSWERS, View, go_to, group_of, panel, pick, show, take, unique, view
+from analysis.pages.drawing import show, take
+from analysis.pages.shared import ANSWERS, View, go_to, group_of, panel, pick, unique, view
 from analysis.reading import compact, p_words
 
 MOST = 200  # rows of questions sent to the browser at once

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import streamlit as st
 
-from analysis.pages.shared import View, panel, pick, show, take, view
+from analysis.pages.drawing import show, take
+from analysis.pages.shared import View, panel, pick, view
 from analysis.paper import FIGURES, Named, Source, drawn
 from analysis.paper_files import bundle_bytes, file_bytes
 from analysis.paper_style import FORMATS, IMAGES, NO_BROWSER, VENUES, browser_here, style_of

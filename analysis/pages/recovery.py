@@ -8,7 +8,8 @@ from analysis.figures import Figure
 from analysis.figures_prompts import latency_figure
 from analysis.figures_recovery import flips_figure, parameters_figure
 from analysis.pages.account import show_account
-from analysis.pages.shared import ANSWERS, View, drawn, go_to, group_of, panel, show, take, view
+from analysis.pages.drawing import drawn, show, take
+from analysis.pages.shared import ANSWERS, View, go_to, group_of, panel, view
 from analysis.repair_report import latency_of
 
 
