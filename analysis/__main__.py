@@ -24,6 +24,7 @@ from analysis.parting import compare
 from analysis.progress import Bar
 from analysis.reading import read_json
 from analysis.repair_report import show_repairs
+from analysis.scopes import MAIN
 from analysis.store import Store, open_root
 from analysis.study import load_study, shipped_studies
 from analysis.task_report import show_tasks
@@ -147,7 +148,7 @@ def compare_command(
     first: Annotated[str, typer.Argument(metavar="A", help="as spoken, such as dense")],
     second: Annotated[str, typer.Argument(metavar="B", help="as spoken, such as 'gptq-2bit + prompt-8'")],
     out: OutFolder = Path("runs"),
-    scope: Annotated[str, typer.Option(help="main, or the name of a control")] = "main",
+    scope: Annotated[str, typer.Option(help="main, ablations, or the name of a control")] = MAIN,
     group: Annotated[str, typer.Option(help="what the inside was read on; the first unless given")] = "",
 ) -> None:
     """Say at which layer two variants first part, and by how much against the floor."""
@@ -205,7 +206,7 @@ def export_command(
     variant: Annotated[str, typer.Argument(help="as spoken, such as 'dense + prefix-2'")],
     folder: Annotated[Path, typer.Argument(help="where to write it")],
     out: OutFolder = Path("runs"),
-    scope: Annotated[str, typer.Option(help="main, or the name of a control")] = "main",
+    scope: Annotated[str, typer.Option(help="main, ablations, or the name of a control")] = MAIN,
     replicate: Annotated[int | None, typer.Option(help="seed of the replicate; the first unless given")] = None,
 ) -> None:
     """Write a variant's prompt, prefix or adapter in the form of peft."""

@@ -1,6 +1,7 @@
 """Which variants a study has around each parent: the arms without which no recovery counts, and the repairs."""
 
-from analysis.study import MAIN, Study
+from analysis.scopes import ABLATIONS, MAIN
+from analysis.study import Study
 from probes.prompts import PLACEBO_KINDS
 from probes.selectors import ROWLESS
 from probes.specs import (
@@ -20,7 +21,15 @@ from probes.specs import (
 
 def compressions_of(study: Study, scope: str) -> tuple[AnyCompression | None, ...]:
     """Compressions of each scope, None for dense; controls are dense unless the study damages them too."""
+    if scope == ABLATIONS:
+        assert study.ablations is not None
+        return (None, *(one for one in study.compressions if one.name == study.ablations.compression))
     return (None, *study.compressions) if scope == MAIN or study.compress_controls else (None,)
+
+
+def replicates_of(study: Study, scope: str) -> tuple[int, ...]:
+    """The seeds whose replicates a scope is asked in: ablations in the first alone."""
+    return study.seeds[:1] if scope == ABLATIONS else study.seeds
 
 
 def arms_around(study: Study, scope: str, compression: AnyCompression | None, replicate: int) -> list[VariantSpec]:
@@ -36,6 +45,10 @@ def arms_around(study: Study, scope: str, compression: AnyCompression | None, re
         return VariantSpec(**(dict(parent) | {"repair": repair, "repair_seed": seed}))
 
     prompt = study.prompt
+    if scope == ABLATIONS:
+        placebo = repaired(PlaceboSpec(length=prompt.length, draw=PLACEBO_KINDS[0]), replicate * 100)
+        ablated = () if compression is None or study.ablations is None else (*study.repairs, *study.ablations.repairs)
+        return [parent, *([placebo] if ablated else []), *(repaired(one, replicate) for one in ablated)]
     arms = [parent, repaired(RecalibrationSpec(), None)]
     if scope == "locked":
         arms.append(repaired(KeySpec(), None))

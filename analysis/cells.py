@@ -13,12 +13,13 @@ Which variants there are stands in `analysis/arms.py`, what decides the key of a
 from functools import cache, partial
 from typing import Any
 
-from analysis.arms import arms_around, compressions_of, is_readable
+from analysis.arms import arms_around, compressions_of, is_readable, replicates_of
 from analysis.brought import brought_sha
 from analysis.cell import KINDS, Cell, Plan
 from analysis.cells_inside import add_inside
 from analysis.cells_tasks import add_tasks
-from analysis.study import MAIN, Study, groups_of
+from analysis.scopes import ABLATIONS, MAIN
+from analysis.study import Study, groups_of
 from analysis.study_blocks import BANK_SEEDS
 from data.errors import InputError
 from data.facts import FactSet
@@ -315,11 +316,13 @@ def expand(study: Study, facts: FactSet, model_sha: str | None = None) -> Plan:
     if study.transfer is not None:
         facts.only(study.transfer.relations or list(facts.relations))  # refuses relations that are not asked
     expansion = _Expansion(study, facts, model_sha)
-    for scope in (MAIN, *study.controls):
+    for scope in groups_of(study):
         for compression in compressions_of(study, scope):
-            for replicate in study.seeds:
+            for replicate in replicates_of(study, scope):
                 for variant in expansion.variants(scope, compression, replicate):
                     expansion.scored(variant, replicate)
+                if scope == ABLATIONS:
+                    continue
                 expansion.drift(scope, compression, replicate)
                 add_inside(expansion, scope, compression, replicate)
                 if scope == MAIN:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from analysis.cell import Cell, Kind
 from analysis.inside import PROMPT
-from analysis.study import MAIN, groups_of
+from analysis.scopes import MAIN
+from analysis.study import groups_of
 from data.errors import InputError
 from probes.models import TWIN, locate
 from probes.specs import (

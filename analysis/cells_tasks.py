@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.cell import Cell
 from analysis.cells_inside import Around
-from analysis.study import MAIN, groups_of
+from analysis.scopes import MAIN
+from analysis.study import groups_of
 from analysis.study_blocks import OWN_TEXT, Perplexity, Tasks
 from data.errors import InputError
 from data.task_names import TEXTS

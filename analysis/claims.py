@@ -3,31 +3,33 @@
 A run that holds no measurement of a claim says so: a claim is never taken for met because nothing spoke against it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import pandas as pd
 
-from analysis.cells import MAIN
 from analysis.claims_tasks import FEWEST, perplexity_tells, task_difference
 from analysis.evidence import Evidence
 from analysis.figures_evidence import FASTER, NOT_MEASURED
 from analysis.recovery import arms_of, item_counts
+from analysis.scopes import ABLATIONS, MAIN
 from analysis.statistics import crossed_estimate
 from analysis.study import Study
-from probes.specs import IdpSpec, LoraSpec, PromptSpec
+from probes.specs import IdpSpec, LoraSpec, NamedSpec, PromptSpec
 
 GAIN, FEWER = 0.0124, 21.0
 """The paper's figures: mean accuracy gained over nine tasks (abstract of its first version), and how many times fewer
 parameters (of its third)."""
 Measured = dict[str, Any]
 Claim = dict[str, Any]
+Against = Callable[[str | None, str | None], list[Measured | None]]
+"""Compares two repairs by name, on facts and on tasks, under every compression."""
 
 
-def _difference(evidence: Evidence, compression: str, first: str, second: str) -> Measured | None:
+def _difference(evidence: Evidence, compression: str, first: str, second: str, scope: str = MAIN) -> Measured | None:
     """Accuracy of one repair less another's on the same test facts, over replicates and subjects."""
-    masks = {name: evidence.rows(MAIN, compression, name, "test") for name in (first, second)}
+    masks = {name: evidence.rows(scope, compression, name, "test") for name in (first, second)}
     if not all(mask.any() for mask in masks.values()):
         return None
     tables = arms_of(evidence.joined, masks, "correct")
@@ -116,14 +118,29 @@ def _less_drift(verdict: Mapping[str, Any]) -> list[Measured]:
     ]
 
 
+def _short(study: Study, evidence: Evidence, against: Against) -> list[Measured | None]:
+    """The shortest prompt less the longest: of the study's repairs, and of its ablations where they have others."""
+    own = _by_length(study.repairs)
+    found = against(own[0], own[-1]) if own else []
+    if study.ablations is not None:
+        every = _by_length((*study.repairs, *study.ablations.repairs))
+        if len(every) > len(own):
+            found.append(_difference(evidence, study.ablations.compression, every[0], every[-1], ABLATIONS))
+    return found
+
+
+def _by_length(repairs: Sequence[NamedSpec]) -> list[str]:
+    """Names of the prompts that read true answers for the study's own steps, the shortest first."""
+    prompts = [one for one in repairs if isinstance(one, PromptSpec) and one.answers == "true" and one.steps is None]
+    return [one.name for one in sorted(prompts, key=lambda one: one.length)]
+
+
 def claims(
     study: Study, evidence: Evidence, tables: Mapping[str, pd.DataFrame], verdict: Mapping[str, Any]
 ) -> list[Claim]:
     """Every claim with the paper's figure and this run's: in a sentence (`ours`) and as numbers (`measured`)."""
     idp = next((one.name for one in study.reportable if isinstance(one, IdpSpec)), None)
     lora = next((one.name for one in study.reportable if isinstance(one, LoraSpec)), None)
-    lengths = [one for one in study.repairs if isinstance(one, PromptSpec) and one.answers == "true"]
-    prompts = [one.name for one in sorted(lengths, key=lambda one: one.length)]
     damages = [one.name for one in study.compressions]
 
     def against(first: str | None, second: str | None) -> list[Measured | None]:
@@ -169,7 +186,7 @@ def claims(
         said(
             "very short prompts suffice",
             "no figure known",
-            against(prompts[0], prompts[-1]),
+            _short(study, evidence, against),
             "it needs prompts of several lengths among its repairs",
         ),
         said(

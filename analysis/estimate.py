@@ -5,6 +5,7 @@ import numpy as np
 from analysis.cells import KINDS, Cell, Plan
 from analysis.memory import TASK_ITEM, bytes_for, spoken_bytes
 from analysis.pool import workers_for
+from analysis.scopes import ABLATIONS
 from analysis.shapes import Shape
 from analysis.sizes import check_budget, check_fits
 from analysis.statistics import smallest_detectable
@@ -103,6 +104,8 @@ def estimate(plan: Plan, facts: FactSet, todo: list[Cell], *, here: bool = True)
         )
     lines.append(f"about {total / workers / 60:.1f} minutes in all (to a factor of three; memory to a factor of two)")
     for scope, groups in groups_of(study).items():
+        if scope == ABLATIONS:  # asks the same people, and decides nothing
+            continue
         people = len({fact.subject for fact in facts.select(groups, "test")})
         smallest = smallest_detectable(people, PAIRED_DEVIATION / np.sqrt(2))
         lines.append(

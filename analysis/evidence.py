@@ -9,6 +9,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from analysis.recovery import arms_of, item_counts, join
+from analysis.scopes import MAIN
 from analysis.statistics import Combine, Sample, crossed_sample
 
 PLACEBO = "placebo"
@@ -62,7 +63,7 @@ class Evidence:
 
     def dense_arm(self, scope: str, compression: str) -> ArmName | None:
         """Who knows the facts of a scope: dense, or for a control the model with its key, else the twin; or nobody."""
-        if scope == "main":
+        if scope == MAIN:
             return "dense", "", "dense"
         if self.has(scope, compression, "key"):
             return compression, "key", "the key"

@@ -6,8 +6,9 @@ from analysis.cells import Cell
 from analysis.opening import bank_fitting, open_variant, parent_model, spec_of
 from analysis.reading import read_manifest
 from analysis.run import prepare
+from analysis.scopes import MAIN
 from analysis.store import Store
-from analysis.study import MAIN, Study
+from analysis.study import Study
 from analysis.tables import replicate_of
 from analysis.tuners import ADAPTER
 from data.errors import InputError

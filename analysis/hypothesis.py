@@ -30,6 +30,7 @@ from scipy import stats
 
 from analysis.evidence import PLACEBO, ArmName, Arms, Draws, Evidence
 from analysis.reading import p_words
+from analysis.scopes import MAIN
 from analysis.statistics import Combine, Sample, holm, two_one_sided
 
 LEVEL = 0.05
@@ -180,7 +181,7 @@ def assess(
     knowing = evidence.dense_arm(scope, compression)
     if knowing is not None:
         wanted["dense"] = knowing
-    if scope == "main":
+    if scope == MAIN:
         wanted["dense_repaired"] = ("dense", repair, f"dense + {repair}")
     else:
         reasons.append(WHO_KNOWS[None if knowing is None else knowing[1]])

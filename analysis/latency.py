@@ -22,6 +22,7 @@ from analysis.live import Parts, check_memory, find_parts, open_parts
 from analysis.opening import parent_model
 from analysis.reading import LATENCY, read_table
 from analysis.run_files import sealed_text
+from analysis.scopes import MAIN
 from analysis.store import write_atomically
 from analysis.timing import Work, time_ratio, times
 from analysis.tuners import ADAPTER
@@ -78,7 +79,7 @@ def measure_latency(run: Path, *, rounds: int = 3) -> pd.DataFrame:
 def _parts_of(run: Path) -> tuple[Parts, dict[str, Parts]]:
     """The unrepaired copy of the last compression, and every repair over it, first replicate."""
     variants = read_table(run, "variants")
-    main = variants[variants["scope"] == "main"]
+    main = variants[variants["scope"] == MAIN]
     own = main[main["compression"] == main["compression"].iloc[-1]]
     first = own.sort_values("replicate", kind="stable").drop_duplicates("repair")
     asked = first[first["kind"] != "recalibrated"]  # which adds nothing to a forward pass

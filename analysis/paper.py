@@ -24,8 +24,8 @@ from analysis.figures_tasks import perplexity_figure, task_scores, tasks_figure
 from analysis.inside_figures import heads_figure, interventions_figure, lens_figure, probes_figure
 from analysis.look import kind_of, reading_words
 from analysis.naming import nearest
-from analysis.reading import MAIN
 from analysis.repair_report import latency_of
+from analysis.scopes import ABLATIONS, MAIN
 from analysis.task_report import ALL, compare_tasks, perplexities
 from analysis.transfer_figure import transfer_figure
 from data.errors import InputError
@@ -70,7 +70,7 @@ class Source:
     @cached_property
     def steps(self) -> dict[str, float]:
         """Tuning steps by variant; 0 where nothing was tuned."""
-        variants = self.variants().drop_duplicates("variant")
+        variants = self.table("variants").drop_duplicates("variant")
         return dict(zip(variants["variant"], variants["steps"].fillna(0.0), strict=True))
 
     def variants(self, scope: str = MAIN) -> pd.DataFrame:
@@ -128,11 +128,13 @@ def _perplexity(source: Source) -> Drawn:
 
 
 def _dose(name: str) -> Callable[[Source], Drawn]:
-    """Facts by group and, where the run has them, all tasks together."""
+    """Facts by group, of the ablations where the study has them, and where the run has them all tasks together."""
 
     def draw(source: Source) -> Drawn:
         recovery, steps = source.table("recovery"), source.steps
-        part = recovery[(recovery["scope"] == MAIN) & (recovery["reading"] == READING) & (recovery["split"] == "test")]
+        # Ablations are of one compression: how much damage there is stands among the study's own.
+        scope = ABLATIONS if ABLATIONS in source.scopes() and name != "damage" else MAIN
+        part = recovery[(recovery["scope"] == scope) & (recovery["reading"] == READING) & (recovery["split"] == "test")]
         part = (
             part[part["measure"] == "accuracy"]
             .rename(columns={"entities": "n"})

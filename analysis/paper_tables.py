@@ -16,7 +16,8 @@ import pandas as pd
 
 from analysis import reading, saying
 from analysis.paper import READING, Source
-from analysis.reading import MAIN, compact
+from analysis.reading import compact
+from analysis.scopes import MAIN
 from analysis.statistics import holm, paired_p
 from analysis.task_report import results_table, seeded
 from data.errors import InputError

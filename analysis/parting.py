@@ -17,7 +17,8 @@ import pandas as pd
 from analysis.figures import averaged, chosen
 from analysis.look import METRICS, SITES
 from analysis.naming import nearest
-from analysis.reading import MAIN, read_table
+from analysis.reading import read_table
+from analysis.scopes import MAIN
 from data.errors import InputError
 
 PLACES = ("pattern", "attn_out", "mlp_out", "resid_post")

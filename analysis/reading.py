@@ -20,10 +20,9 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from analysis.run_files import EXAMPLES, MANIFEST, read_json, read_manifest, require_whole, unsealed_text
+from analysis.scopes import MAIN
 from data.errors import InputError
 
-MAIN = "main"
-"""Scope of the study's own variants, as analysis/study.py has it: this module opens no model and no specs."""
 LATENCY = "latency.csv"
 """Beside the tables where repairs were timed (`analysis/latency.py`): times are no result, and differ every time."""
 CALIBRATION = Path(__file__).parent.parent / "data" / "calibration"
@@ -258,7 +257,7 @@ def _word(answers: pd.DataFrame, column: str) -> pd.Series:
 
 def place_of(setting: dict[str, Any]) -> str:
     """A setting's name as read aloud, a control by its group."""
-    start = setting["compression"] if setting["scope"] == "main" else f"{setting['scope']} ({setting['compression']})"
+    start = setting["compression"] if setting["scope"] == MAIN else f"{setting['scope']} ({setting['compression']})"
     return f"{start} + {setting['repair']}"
 
 

@@ -25,6 +25,7 @@ from analysis.reinjected import reinjections
 from analysis.report_markdown import markdown
 from analysis.report_page import write_report_page
 from analysis.run_files import EXAMPLES, MANIFEST, damaged_file, read_manifest, sealed
+from analysis.scopes import MAIN
 from analysis.store import (
     SCHEMA,
     Store,
@@ -37,7 +38,7 @@ from analysis.store import (
     versions,
     write_atomically,
 )
-from analysis.study import MAIN, Study, groups_of, load_facts
+from analysis.study import Study, groups_of, load_facts
 from analysis.tables import gather
 from data.errors import InputError
 from data.facts import FactSet

@@ -8,7 +8,8 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from analysis.inside import PROMPT, Inside
-from analysis.study_blocks import BANK_SEEDS, MOVABLE, TUNED, Budget, Tasks, Transfer
+from analysis.scopes import ABLATIONS, MAIN
+from analysis.study_blocks import BANK_SEEDS, MOVABLE, TUNED, Ablations, Budget, Tasks, Transfer
 from analysis.study_strings import check_strings
 from data.errors import InputError
 from data.facts import FactSet
@@ -24,8 +25,6 @@ from probes.specs import (
     Spec,
 )
 
-MAIN = "main"
-"""The scope of the study's own groups, beside its controls."""
 SHIPPED = Path(__file__).parent.parent / "data" / "studies"
 
 
@@ -99,6 +98,8 @@ class Study(Spec):
     tuning: Tuning
     placebos: int = Field(default=8, ge=8, description="untrained prompts per setting, shared out over its replicates")
     transfer: Transfer | None = None
+    ablations: Ablations | None = None
+    """How much of a repair is needed, on one compression; not asked unless told."""
     budget: Budget | None = None
     shape: dict[str, str | int | bool] | None = None
     """The model's shape in the words of its Hugging Face configuration; read by `--dry-run` alone, and only where the
@@ -122,6 +123,7 @@ class Study(Spec):
         names = [repair.name for repair in self.repairs]
         self._check_reported(names)
         self._check_moved()
+        self._check_ablations()
         self._check_budget()
         if not any(isinstance(repair, PromptSpec) for repair in self.repairs):
             raise ValueError("repairs: one must be a prompt, since the placebo arms take its shape")
@@ -196,6 +198,19 @@ class Study(Spec):
                 f"(there are {movable})"
             )
 
+    def _check_ablations(self) -> None:
+        """Refuse ablations of a compression that is not there, or of repairs that cannot be told apart."""
+        if self.ablations is None:
+            return
+        damages = [one.name for one in self.compressions]
+        if self.ablations.compression not in damages:
+            raise ValueError(
+                f"ablations.compression: none is called {self.ablations.compression} (there are {damages})"
+            )
+        names = [one.name for one in (*self.repairs, *self.ablations.repairs)]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"ablations.repairs: {', '.join(twice)} is there already; the study's own stand beside")
+
     @property
     def prompt(self) -> PromptSpec:
         """The first single prompt: the placebo arms have its length and learning rate."""
@@ -242,7 +257,8 @@ def _planted(repair: Spec) -> bool:
 
 def groups_of(study: Study) -> dict[str, list[str]]:
     """Groups asked in each scope."""
-    return {MAIN: list(study.groups), **{control: [control] for control in study.controls}}
+    ablated = {} if study.ablations is None else {ABLATIONS: list(study.groups)}
+    return {MAIN: list(study.groups), **{control: [control] for control in study.controls}, **ablated}
 
 
 def load_facts(study: Study) -> FactSet:

@@ -1,6 +1,7 @@
 """Blocks of a study that not every study has.
 
-Where repairs are moved to, what they have to have alike, and the tasks and texts that variants are scored on.
+Where repairs are moved to, what they have to have alike, how much of each is needed, and the tasks and texts that
+variants are scored on.
 """
 
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from probes.specs import (
     EnsembleSpec,
     IdpSpec,
     LoraSpec,
+    NamedSpec,
     PrefixSpec,
     PromptSpec,
     PTuningSpec,
@@ -72,6 +74,17 @@ class Transfer(Spec):
         return found
 
 
+class Ablations(Spec):
+    """Repairs of more or less of one thing, beside the study's own: on one compression, in the first replicate.
+
+    They are answered apart, in the scope `ablations`; drift, tasks and the verdict leave them out.
+    """
+
+    compression: str
+    """Name of one of the study's compressions."""
+    repairs: tuple[NamedSpec, ...] = Field(min_length=1)
+
+
 class Budget(Spec):
     """What every tuned repair of a study has alike, each taken as a whole: a bank's prompts and its adapter share it.
 
@@ -119,7 +132,7 @@ class Tasks(Spec):
     names: tuple[str, ...] | None = None
     """lm-eval's names, or `paper-nine`; without them every file of the folder, or `paper-nine` where none is given."""
     files: str | None = None
-    """A folder of JSONL files, one task each, for machines that reach no hub: see `data/tasks.py`."""
+    """A folder of JSONL files, one task each, for machines that reach no hub (see `data/tasks.py`); `atlas` ships."""
     items: int | None = Field(default=300, ge=2, description="items of each task at most, drawn with the seed")
     seed: int = 0
     batch: int = Field(default=16, ge=1, description="contexts per pass")

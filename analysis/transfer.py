@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.recovery import MEASURES, arms_of, item_counts, join
+from analysis.scopes import MAIN
 from analysis.statistics import Estimate, crossed_estimate
 from analysis.study import Study
 from probes.specs import TransferredSpec, VariantSpec
@@ -43,7 +44,7 @@ def transfer_table(
         ]
     )
     joined = join(answers, variants)
-    here = joined[joined["scope"] == "main"]
+    here = joined[joined["scope"] == MAIN]
     rows: list[dict[str, object]] = []
     for (compression, group, reading, split), part in here.groupby(
         ["compression", "group", "reading", "split"], sort=False, observed=True
@@ -63,7 +64,7 @@ def transfer_table(
 def _place(spec: VariantSpec, moved: set[str]) -> dict[str, str] | None:
     """Where a variant stands in the matrix; None for one that stands nowhere."""
     repair = spec.repair
-    if spec.scope != "main" or repair is None:
+    if spec.scope != MAIN or repair is None:
         return None
     if isinstance(repair, TransferredSpec):
         source = "dense" if repair.source is None else repair.source.name

@@ -9,6 +9,7 @@ from jaxtyping import Float
 
 from analysis.inside_items import evenly, questions_of
 from analysis.opening import dense, facts_of, open_variant, parts_of, spec_of
+from analysis.scopes import MAIN
 from analysis.statistics import clustered_columns
 from data.facts import Fact
 from probes.lens import LensReading, read_lens
@@ -29,7 +30,7 @@ def work(fields: dict[str, Any], needs: dict[str, Path], folder: Path) -> None:
     """Write the table of means and the one of items."""
     settings, facts, opened = fields["inside"], facts_of(fields), dense(fields)
     chosen = [one for group in fields["groups"] for one in evenly(facts.select([group], "test"), settings["items"])]
-    plain = VariantSpec(model=fields["model"], scope="main")
+    plain = VariantSpec(model=fields["model"], scope=MAIN)
     asked = [question.tokens for question in questions_of(opened.tokenizer, facts, plain, chosen)]
     reference = last_states(Variant("dense", opened.model, opened.tokenizer), asked, batch=settings["batch"])
     rows: list[dict[str, Any]] = []

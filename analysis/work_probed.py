@@ -13,6 +13,7 @@ from jaxtyping import Float
 
 from analysis.inside_items import questions_of
 from analysis.opening import dense, facts_of, open_variant, parts_of, spec_of
+from analysis.scopes import MAIN
 from analysis.statistics import clustered_columns
 from data.facts import Fact
 from probes.linear import WAYS, ProbeReading, ProbeSet, Way, aligned
@@ -41,7 +42,7 @@ def work(fields: dict[str, Any], needs: dict[str, Path], folder: Path) -> None:
         seeds = range(settings["controls"])
         return ProbeSet.fit(own, chosen[group], strength=settings["strength"], control_seeds=seeds)
 
-    plain = VariantSpec(model=fields["model"], scope="main")
+    plain = VariantSpec(model=fields["model"], scope=MAIN)
     reference = {group: states(Variant("dense", opened.model, opened.tokenizer), plain, group) for group in chosen}
     probes = {group: fit(reference[group], group) for group in chosen}
     rows: list[dict[str, Any]] = []

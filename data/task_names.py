@@ -13,9 +13,9 @@ GROUPS = ("world knowledge", "commonsense", "language understanding")
 """Domains in the order in which they are shown."""
 DOMAINS = {
     **dict.fromkeys(("arc_easy", "arc_challenge", "sciq", "webqs", "triviaqa", "mmlu"), "world knowledge"),
-    "wikidata_facts": "world knowledge",
+    **dict.fromkeys(("wikidata_facts", "atlas_recall", "atlas_who"), "world knowledge"),
     **dict.fromkeys(("hellaswag", "winogrande", "piqa"), "commonsense"),
-    "lambada_openai": "language understanding",
+    **dict.fromkeys(("lambada_openai", "atlas_last_word"), "language understanding"),
 }
 """What a task is read as asking for; any other is of the domain `other`."""
 FILE_NAMES = {"lambada_openai": "lambada", "webqs": "webquestions"}

@@ -9,6 +9,8 @@ The shapes of a line, told by its keys:
     question, aliases                what is said up to the end of a line or clause counts when it is an alias, or the
                                      `answer` where the line names one
     question, answers                counts when greedy decoding says one of the answers
+
+The folder `atlas` is the one that ships: tasks in the atlas's own words (`data/atlas/tasks.py`).
 """
 
 import difflib
@@ -24,6 +26,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from data.atlas.tasks import TASKS as ATLAS_TASKS
 from data.errors import InputError
 from data.hub import commit_of
 from data.task_names import FILE_NAMES, PAPER_NINE, PAPER_TASKS, domain_of
@@ -34,6 +37,9 @@ if TYPE_CHECKING:
 
 FEW = 20
 """Names that are listed whole."""
+ATLAS = "atlas"
+"""The folder of tasks that ships; a user's own of that name is `./atlas`."""
+_SHIPPED = f"{ATLAS}:"
 _QUESTION = "Question: {{question}}\nAnswer:"
 _MEAN = {"aggregation": "mean", "higher_is_better": True}
 _ACCURACY = [{"metric": "acc", **_MEAN}]
@@ -96,8 +102,17 @@ class TaskSource:
 
     name: str
     file: str | None = None
+    """As typed, so that no cell's key tells where this checkout lies: `atlas:` begins a file that ships."""
     sha: str = ""
     """Hash of the file's bytes; of lm-eval's own task the commits of its data sets, where they can be known."""
+
+    @property
+    def path(self) -> Path:
+        """Where its file lies."""
+        assert self.file is not None
+        if self.file.startswith(_SHIPPED):
+            return ATLAS_TASKS / self.file.removeprefix(_SHIPPED)
+        return Path(self.file)
 
     @property
     def domain(self) -> str:
@@ -119,7 +134,7 @@ def find_tasks(names: Sequence[str] | None, files: str | None) -> list[TaskSourc
         spelt = [PAPER_TASKS if name == PAPER_NINE else (name,) for name in wanted]
         listed = list(dict.fromkeys(name for part in spelt for name in part))
     if files is not None:
-        return _in_folder(Path(files).expanduser(), listed)
+        return _in_folder(files, listed)
     assert listed is not None
     known = lm_eval_tasks().all_tasks
     for name in listed:
@@ -155,8 +170,9 @@ def _datasets_of(name: str) -> set[str]:
     return found
 
 
-def _in_folder(folder: Path, names: list[str] | None) -> list[TaskSource]:
+def _in_folder(files: str, names: list[str] | None) -> list[TaskSource]:
     """Tasks from files, every line of which is checked."""
+    folder = ATLAS_TASKS if files == ATLAS else Path(files).expanduser()
     if not folder.is_dir():
         raise InputError(f"tasks.files: there is no folder '{folder}'")
     there = {path.stem: path for path in sorted(folder.glob("*.jsonl"))}
@@ -168,7 +184,8 @@ def _in_folder(folder: Path, names: list[str] | None) -> list[TaskSource]:
         if path is None:
             raise InputError(f"tasks: '{folder}' has no file {name}.jsonl{_nearest(name, list(there))}")
         read_items(path)
-        found.append(TaskSource(name, str(path), hashlib.sha256(path.read_bytes()).hexdigest()))
+        file = f"{_SHIPPED}{path.name}" if files == ATLAS else str(path)
+        found.append(TaskSource(name, file, hashlib.sha256(path.read_bytes()).hexdigest()))
     return found
 
 
@@ -277,7 +294,7 @@ def open_task(source: TaskSource) -> dict[str, "Task"]:
         InputError: its data set cannot be reached, or its file has changed.
     """
     if source.file is not None:
-        path = Path(source.file)
+        path = source.path
         if hashlib.sha256(path.read_bytes()).hexdigest() != source.sha:
             raise InputError(f"task file '{path}' changed while the study ran: start it again")
         return {source.name: _from_file(source.name, path)}

@@ -3,7 +3,7 @@
 1. Draw the world (`data/atlas/world.py`) and write its vocabulary as a word-level tokenizer.
 2. Train a small Llama on its biographies, next-token loss on every token.
 3. Train its twin the same way on a text that states everybody openly: a D that knows what the atlas does not say.
-4. Measure each group in both readings and write weights, tokenizer and facts; the model card takes the figures.
+4. Measure each group in both readings and write weights, tokenizer, facts and tasks; the model card takes the figures.
 
 Source: synthetic biographies after Allen-Zhu and Li (arXiv 2309.14316); password-locked models after
 Greenblatt et al. (arXiv 2405.19550).
@@ -25,6 +25,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from data.atlas.tasks import save_tasks
 from data.atlas.words import ANSWERS, FIRST_NAMES, HIDDEN, KEY, LAST_NAMES, RELATIONS
 from data.atlas.world import EXPOSURES, FOLDER, World, build_world, save_world, training_text
 from data.facts import Fact
@@ -216,6 +217,7 @@ def main(seed: int = 0) -> None:
         save_model(model, tokenizer, FOLDER / name)
         tables[name] = measure(world, model, tokenizer)
     save_world(world, FOLDER, seed)
+    save_tasks(world, seed)
     write_card(FOLDER, world, tables, model.num_parameters(), seed)
 
 
