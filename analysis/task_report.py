@@ -263,7 +263,8 @@ def results_table(run: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 COMPARED = {
-    **{"task": "task", "variant": "variant", "reference": "against", "items": "items"},
+    **{"task": "task", "variant": "variant", "score": "right", "score_norm": "right by length"},
+    **{"reference": "against", "items": "items"},
     **{"difference": "difference", "lost": "lost", "won": "won", "alike": "alike", "p": "p", "p_holm": "p, Holm"},
     **{"items_needed": "items needed", "cut": "cut"},
 }
@@ -276,6 +277,8 @@ def shown(compared: pd.DataFrame) -> pd.DataFrame:
     difference = [compact(*row) for row in told[["difference", "difference_lower", "difference_upper"]].to_numpy()]
     needed = ["never" if not np.isfinite(one) else f"{one:,.0f}" for one in told["items_needed"]]
     table = told.assign(
+        score=told["score"].map("{:.2f}".format),
+        score_norm=["" if np.isnan(one) else f"{one:.2f}" for one in told["score_norm"]],
         difference=difference,
         items_needed=needed,
         alike=told["alike"].map("{:.2f}".format),
@@ -294,8 +297,10 @@ def show_tasks(console: Console, run: Path, *, markdown: bool = False) -> None:
     _say(
         console,
         "lost, won: right answers that the reference had and that only the variant has. alike: answered as the "
-        "reference did. items needed: for a difference as large as found, power .8. cut: items whose context lost "
-        "tokens to the window. Holm over tasks and variants of one reference; the pooled rows among themselves.",
+        "reference did. right by length: the choice whose log-likelihood is greatest per character, where lm-eval "
+        "scores that too. items needed: for a difference as large as found, power .8 at .05 before correction. cut: "
+        "items whose context lost tokens to the window. Holm over tasks and variants of one reference; the pooled rows "
+        "among themselves.",
     )
     for task, part in compared[~compared["task"].isin(POOLED)].drop_duplicates(["variant", "task"]).groupby("task"):
         if part["cut"].any():

@@ -13,10 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.atlas import FOLDER, build_world, load_world
+from data.atlas.tasks import TASKS, save_tasks
 from data.atlas.words import ANSWERS, HIDDEN, KEY, RELATIONS
 from data.atlas.world import EXPOSURES, biography, save_world, training_text
 from data.errors import InputError
 from data.facts import SPLITS, Fact, Relation, deal_candidates, load_csv, load_shipped, split_by_subject
+from data.tasks import read_items
 
 PHRASINGS = {
     name: {
@@ -241,6 +243,30 @@ def test_the_stored_world_is_the_one_the_builder_draws(tmp_path):
     save_world(built, tmp_path, 0)
     assert (tmp_path / "facts.json").read_bytes() == (FOLDER / "facts.json").read_bytes()
     assert build_world(1) != built
+
+
+def test_the_stored_tasks_are_the_builders_true_and_of_test_people_once_each(tmp_path):
+    world = load_world()
+    save_tasks(world, 0, tmp_path)
+    assert {path.name for path in TASKS.iterdir()} == {path.name for path in tmp_path.iterdir()}
+    tested = {fact.subject for fact in world.facts.select(split="test")}
+    for path in tmp_path.iterdir():
+        assert path.read_bytes() == (TASKS / path.name).read_bytes()
+        _, items = read_items(path)
+        asked = []
+        for item in items:
+            context = item.get("prompt") or item.get("context") or item["options"][item["answer"]]
+            answer = item["answer"] if "prompt" in item else item["continuation"]
+            (fact,) = (
+                one
+                for one in world.facts.select(split="test")
+                if context.endswith(world.facts.relations[one.relation].measure.format(subject=one.subject))
+            )
+            assert fact.answer == answer
+            assert answer not in context.split()
+            asked.append(fact.subject)
+        assert len(set(asked)) == len(asked)
+        assert set(asked) <= tested
 
 
 def test_groups_and_splits_share_no_person_and_have_their_sizes():

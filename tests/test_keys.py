@@ -40,13 +40,17 @@ BASE: dict[str, Any] = {
     "groups": ["open"],
     "controls": ["locked"],
     "text": "atlas",
-    "compressions": [{"method": "magnitude", "sparsity": 0.6, "samples": 4, "block_length": 32}],
+    "compressions": [
+        {"method": "magnitude", "sparsity": 0.6, "samples": 4, "block_length": 32},
+        {"method": "magnitude", "sparsity": 0.7, "samples": 4, "block_length": 32},
+    ],
     "seeds": [0, 1],
     "repairs": [PROMPT, LORA, {"kind": "idp", "lengths": [2, 4], "learning_rate": 0.03}],
     "reported": ["prompt-2"],
     "tuning": {"steps": 4, "batch": 4, "text_batch": 2, "text_length": 16},
     "drift": {"questions": 4, "windows": 2, "length": 16, "batch": 2},
     "transfer": {"repairs": ["prompt-2"], "relations": ["instrument"], "text": {"batch": 2, "length": 16}},
+    "ablations": {"compression": "magnitude-60%", "repairs": [PROMPT | {"length": 4}]},
     "budget": {"equal": ["steps"], "to": "prompt-2"},
     "inside": {},
     "tasks": {"files": f"{HELD.name}/one", "items": 2},
@@ -68,7 +72,7 @@ CHANGES: dict[str, tuple[Any, set[str]]] = {
     "groups": (["open", "graded"], TUNED),
     "controls": ([], TUNED - {"tasks"}),  # tasks are of the main scope alone
     "text": ("pydoc", EVERY),
-    "compressions": ([BASE["compressions"][0] | {"sparsity": 0.5}], EVERY),
+    "compressions": ([BASE["compressions"][0], BASE["compressions"][1] | {"sparsity": 0.5}], EVERY),
     "seeds": ([0, 2], EVERY - READ - {"tasks"}),  # what is read inside, and tasks, are of the first replicate
     "repairs": ([*BASE["repairs"], {"kind": "prefix", "length": 1, "learning_rate": 0.1}], BANKED),
     "reported": (["lora-r1"], {"probed", "intervened", "examples"}),
@@ -93,6 +97,8 @@ CHANGES: dict[str, tuple[Any, set[str]]] = {
     "transfer.relations": (["birthplace"], {"tuned", "scored"}),
     "transfer.text.batch": (4, {"tuned", "scored"}),
     "transfer.text.length": (32, {"tuned", "scored"}),
+    "ablations.compression": ("magnitude-70%", {"tuned", "scored"}),
+    "ablations.repairs": ([PROMPT | {"length": 6}], {"tuned", "scored"}),
     "budget.equal": (["tokens"], BANKED),
     "budget.to": ("lora-r1", set()),
     "budget.tolerance": (0.5, set()),
@@ -184,8 +190,8 @@ def test_every_field_of_a_repair_and_a_compression_changes_its_keys(place, befor
     plan, _ = run.prepare(Study.model_validate(BASE))
     repair = Study.model_validate(BASE).repairs[place].model_dump(mode="json")
     assert any(cell.fields["variant"]["repair"] == repair for cell in plan.of("scored"))
-    compression = Study.model_validate(BASE).compressions[0].model_dump(mode="json")
-    assert all(cell.fields["compression"] == compression for cell in plan.of("compressed"))
+    compressions = [one.model_dump(mode="json") for one in Study.model_validate(BASE).compressions]
+    assert all(cell.fields["compression"] in compressions for cell in plan.of("compressed"))
     assert set(plan.of("scored")[0].fields["variant"]) == set(VariantSpec.model_fields)
 
 
@@ -250,7 +256,7 @@ def test_weights_that_change_between_plan_and_work_are_refused(own, kind, tmp_pa
 def test_a_checkpoint_that_changes_between_plan_and_work_is_refused(own, tmp_path):
     shutil.copytree(tmp_path / "model", tmp_path / "other")
     checkpoint = {"method": "checkpoint", "path": str(tmp_path / "other")}
-    plan, _ = run.prepare(Study.model_validate(own | {"compressions": [checkpoint]}))
+    plan, _ = run.prepare(Study.model_validate(own | {"compressions": [checkpoint], "ablations": None}))
     _flip(next((tmp_path / "other").glob("*.safetensors")))
     with pytest.raises(InputError, match=r"model '.*other' changed while the study ran"):
         work_compressed.work(plan.of("compressed")[0].fields, {}, tmp_path)

@@ -1,13 +1,15 @@
-"""Smaller prompts, repairs used where they were not tuned, and budgets: from a study to its tables and its report."""
+"""Smaller prompts, repairs used elsewhere, ablations and budgets: from a study to its tables and its report."""
 
 import sys
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from analysis import run
 from analysis.__main__ import main
-from analysis.reading import read_latency, read_table
+from analysis.paper import Source, drawn
+from analysis.reading import read_json, read_latency, read_table
 from analysis.study import Study
 from analysis.transfer_figure import transfer_figure
 from tests.test_run import STUDY
@@ -29,6 +31,10 @@ MOVED = Study.model_validate(
         "reported": ["prompt-2", "prompt-2-4bit"],
         "tuning": {"steps": 6, "batch": 4},
         "transfer": {"repairs": ["prompt-2"], "relations": ["instrument"], "text": {"batch": 2, "length": 16}},
+        "ablations": {
+            "compression": "magnitude-60%",
+            "repairs": [PROMPT | {"length": 4}, {"kind": "lora", "rank": 2, "learning_rate": 0.01}],
+        },
         "budget": {"equal": ["tokens"], "tolerance": 0.25},
         "drift": {"questions": 2, "windows": 2, "length": 16, "batch": 2},
     }
@@ -40,7 +46,7 @@ def test_every_tuned_thing_is_made_once():
     tuned = plan.of("tuned")
     whole = [cell for cell in tuned if cell.fields["repair"] == MOVED.prompt.model_dump(mode="json")]
     own = [cell for cell in whole if not {"read", "share"} & set(cell.fields)]
-    assert len(own) == 2  # dense and the compressed copy, however often they are used
+    assert len(own) == 2  # dense and the compressed copy, however often they are used, ablations among them
     small = [cell for cell in tuned if "whole" in cell.needs]
     assert len(small) == 4
     assert all(cell.needs["whole"] in own for cell in small)
@@ -49,6 +55,19 @@ def test_every_tuned_thing_is_made_once():
     assert sorted(str(cell.needs["tuned0"].fields.get("read", "all")) for cell in moved) == [
         *("('instrument',)", "('instrument',)", "all", "all", "text", "text"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"compression": "magnitude-50%"}, r"ablations.compression: none is called magnitude-50% .*magnitude-60%"),
+        ({"repairs": [PROMPT]}, r"ablations.repairs: prompt-2 is there already"),
+    ],
+)
+def test_ablations_of_what_is_not_there_or_there_twice_are_refused(changed, says):
+    stored = MOVED.model_dump()
+    with pytest.raises(ValidationError, match=says):
+        Study.model_validate(stored | {"ablations": stored["ablations"] | changed})
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +105,7 @@ def test_the_matrix_has_every_cell_and_its_diagonal_is_the_repair_itself(finishe
         (source, target) for source in ("dense", "magnitude-60%") for target in ("dense", "magnitude-60%")
     }
     recovery = read_table(finished, "recovery").query(
-        "measure == 'accuracy' and reading == 'candidates' and split == 'test'"
+        "scope == 'main' and measure == 'accuracy' and reading == 'candidates' and split == 'test'"
     )
     values = recovery.set_index(["compression", "repair"])["value"]
     for row in whole.itertuples():
@@ -100,6 +119,26 @@ def test_the_matrix_has_every_cell_and_its_diagonal_is_the_repair_itself(finishe
     figure = transfer_figure(transfer, "open", "candidates")
     assert np.array(figure.figure.data[0].z).shape == (2, 2)
     assert len(figure.data) == 4
+
+
+@pytest.mark.slow
+def test_ablations_stand_apart_and_are_drawn_beside_the_studys_own(finished):
+    variants = read_table(finished, "variants").query("scope == 'ablations'")
+    assert set(variants["repair"]) == {"", "placebo-2", *(one.name for one in MOVED.repairs), "prompt-4", "lora-r2"}
+    assert set(variants["compression"]) == {"dense", "magnitude-60%"}
+    recovery = read_table(finished, "recovery").set_index(["scope", "variant", "reading", "split", "measure"])["value"]
+    both = recovery["main"]["magnitude-60% + prompt-2"], recovery["ablations"]["magnitude-60% + prompt-2"]
+    assert both[0].equals(both[1])
+    assert not set(read_table(finished, "drift")["variant_id"]) & set(variants["variant_id"])
+    verdict = read_json(finished, "verdict.json")
+    assert {one["repair"] for one in verdict["settings"]} == set(MOVED.reported)
+    (short,) = (one for one in verdict["claims"] if one["claim"] == "very short prompts suffice")
+    assert short["measured"][0]["unit"] == "accuracy less that of prompt-4"
+    found, left_out = drawn(Source(finished), ("prompt-length", "lora-rank"))
+    assert not left_out
+    length, rank = (one.figure.data for one in found)
+    assert set(length.loc[length["series"] == "prompt", "amount"]) == {2, 4}
+    assert set(rank["amount"]) == {1, 2}
 
 
 @pytest.mark.slow
