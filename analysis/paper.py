@@ -106,6 +106,9 @@ class PaperFigure:
 
 def _recovery(source: Source) -> Drawn:
     recovery = source.table("recovery")
+    # What is used where it was not tuned has a figure of its own.
+    variants = source.table("variants")
+    recovery = recovery[~recovery["variant"].isin(variants.loc[variants["kind"] == "transferred", "variant"])]
     for scope in source.scopes():
         for group in source.groups(scope):
             # Answers are the largest table: chance is read off the columns it needs.
@@ -131,7 +134,7 @@ def _dose(name: str) -> Callable[[Source], Drawn]:
     """Facts by group, of the ablations where the study has them, and where the run has them all tasks together."""
 
     def draw(source: Source) -> Drawn:
-        recovery, steps = source.table("recovery"), source.steps
+        recovery, steps, groups = source.table("recovery"), source.steps, source.groups()
         # Ablations are of one compression: how much damage there is stands among the study's own.
         scope = ABLATIONS if ABLATIONS in source.scopes() and name != "damage" else MAIN
         part = recovery[(recovery["scope"] == scope) & (recovery["reading"] == READING) & (recovery["split"] == "test")]
@@ -140,14 +143,30 @@ def _dose(name: str) -> Callable[[Source], Drawn]:
             .rename(columns={"entities": "n"})
             .assign(steps=part["variant"].map(steps))
         )
-        for group in source.groups():
-            yield group, dose_figure(part[part["group"] == group], name, f"group {group}, {reading_words(READING)}")
+        asked = {group: (part[part["group"] == group], f"group {group}, {reading_words(READING)}") for group in groups}
         if not reading.read_table(source.run, "tasks", ["task"]).empty:
             scores = task_scores(source.compared_tasks).rename(columns={"items": "n"})
             scores = scores[scores["task"] == scores["task"].iloc[-1]]
-            yield "tasks", dose_figure(scores.assign(steps=scores["variant"].map(steps)), name, "standard tasks")
+            asked["tasks"] = (scores.assign(steps=scores["variant"].map(steps)), "standard tasks")
+        yield from _of_several(asked, name)
 
     return draw
+
+
+def _of_several(asked: dict[str, tuple[pd.DataFrame, str]], name: str) -> Drawn:
+    """A figure of whatever was asked of several amounts.
+
+    Raises:
+        InputError: nothing was.
+    """
+    reasons = []
+    for suffix, (scores, of) in asked.items():
+        try:
+            yield suffix, dose_figure(scores, name, of)
+        except InputError as error:
+            reasons.append(error)
+    if len(reasons) == len(asked):
+        raise reasons[0]
 
 
 def _drift(site: str, metric: str = "relative_l2") -> Callable[[Source], Drawn]:

@@ -7,6 +7,7 @@ from plotly.subplots import make_subplots
 
 from analysis.figures import Figure
 from analysis.look import dress, reading_words
+from analysis.reading import compact
 from data.errors import InputError
 
 DIVERGING = "RdBu"
@@ -61,7 +62,7 @@ def _heatmap(cells: list[list[pd.Series | None]], names: list[str], most: float,
     def text(cell: pd.Series | None) -> str:
         if cell is None:
             return ""
-        return f"{cell['gain']:+.2f}<br>[{cell['gain_lower']:+.2f}, {cell['gain_upper']:+.2f}]"
+        return compact(cell["gain"], cell["gain_lower"], cell["gain_upper"]).replace(" [", "<br>[")
 
     return go.Heatmap(
         z=[[None if cell is None else cell["gain"] for cell in row] for row in cells],
