@@ -11,7 +11,7 @@ demo: study  ## run the bundled study, then serve the workbench on it where a pe
 	else echo "To look at it in a browser: make app"; fi
 
 study: $(READY)  ## run the bundled study and print what it found
-	$(PY) -m analysis run atlas
+	$(PY) -m analysis run atlas --latency
 
 PORT ?= 8501
 app: $(READY)  ## serve the workbench on finished runs, on this machine only

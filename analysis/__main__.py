@@ -22,7 +22,7 @@ from analysis.paper_files import write_paper
 from analysis.paper_style import VENUES, formats_of, style_of
 from analysis.parting import compare
 from analysis.progress import Bar
-from analysis.reading import read_json
+from analysis.reading import read_json, read_latency
 from analysis.repair_report import show_repairs
 from analysis.scopes import MAIN
 from analysis.store import Store, open_root
@@ -50,6 +50,7 @@ def run_command(
     address: Annotated[str | None, typer.Option(help="of a Ray cluster; RAY_ADDRESS, or a new one")] = None,
     fresh: Annotated[bool, typer.Option("--fresh/--resume", help="compute everything anew")] = False,
     memory: Annotated[str | None, typer.Option(help="bound on what all workers hold together, such as 8GB")] = None,
+    latency: Annotated[bool, typer.Option("--latency", help="time its repairs too, where nothing has yet")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="list the cells and what they could show")] = False,
 ) -> None:
     """Run a study, or go on with it, and print what it found."""
@@ -82,6 +83,9 @@ def run_command(
         )
     finally:
         bar.stop()
+    if latency and read_latency(folder) is None:
+        console.print("timing the repairs ...", markup=False)
+        measure_latency(folder)
     report.show(console, folder)
     told = f"{time.perf_counter() - started:.0f} s; tables, verdict and manifest in {folder}"
     console.print(told, markup=False, soft_wrap=True)  # a folder broken over two lines could not be copied

@@ -22,8 +22,7 @@ from probes.specs import (
 def compressions_of(study: Study, scope: str) -> tuple[AnyCompression | None, ...]:
     """Compressions of each scope, None for dense; controls are dense unless the study damages them too."""
     if scope == ABLATIONS:
-        assert study.ablations is not None
-        return (None, *(one for one in study.compressions if one.name == study.ablations.compression))
+        return (None, study.ablated_compression)
     return (None, *study.compressions) if scope == MAIN or study.compress_controls else (None,)
 
 
@@ -47,8 +46,9 @@ def arms_around(study: Study, scope: str, compression: AnyCompression | None, re
     prompt = study.prompt
     if scope == ABLATIONS:
         placebo = repaired(PlaceboSpec(length=prompt.length, draw=PLACEBO_KINDS[0]), replicate * 100)
-        ablated = () if compression is None or study.ablations is None else (*study.repairs, *study.ablations.repairs)
-        return [parent, *([placebo] if ablated else []), *(repaired(one, replicate) for one in ablated)]
+        # Dense stands bare, for the pages to begin from.
+        repairs = () if compression is None else (placebo, *(repaired(one, replicate) for one in study.ablated_repairs))
+        return [parent, *repairs]
     arms = [parent, repaired(RecalibrationSpec(), None)]
     if scope == "locked":
         arms.append(repaired(KeySpec(), None))
@@ -62,7 +62,7 @@ def arms_around(study: Study, scope: str, compression: AnyCompression | None, re
     lost = compression is not None
     arms += [repaired(one, replicate) for one in study.repairs if lost or not isinstance(one, ReinjectionSpec)]
     if scope == MAIN and study.transfer is not None:
-        moved = study.transfer.specs(study.repairs, compression, study.compressions)
+        moved = study.transfer.specs(study.moved, compression, study.compressions)
         arms += [repaired(one, replicate) for one in moved]
     return arms
 

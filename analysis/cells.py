@@ -292,7 +292,8 @@ def steps_of(study: Study, spec: Spec, parts: int) -> dict[str, int]:
     """
     own = getattr(spec, "steps", None)
     if own is not None:
-        if study.budget is not None and {"steps", "tokens"} & set(study.budget.equal):
+        rules = set(study.budget.equal) if study.budget is not None and spec in study.repairs else set()
+        if {"steps", "tokens"} & rules:
             raise InputError(
                 f"repair '{spec.name}' has steps of its own, and the study's budget makes steps or tokens alike: "  # type: ignore[attr-defined]
                 "leave one of the two out"

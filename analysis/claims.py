@@ -122,10 +122,10 @@ def _short(study: Study, evidence: Evidence, against: Against) -> list[Measured 
     """The shortest prompt less the longest: of the study's repairs, and of its ablations where they have others."""
     own = _by_length(study.repairs)
     found = against(own[0], own[-1]) if own else []
-    if study.ablations is not None:
-        every = _by_length((*study.repairs, *study.ablations.repairs))
-        if len(every) > len(own):
-            found.append(_difference(evidence, study.ablations.compression, every[0], every[-1], ABLATIONS))
+    every = _by_length(study.ablated_repairs)
+    if len(every) > len(own):
+        assert study.ablated_compression is not None
+        found.append(_difference(evidence, study.ablated_compression.name, every[0], every[-1], ABLATIONS))
     return found
 
 

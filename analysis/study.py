@@ -192,7 +192,7 @@ class Study(Spec):
         if self.transfer is None:
             return
         movable = [one.name for one in self.repairs if isinstance(one, MOVABLE)]
-        if unknown := set(self.transfer.repairs) - set(movable):
+        if unknown := set(self.transfer.repairs or ()) - set(movable):
             raise ValueError(
                 f"transfer.repairs: {', '.join(sorted(unknown))} is no prompt, prefix, p-tuning or LoRA of this study "
                 f"(there are {movable})"
@@ -203,18 +203,41 @@ class Study(Spec):
         if self.ablations is None:
             return
         damages = [one.name for one in self.compressions]
-        if self.ablations.compression not in damages:
+        if self.ablations.compression not in (None, *damages):
             raise ValueError(
                 f"ablations.compression: none is called {self.ablations.compression} (there are {damages})"
             )
-        names = [one.name for one in (*self.repairs, *self.ablations.repairs)]
+        names = [one.name for one in self.ablated_repairs]
         if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"ablations.repairs: {', '.join(twice)} is there already; the study's own stand beside")
+            raise ValueError(f"ablations.repairs: two repairs are called {', '.join(twice)}, and are not the same")
+
+    @property
+    def ablated_compression(self) -> AnyCompression | None:
+        """The one that ablations are of."""
+        if self.ablations is None:
+            return None
+        wanted = self.ablations.compression
+        return next(one for one in self.compressions if wanted in (None, one.name))
+
+    @property
+    def ablated_repairs(self) -> tuple[NamedSpec, ...]:
+        """The study's own repairs, and those of which there is more or less; none without ablations."""
+        if self.ablations is None:
+            return ()
+        return (*self.repairs, *(one for one in self.ablations.repairs if one not in self.repairs))
 
     @property
     def prompt(self) -> PromptSpec:
         """The first single prompt: the placebo arms have its length and learning rate."""
         return next(repair for repair in self.repairs if isinstance(repair, PromptSpec))
+
+    @property
+    def moved(self) -> tuple[NamedSpec, ...]:
+        """The repairs that are used where they were not tuned as well."""
+        if self.transfer is None:
+            return ()
+        names = self.transfer.repairs or (self.prompt.name,)
+        return tuple(one for one in self.repairs if one.name in names)
 
     @property
     def arms(self) -> tuple[str, ...]:

@@ -41,8 +41,8 @@ class Windows(Spec):
 class Transfer(Spec):
     """Which repairs are used where they were not tuned as well; every tuned thing is made once."""
 
-    repairs: tuple[str, ...] = Field(min_length=1)
-    """Names of single repairs: prompt, prefix, p-tuning or LoRA."""
+    repairs: tuple[str, ...] | None = Field(default=None, min_length=1)
+    """Names of single repairs: prompt, prefix, p-tuning or LoRA; the first prompt unless told."""
     compressions: bool = True
     """Used on every compression and on dense, wherever they were tuned."""
     relations: tuple[str, ...] = ()
@@ -59,11 +59,10 @@ class Transfer(Spec):
     def specs(
         self, repairs: Sequence[Spec], here: AnyCompression | None, compressions: Sequence[AnyCompression]
     ) -> list[TransferredSpec]:
-        """What is used on one compression (None: dense) and was tuned elsewhere or on other things."""
+        """The repairs as used on one compression (None: dense), tuned elsewhere or on other things."""
         found = []
         for repair in repairs:
-            if not isinstance(repair, MOVABLE) or repair.name not in self.repairs:
-                continue
+            assert isinstance(repair, MOVABLE)
             if self.compressions:
                 sources = [one for one in (None, *compressions) if one != here]
                 found += [TransferredSpec(of=repair, source=source) for source in sources]
@@ -77,11 +76,11 @@ class Transfer(Spec):
 class Ablations(Spec):
     """Repairs of more or less of one thing, beside the study's own: on one compression, in the first replicate.
 
-    They are answered apart, in the scope `ablations`; drift, tasks and the verdict leave them out.
+    They are answered apart, in the scope `ablations`; drift, tasks, the budget and the verdict leave them out.
     """
 
-    compression: str
-    """Name of one of the study's compressions."""
+    compression: str | None = None
+    """Name of one of the study's compressions; the first unless told."""
     repairs: tuple[NamedSpec, ...] = Field(min_length=1)
 
 

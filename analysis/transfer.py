@@ -35,7 +35,7 @@ def transfer_table(
     """
     if study.transfer is None:
         return pd.DataFrame({name: [] for name in COLUMNS})
-    moved = set(study.transfer.repairs)
+    moved = {one.name for one in study.moved}
     places = pd.DataFrame(
         [
             {"variant_id": identity, **place}

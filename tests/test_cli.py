@@ -94,7 +94,7 @@ def bad_studies(folder: Path) -> dict[str, tuple[list[str], str]]:
             "idp-2x2-attention is no prompt, prefix, p-tuning or LoRA",
         ),
         "transfer from unknown relations": (
-            repair("{kind: lora, rank: 1, learning_rate: 0.1}", "transfer={repairs: [lora-r1], relations: [height]}"),
+            repair("{kind: lora, rank: 2, learning_rate: 0.1}", "transfer={repairs: [lora-r2], relations: [height]}"),
             "relation height",
         ),
         "budget of what is not tuned": (
@@ -171,7 +171,7 @@ def test_a_loss_that_is_no_number_stops_with_one_line(tmp_path, monkeypatch, cap
     told = [
         "repairs=[{kind: prompt, length: 2, learning_rate: 0.03}, {kind: lora, rank: 1, learning_rate: 1.0e+25}]",
         "reported=[lora-r1]",
-        "controls=[]",
+        *("controls=[]", "transfer=null", "ablations=null", "tasks=null", "inside=null"),
     ]
     told += [
         "seeds=[0]",

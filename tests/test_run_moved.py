@@ -1,15 +1,20 @@
 """Smaller prompts, repairs used elsewhere, ablations and budgets: from a study to its tables and its report."""
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from pydantic import ValidationError
 
 from analysis import run
 from analysis.__main__ import main
+from analysis.latency import COLUMNS
 from analysis.paper import Source, drawn
 from analysis.reading import read_json, read_latency, read_table
+from analysis.run_files import sealed_text
+from analysis.store import write_atomically
 from analysis.study import Study
 from analysis.transfer_figure import transfer_figure
 from tests.test_run import STUDY
@@ -61,7 +66,7 @@ def test_every_tuned_thing_is_made_once():
     ("changed", "says"),
     [
         ({"compression": "magnitude-50%"}, r"ablations.compression: none is called magnitude-50% .*magnitude-60%"),
-        ({"repairs": [PROMPT]}, r"ablations.repairs: prompt-2 is there already"),
+        ({"repairs": [PROMPT | {"learning_rate": 0.1}]}, r"ablations.repairs: two repairs are called prompt-2, and"),
     ],
 )
 def test_ablations_of_what_is_not_there_or_there_twice_are_refused(changed, says):
@@ -169,3 +174,23 @@ def test_the_report_has_every_repair_and_every_choice(finished, monkeypatch, cap
     chosen = [line for line in lines if line.startswith("| dense + idp-2x2-planted-attention | ")]
     assert any("| oracle |" in line for line in chosen)
     assert any("| attention |" in line for line in chosen)
+
+
+@pytest.mark.slow
+def test_a_run_times_its_repairs_once_where_asked(finished, tmp_path, monkeypatch, capsys):
+    (tmp_path / "moved.yaml").write_text(yaml.safe_dump(MOVED.model_dump(mode="json")))
+    timed: list[Path] = []
+    monkeypatch.setattr("analysis.__main__.measure_latency", timed.append)
+    arguments = ["analysis", "run", str(tmp_path / "moved.yaml"), "--out", str(finished.parent), "--latency"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    table = finished / "latency.csv"
+    for there in (True, False):
+        if there:
+            write_atomically(table, sealed_text(",".join(COLUMNS) + "\n"))
+        else:
+            table.unlink()
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        assert not stopped.value.code
+        assert timed == ([] if there else [finished])
+    assert "ablations, open people" in capsys.readouterr().out
