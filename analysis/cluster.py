@@ -39,6 +39,8 @@ class RayEngine:
     largest: int | None = None
     """Foretold bytes of the largest cell that is to be computed; the largest of all unless told."""
     _joined: bool = False
+    _held: int = 0
+    """Bytes of the largest cell that some machine is known to hold."""
     _options: dict[str, Any] = field(default_factory=dict)
     _task: Any = None
 
@@ -93,7 +95,7 @@ class RayEngine:
         self._task = ray.remote(attempt)
         self._options = {"num_cpus": self.threads, "num_gpus": self._gpus, "max_retries": 0, "runtime_env": told}
         try:
-            self._require_room(ray)
+            self._require_room(max(self.memory.values(), default=0) if self.largest is None else self.largest)
         except InputError:
             self.__exit__()
             raise
@@ -114,16 +116,18 @@ class RayEngine:
             said = " ".join(str(error).split())[:200]
             raise InputError(f"no Ray cluster can be joined at '{self.address}' ({said})") from None
 
-    def _require_room(self, ray: Any) -> None:
-        """Ray would wait for ever for a machine that can hold the largest cell."""
-        most = max(self.memory.values(), default=0) if self.largest is None else self.largest
+    def _require_room(self, most: int) -> None:
+        """Ray would wait for ever for a machine that can hold a cell of so many bytes."""
+        import ray
+
         needed = {"CPU": self.threads, "GPU": self._gpus, "memory": most}
         for node in ray.nodes():
             if node["Alive"] and all(node["Resources"].get(name, 0) >= amount for name, amount in needed.items()):
+                self._held = max(self._held, most)
                 return
         raise InputError(
             f"no machine of the Ray cluster has {self.threads} cores, {self._gpus} GPUs and {most / 1e9:.1f} GB, which "
-            "the largest cell needs: lower threads, batches or samples, or let a larger machine join"
+            "a cell needs: lower threads, batches or samples, or let a larger machine join"
         )
 
     def __exit__(self, *_: object) -> None:
@@ -133,7 +137,13 @@ class RayEngine:
             ray.shutdown()
 
     def submit(self, job: Job) -> Future[Outcome]:
-        """Start a task."""
+        """Start a task.
+
+        Raises:
+            InputError: no machine holds it: a finished cell that is damaged may be larger than any that was missing.
+        """
+        if self.memory[job.key] > self._held:
+            self._require_room(self.memory[job.key])
         placed = self._task.options(memory=self.memory[job.key], **self._options)
         future: Future[Outcome] = placed.remote(job).future()
         return future

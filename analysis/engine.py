@@ -158,7 +158,10 @@ class _Progress:
 
     def _start(self, cell: Cell) -> None:
         self.begun[cell.key] += 1
-        self.running[self.engine.submit(Job.of(cell, self.store))] = cell
+        try:
+            self.running[self.engine.submit(Job.of(cell, self.store))] = cell
+        except self.engine.lost as error:
+            self._begin_again(cell, f"it could not be handed out ({type(error).__name__})")
 
     def _gather(self, future: Future[Outcome], cell: Cell) -> None:
         """Take in how a cell ended."""

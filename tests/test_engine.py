@@ -197,6 +197,29 @@ def test_a_cell_that_a_cluster_could_not_serve_begins_again(error, tmp_path, log
     assert f"its worker was lost ({type(error).__name__}" in notes[0]
 
 
+def test_a_cell_that_could_not_be_handed_out_begins_again_and_is_given_up_in_the_end(tmp_path, log):
+    class Deaf(Threads):
+        """Hands out nothing while there are errors left."""
+
+        lost = (RaySystemError,)
+        errors = 2
+
+        def submit(self, job: Job) -> Future[Outcome]:
+            self.errors -= 1
+            if self.errors >= 0:
+                raise RaySystemError("down")
+            return super().submit(job)
+
+    notes: list[str] = []
+    run_cells(toy_plan(toy("one", log)), Store(tmp_path / "runs"), Deaf(), silent, notes.append)
+    assert len(notes) == 2
+    assert "it could not be handed out (RaySystemError)" in notes[0]
+    deaf = Deaf()
+    deaf.errors = 9
+    with pytest.raises(UnfinishedError, match=r"'two' \(it could not be handed out .*, 3 times\)"):
+        run_cells(toy_plan(toy("two", log)), Store(tmp_path / "others"), deaf, silent, silent)
+
+
 def test_killed_workers_cells_begin_again_and_one_that_always_kills_is_given_up(tmp_path, log):
     """In real processes: the kernel ends them as it does when memory runs out."""
     deadly = toy("deadly", log, end="killed")
@@ -233,7 +256,7 @@ def test_a_cluster_that_is_not_there_is_one_line(tmp_path, log, address):
     assert not log.exists()
 
 
-def test_a_cluster_can_compute_what_was_finished_at_the_start(tmp_path):
+def test_a_cluster_can_compute_what_was_finished_at_the_start(tmp_path, monkeypatch):
     """Found damaged on the way, it is handed out like any other; no machine is asked to hold it before."""
     plan, _ = run.prepare(STUDY)
     todo = list(plan.of("drift"))
@@ -242,9 +265,16 @@ def test_a_cluster_can_compute_what_was_finished_at_the_start(tmp_path):
     assert set(engine.memory) == {cell.key for cell in plan.cells}
     assert engine.largest == max(engine.memory[cell.key] for cell in todo) < max(engine.memory.values())
     engine._task = Placed()
-    finished = plan.of("compressed")[0]
-    engine.submit(Job.of(finished, Store(tmp_path)))
-    assert engine._task.told == {"memory": engine.memory[finished.key]}
+    finished = Job.of(plan.of("compressed")[0], Store(tmp_path))
+    for held, fits in ((engine.memory[finished.key], True), (engine.largest, False)):
+        engine._held = engine.largest
+        monkeypatch.setattr("ray.nodes", lambda held=held: [{"Alive": True, "Resources": {"CPU": 2, "memory": held}}])
+        if fits:
+            engine.submit(finished)
+            assert engine._task.told == {"memory": engine.memory[finished.key]}
+        else:
+            with pytest.raises(InputError, match=r"no machine of the Ray cluster has 1 cores, 0 GPUs and"):
+                engine.submit(finished)
 
 
 class Placed:
