@@ -1,5 +1,6 @@
 """What figures draw alike: intervals, bands, lines by layer, one mark a repair, rows that have names."""
 
+import json
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
@@ -54,6 +55,57 @@ class Marks:
             **panel,
         )
         self._named.add(repair)
+
+
+APIECE = ("x", "y", "customdata", "hovertemplate")
+"""What differs from mark to mark of one look, beside the two ends of its error bars."""
+ENDS = ("array", "arrayminus")
+
+
+def join_marks(figure: go.Figure) -> None:
+    """Make one trace of all marks that look alike in a panel, in place: a browser draws few traces sooner than many."""
+    groups: dict[str, list[go.Scatter]] = {}
+    for place, trace in enumerate(figure.data):
+        groups.setdefault(_looks(trace) or str(place), []).append(trace)
+    for first, *others in groups.values():
+        if others:
+            _take_in(first, [first, *others])
+    figure.data = [group[0] for group in groups.values()]
+
+
+def _looks(trace: go.Scatter) -> str | None:
+    """Panel, hue and form of a trace of marks alone, all as written; nothing where they differ from mark to mark."""
+    if trace.type != "scatter" or trace.mode != "markers":
+        return None
+    told = {name: value for name, value in trace.to_plotly_json().items() if name not in (*APIECE, "showlegend")}
+    for bars in ("error_x", "error_y"):
+        told[bars] = {name: value for name, value in told.get(bars, {}).items() if name not in ENDS}
+    try:
+        found = json.dumps(told, sort_keys=True)
+    except TypeError:  # an array of numpy
+        return None
+    return None if "[" in found else found
+
+
+def _take_in(first: go.Scatter, traces: list[go.Scatter]) -> None:
+    """Give the first trace the marks of all, each with what hovering over it says."""
+    told: dict[str, Any] = {
+        "x": _strung(trace.x for trace in traces),
+        "y": _strung(trace.y for trace in traces),
+        "hovertemplate": [trace.hovertemplate for trace in traces for _ in trace.x],
+        "showlegend": any(trace.showlegend is not False for trace in traces),
+    }
+    if first.customdata is not None:
+        told["customdata"] = _strung(trace.customdata for trace in traces)
+    for bars in ("error_x", "error_y"):
+        if first[bars].array is not None:
+            told[bars] = {end: _strung(trace[bars][end] for trace in traces) for end in ENDS}
+    first.update(told)
+
+
+def _strung(parts: Iterable[Sequence[Any]]) -> list[Any]:
+    """One list of many."""
+    return [one for part in parts for one in part]
 
 
 def name_rows(figure: go.Figure, names: Sequence[str], *, down: bool = False, edge: float = 0.6, **axes: Any) -> None:

@@ -16,11 +16,12 @@ from data.errors import InputError
 from tests.stored_runs import LOST, PREDICTION, SETTING, write_run
 
 ROOT = Path(__file__).parent.parent
+FRAME = str(ROOT / "analysis" / "pages" / "frame.py")
 PAGES = (
     *("question", "recovery", "evidence", "drift", "attention", "choices", "facts", "causal", "live"),
     *("new_study", "compare"),
 )
-CHARTS = {"question": 1, "recovery": 4, "evidence": 2, "drift": 4, "attention": 3, "choices": 2, "facts": 2}
+CHARTS = {"question": 1, "recovery": 3, "evidence": 2, "drift": 4, "attention": 3, "choices": 2, "facts": 2}
 CHARTS |= {"causal": 2}
 TABLELESS = ("question", "evidence", "new_study")
 """Pages that read the verdict alone, or no run."""
@@ -35,11 +36,11 @@ def root(tmp_path, monkeypatch) -> Path:
 
 
 def opened(page: str = "question", **link: str) -> AppTest:
-    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
+    app = AppTest.from_file(FRAME, default_timeout=60)
     for name, value in link.items():
         app.query_params[name] = value
     if page != "question":
-        app.switch_page(f"analysis/pages/{page}.py")
+        app.switch_page(f"{page}.py")
     return app.run()
 
 
@@ -89,6 +90,10 @@ def test_the_recovery_table_has_every_variant_and_one_seed_beside(root):
     alone = table.set_index("variant")["test, seed 1"]
     assert alone["gptq-3bit"] == pytest.approx(5 / 6)
     assert alone["gptq-3bit + prompt-4"] == 1
+
+
+def test_the_account_beside_recovery_is_drawn_when_it_is_opened(root):
+    assert len(opened("recovery", account_open="true").get("plotly_chart")) == CHARTS["recovery"] + 1
 
 
 def test_time_is_shown_where_it_was_measured_and_said_to_be_missing_where_not(root):
@@ -481,9 +486,9 @@ def test_another_schema_is_refused(root):
 
 def test_no_model_library_is_loaded(root):
     script = (
-        "import sys; from streamlit.testing.v1 import AppTest; page = AppTest.from_file('app.py', default_timeout=60);"
-        f"names = {PAGES!r}; page.run();"
-        "[page.switch_page(f'analysis/pages/{one}.py').run() for one in names];"
+        "import sys; from streamlit.testing.v1 import AppTest; from analysis.pages import serving; serving.warm();"
+        f"page = AppTest.from_file({FRAME!r}, default_timeout=60); names = {PAGES!r}; page.run();"
+        "[page.switch_page(f'{one}.py').run() for one in names];"
         "assert not page.exception, page.exception; assert page.dataframe or page.warning;"
         "print(sorted({'torch', 'transformers', 'probes'} & set(sys.modules)))"
     )
@@ -527,6 +532,12 @@ def test_what_was_typed_into_the_form_stays_while_other_pages_are_looked_at(root
     app = opened("new_study")
     steps = next(one for one in app.number_input if one.label == "Tuning steps")
     steps.set_value(7).run()
-    app.switch_page("analysis/pages/recovery.py").run()
-    app.switch_page("analysis/pages/new_study.py").run()
+    app.switch_page("recovery.py").run()
+    app.switch_page("new_study.py").run()
     assert next(one for one in app.number_input if one.label == "Tuning steps").value == 7
+
+
+def test_what_is_served_is_the_frame():
+    import app
+
+    assert ROOT / app.app.script_path == Path(FRAME)

@@ -77,8 +77,9 @@ def test_a_bundle_holds_each_figure_with_its_data(run):
 
 def test_no_model_library_is_loaded_by_these_pages(run):
     script = (
-        "import sys; from streamlit.testing.v1 import AppTest; page = AppTest.from_file('app.py', default_timeout=60);"
-        "page.run(); [page.switch_page(f'analysis/pages/{one}.py').run() for one in ('claims', 'figures')];"
+        "import sys; from streamlit.testing.v1 import AppTest; frame = 'analysis/pages/frame.py';"
+        "page = AppTest.from_file(frame, default_timeout=60);"
+        "page.run(); [page.switch_page(f'{one}.py').run() for one in ('claims', 'figures')];"
         "assert not page.exception, page.exception; assert page.get('plotly_chart');"
         "print(sorted({'torch', 'transformers', 'probes'} & set(sys.modules)))"
     )

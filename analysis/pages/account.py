@@ -1,16 +1,17 @@
 """The four-way account of the chosen settings: one picture that two pages show."""
 
+import pandas as pd
 import streamlit as st
 
 from analysis import saying
+from analysis.figures import Figure
 from analysis.figures_account import account_figure
-from analysis.pages.drawing import show
+from analysis.pages.drawing import drawn, show
 from analysis.pages.shared import View, panel
 
 
-@panel
-def show_account(now: View) -> None:
-    """What each setting still answers, got back, was taught anew, and does not reach."""
+def account_of(now: View) -> pd.DataFrame:
+    """The account of the settings that the shared choices keep."""
     verdict = now.verdict()
     settings = verdict["settings"] if now.scope == "main" else verdict.get("controls", [])
     account = saying.account_table([one for one in settings if one["scope"] == now.scope])
@@ -18,11 +19,22 @@ def show_account(now: View) -> None:
         account = account[account["compression"].isin(now.compressions)]
     if now.repairs:
         account = account[account["repair"].isin(now.repairs)]
-    if account.empty:
+    return account
+
+
+@drawn
+def account_chart(now: View) -> Figure:
+    return account_figure(account_of(now))
+
+
+@panel
+def show_account(now: View) -> None:
+    """What each setting still answers, got back, was taught anew, and does not reach."""
+    if account_of(now).empty:
         st.caption("None of the settings chosen at the side has a verdict: verdicts are given for reported repairs.")
         return
     show(
-        account_figure(account),
+        account_chart(now),
         "account",
         "Read across: what the compressed model still answers, what the repair returned on subjects it never read "
         "beyond every comparison, what it gave only to subjects it had read, and what the repaired dense model "

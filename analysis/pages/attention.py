@@ -49,6 +49,12 @@ def one_head(now: View, metric: str, layer: int, head: int, group: str, referenc
     return head_figure(*measured(now), metric, layer, head, group, reference)
 
 
+@drawn
+def tokens_chart(now: View, file: str, pair: tuple[tuple[str, str], ...], layer: int, head: int) -> Figure:
+    example = now.example(file)
+    return tokens_figure({name: example.variants[one] for name, one in pair}, layer, head, example.question)
+
+
 @st.fragment
 @panel
 def show_heads(now: View) -> None:
@@ -112,10 +118,9 @@ def show_tokens(now: View, pair: tuple[str, str], layer: int, head: int) -> None
     chosen = list(dict.fromkeys(names))[:2]
     example = now.example(own["file"].iloc[0])
     identities = own.set_index("variant")["variant_id"]
-    shown = {name: example.variants[identities[name]] for name in chosen}
     st.markdown(f"Right answer **{example.answer}**: {example.why}.")
     show(
-        tokens_figure(shown, layer, head, example.question),
+        tokens_chart(now, own["file"].iloc[0], tuple((name, str(identities[name])) for name in chosen), layer, head),
         "tokens_chart",
         "A row is one token of the question; P1 to Pn are soft tokens, which stand before it and mean no word. Above "
         "each map: the share of this head's attention that goes to them, a mean over the question's tokens.",

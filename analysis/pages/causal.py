@@ -4,9 +4,10 @@ import pandas as pd
 import streamlit as st
 
 from analysis import causal
+from analysis.figures import Figure
 from analysis.inside_figures import heads_figure, interventions_figure
 from analysis.look import SITES
-from analysis.pages.drawing import show, take
+from analysis.pages.drawing import drawn, show, take
 from analysis.pages.shared import View, go_to, panel, pick, unique, view
 from data.errors import InputError
 
@@ -24,6 +25,16 @@ SAYS = {
 def places(now: View) -> pd.DataFrame:
     """Every place of the chosen variants; shared, never changed in place."""
     return causal.places_of(now.table("interventions", *causal.COLUMNS), now.of_all_seeds())
+
+
+@drawn
+def layers_chart(now: View, identity: str, setting: str) -> Figure:
+    return interventions_figure(now.table("interventions", *causal.COLUMNS), now.of_all_seeds(), identity, setting)
+
+
+@drawn
+def heads_chart(now: View, identity: str, setting: str) -> Figure:
+    return heads_figure(now.table("interventions", *causal.COLUMNS), now.of_all_seeds(), identity, setting)
 
 
 @st.fragment
@@ -50,11 +61,10 @@ def show_page(now: View) -> None:
             setting = pick("Form", unique(own["form"]), "form", help="renormalised: the other keys share the rest")
         own = own[(own["positions"] if kind == "patching" else own["form"]) == setting]
     identity = own["variant_id"].iloc[0]
-    table = now.table("interventions", *causal.COLUMNS)
-    show(interventions_figure(table, now.of_all_seeds(), identity, setting), "layers_chart", SAYS[kind])
+    show(layers_chart(now, identity, setting), "layers_chart", SAYS[kind])
     if (own["head"] >= 0).any():
         show(
-            heads_figure(table, now.of_all_seeds(), identity, setting),
+            heads_chart(now, identity, setting),
             "intervened_heads_chart",
             "A cell is one head of one layer. × marks heads that no test tells from every placebo.",
         )

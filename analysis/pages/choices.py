@@ -3,8 +3,9 @@
 import pandas as pd
 import streamlit as st
 
+from analysis.figures import Figure
 from analysis.figures_facts import choice_figure, usage_figure
-from analysis.pages.drawing import show, take
+from analysis.pages.drawing import drawn, show, take
 from analysis.pages.shared import View, go_to, panel, pick, unique, view
 from data.errors import InputError
 
@@ -27,20 +28,36 @@ def bank_of(now: View) -> pd.DataFrame:
     return own[own["replicate"] == int(replicate)]
 
 
+def selectors_of(now: View, identity: str) -> pd.DataFrame:
+    """How every selector did with one bank."""
+    table = now.table("selectors")
+    return table[table["variant_id"] == identity]
+
+
+@drawn
+def usage_chart(now: View, identity: str, group: str, measure: str) -> Figure:
+    table = selectors_of(now, identity)
+    return usage_figure(table[(table["group"] == group) & (table["measure"] == measure)])
+
+
+@drawn
+def choice_chart(scores: tuple[float, ...], log_probs: tuple[float, ...], chosen: int) -> Figure:
+    return choice_figure(list(scores), list(log_probs), chosen)
+
+
 @st.fragment
 @panel
 def show_choices(now: View) -> None:
     bank = bank_of(now)
     identity = bank["variant_id"].iloc[0]
-    table = now.table("selectors")
-    table = table[table["variant_id"] == identity]
+    table = selectors_of(now, identity)
     with st.container(horizontal=True):
         group = pick("Group of facts", unique(table["group"]), "choice_group")
         measure = pick("Measure", list(MEASURES), "measure")
     table = table[(table["group"] == group) & (table["measure"] == measure)]
     show_selectors(table, measure)
     show(
-        usage_figure(table),
+        usage_chart(now, identity, group, measure),
         "usage_chart",
         "A row that is all one colour in one place keeps a single prompt whatever is asked. The mixture keeps all, so "
         "it has no row.",
@@ -113,7 +130,7 @@ def show_question(now: View, identity: str, group: str) -> None:
         f"{lost:.2f} nats. The answer was {'right' if row['correct'] else 'wrong'}."
     )
     show(
-        choice_figure(list(row["scores"]), log_probs, chosen),
+        choice_chart(tuple(row["scores"]), tuple(log_probs), chosen),
         "choice_chart",
         "A selector knows something where its scores rank the prompts as the answers do.",
     )

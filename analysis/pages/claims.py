@@ -4,8 +4,9 @@ import pandas as pd
 import streamlit as st
 
 from analysis import reading
+from analysis.figures import Figure
 from analysis.figures_evidence import NOT_MEASURED, claim_rows, claims_figure, with_latency
-from analysis.pages.drawing import show, take
+from analysis.pages.drawing import drawn, show, take
 from analysis.pages.shared import View, go_to, panel, view
 
 
@@ -26,6 +27,11 @@ def table_of(claims: list[dict]) -> pd.DataFrame:
 def _shortly(ours: str) -> str:
     """What stands in the table; what a measurement needs is said below it."""
     return NOT_MEASURED if ours.startswith(NOT_MEASURED) else ours
+
+
+@drawn
+def claims_chart(measured: pd.DataFrame) -> Figure:
+    return claims_figure(measured)
 
 
 @panel
@@ -69,7 +75,7 @@ def show_claims(now: View) -> None:
     if measured.empty:
         return
     show(
-        claims_figure(measured),
+        claims_chart(measured),
         "claims_chart",
         "Further right favours the claim; a bar that crosses zero decides nothing. Dashed: the paper's own figure, "
         "where it gives one.",

@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from analysis.figures import Figure
+from analysis.marks import join_marks
 
 CHART = {"displaylogo": False, "toImageButtonOptions": {"format": "svg"}}
 MARKS = re.compile(r"([\\`*_\[\]$:~<|])")
@@ -41,6 +42,7 @@ def ready(figure: Figure) -> Drawn:
     without = {"text": "", "subtitle": {"text": ""}}
     bare.update_layout(title=without, margin={"t": top}, height=layout.height - 104 + top)
     bare.update_annotations(font_size=12)
+    join_marks(bare)
     return Drawn(figure, bare, title)
 
 

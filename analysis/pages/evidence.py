@@ -6,9 +6,10 @@ import pandas as pd
 import streamlit as st
 
 from analysis import reading, saying
+from analysis.figures import Figure
 from analysis.figures_account import comparisons_figure
 from analysis.figures_evidence import calibration_figure
-from analysis.pages.drawing import show, take
+from analysis.pages.drawing import drawn, show, take
 from analysis.pages.shared import View, go_to, panel, pick, unique, view
 
 NUMBERS = ("estimate", "lower", "upper", "p", "p_corrected")
@@ -22,6 +23,17 @@ def chosen_of(now: View, table: pd.DataFrame) -> pd.DataFrame:
     if now.repairs:
         kept = kept[kept["repair"].isin(now.repairs)]
     return kept
+
+
+@drawn
+def comparisons_chart(now: View, settings: tuple[str, ...]) -> Figure:
+    return comparisons_figure(saying.prediction_table(every(now)), list(settings))
+
+
+@drawn
+def calibration_chart(stamp: float) -> Figure:
+    found = calibration_of(stamp)
+    return calibration_figure(found.summary, found.organisms)
 
 
 @panel
@@ -38,7 +50,7 @@ def show_setting(now: View, table: pd.DataFrame) -> None:
         st.markdown(f"**{one['decision'].capitalize()}**: {reading.sentence_of(one)}.")
     beside = table[(table["repair"] == rows["repair"].iloc[0]) & (table["scope"] != "main")]
     show(
-        comparisons_figure(table, [setting, *(name for name in unique(beside["setting"]) if name != setting)]),
+        comparisons_chart(now, (setting, *(name for name in unique(beside["setting"]) if name != setting))),
         "comparisons",
         "Left: the setting. Right: the same repair on models whose truth is known, locked (displaced, so every mark "
         "should lie right of zero) and never (nothing there, so none should). Displaced is said only where every "
@@ -156,12 +168,13 @@ def show_calibration() -> None:
     """How often the same pipeline is wrong where the truth is known: of the product, not of this run."""
     st.subheader("How far the test itself can be trusted")
     recipe = reading.CALIBRATION / "recipe.json"
-    found = calibration_of(recipe.stat().st_mtime if recipe.exists() else 0.0)
+    stamp = recipe.stat().st_mtime if recipe.exists() else 0.0
+    found = calibration_of(stamp)
     st.markdown(listed(found.sentences[:2]))
     with st.expander("Power and coverage at every share"):
         st.markdown(listed(found.sentences[2:]))
     show(
-        calibration_figure(found.summary, found.organisms),
+        calibration_chart(stamp),
         "calibration_chart",
         "Independent models trained so that the truth is known, each through the whole pipeline; the same for every "
         "run. Left: hard nulls should lie at zero, the rest far to the right. Right: a mark on the dotted line gave "

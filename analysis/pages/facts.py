@@ -6,16 +6,18 @@ import streamlit as st
 from analysis import selecting
 from analysis.causal import COLUMNS as PATCHED
 from analysis.causal import places_of, strongest
+from analysis.figures import Figure
 from analysis.figures_facts import answer_figure
 from analysis.figures_tokens import first_layers, item_lens_figure
 from analysis.inside_figures import SIGNIFICANT
 from analysis.look import SITES
-from analysis.pages.drawing import show, take
+from analysis.pages.drawing import drawn, show, take
 from analysis.pages.shared import ANSWERS, View, go_to, group_of, panel, pick, unique, view
 from analysis.reading import compact, p_words
 
 MOST = 200  # rows of questions sent to the browser at once
 READ = "read by the lens"
+LENS = ("variant_id", "item", "layer", "log_prob", "rank")
 WHICH = ("all", "lost by compression", "returned by a repair", "still lost", READ)
 
 
@@ -89,12 +91,23 @@ def show_search(now: View, group: str) -> None:
     show_steps(now, item, variant)
 
 
+@st.cache_resource(max_entries=64, show_spinner=False)
+def told_of(now: View, group: str, item: str) -> pd.DataFrame:
+    """What every variant answered to one question; shared, never changed in place."""
+    answers = asked(now, group)
+    return selecting.answers_to(answers[answers["item"] == item], now.variants())
+
+
+@drawn
+def answer_chart(now: View, group: str, item: str, answer: str) -> Figure:
+    return answer_figure(told_of(now, group, item), answer)
+
+
 def show_item(now: View, group: str, item: str) -> None:
     """What every variant answered to one question."""
     answers = asked(now, group)
-    own = answers[answers["item"] == item]
-    fact = own.iloc[0]
-    told = selecting.answers_to(own, now.variants())
+    fact = answers[answers["item"] == item].iloc[0]
+    told = told_of(now, group, item)
     read = "read by repairs" if fact["split"] == "tune" else "never read by a repair"
     st.markdown(f"**{fact['relation']} of {fact['entity']}**: {fact['answer']} ({fact['split']} subject, {read})")
     st.dataframe(
@@ -114,7 +127,7 @@ def show_item(now: View, group: str, item: str) -> None:
     take(told, "answers")
     among = "among the candidates" if now.reading == "candidates" else "over the whole vocabulary"
     show(
-        answer_figure(told, str(fact["answer"])),
+        answer_chart(now, group, item, str(fact["answer"])),
         "answer_chart",
         f"The right answer's log-probability {among}: nearer to zero is surer. One question decides nothing; it shows "
         "what a number on the other pages is made of.",
@@ -139,28 +152,38 @@ def show_steps(now: View, item: str, variant: str) -> None:
         go_to("choices", "Which prompt was kept", item=item)
 
 
+@st.cache_resource(max_entries=64, show_spinner=False)
+def lens_of(now: View, item: str) -> pd.DataFrame:
+    """What the lens reads of one question, by variant and layer; shared, never changed in place."""
+    table = now.table("lens_items", *LENS)
+    own = now.of_all_seeds()[["variant_id", "variant", "compression", "repair"]].merge(
+        table[table["item"] == item], on="variant_id"
+    )
+    own["rank"] = own["rank"].astype(float)
+    return own.groupby(["variant", "compression", "repair", "layer"], sort=False, as_index=False).agg(
+        log_prob=("log_prob", "mean"), rank=("rank", "median"), replicates=("variant_id", "nunique")
+    )
+
+
+@drawn
+def lens_chart(now: View, item: str, answer: str) -> Figure:
+    return item_lens_figure(lens_of(now, item), answer)
+
+
 @panel
 def show_lens(now: View, item: str, answer: str) -> None:
     """Where the lens first shows the answer to one question."""
     st.subheader("Where inside the answer shows")
-    table = now.table("lens_items", "variant_id", "item", "layer", "log_prob", "rank")
-    own = now.of_all_seeds()[["variant_id", "variant", "compression", "repair"]].merge(
-        table[table["item"] == item], on="variant_id"
-    )
-    if own.empty:
+    rows = lens_of(now, item)
+    if rows.empty:
         st.caption(
             f"The lens was not read on this question: choose questions '{READ}' above"
-            if len(table)
+            if len(now.table("lens_items", *LENS))
             else "This run did not read the lens: `--set 'inside={lens: {items: 24}}'` adds it."
         )
         return
-    own["rank"] = own["rank"].astype(float)
-    rows = own.groupby(["variant", "compression", "repair", "layer"], sort=False, as_index=False).agg(
-        log_prob=("log_prob", "mean"), rank=("rank", "median"), replicates=("variant_id", "nunique")
-    )
-    figure = item_lens_figure(rows, answer)
     show(
-        figure,
+        lens_chart(now, item, answer),
         "item_lens_chart",
         "The lens reads each layer with the model's own last norm and head. An answer that stands on top in the "
         "middle and is lost again at the end had been found and was then overruled.",
@@ -179,13 +202,19 @@ def show_lens(now: View, item: str, answer: str) -> None:
     )
 
 
+@st.cache_resource(max_entries=16, show_spinner=False)
+def patched(now: View, group: str) -> pd.DataFrame:
+    """Where patching restores most in each variant; shared, never changed in place."""
+    table = now.table("interventions", *PATCHED)
+    found = places_of(table[table["group"].str.split(", ").map(lambda names: group in names)], now.of_all_seeds())
+    return strongest(found[found["intervention"] == "patching"])
+
+
 @panel
 def show_patching(now: View, group: str) -> None:
     """What patching restores: over the questions that were patched, since no single one is kept."""
     st.subheader("What patching restores")
-    table = now.table("interventions", *PATCHED)
-    found = places_of(table[table["group"].str.split(", ").map(lambda names: group in names)], now.of_all_seeds())
-    found = strongest(found[found["intervention"] == "patching"])
+    found = patched(now, group)
     if found.empty:
         st.caption("Nothing that is chosen at the side was patched in this run.")
         return

@@ -29,10 +29,16 @@ def parameters_chart(now: View, group: str) -> Figure:
     return parameters_figure(now.kept(now.table("recovery")), now.scope, group, now.reading)
 
 
+@st.cache_resource(max_entries=64, show_spinner=False)
+def rows_of(now: View, group: str) -> pd.DataFrame:
+    """The table's rows; shared, never changed in place."""
+    return reading.recovery_rows(now.kept(now.table("recovery")), now.scope, group, now.reading).reset_index()
+
+
 @panel
 def show_recovery(now: View, group: str) -> None:
     recovery = now.kept(now.table("recovery"))
-    rows = reading.recovery_rows(recovery, now.scope, group, now.reading).reset_index()
+    rows = rows_of(now, group)
     if now.seed is not None:
         rows = rows.merge(of_one_seed(now, group), on="variant", how="left")
     st.dataframe(
@@ -134,9 +140,18 @@ def show_page(now: View) -> None:
     group = group_of(now)
     st.caption(f"Scope {now.scope}, group {group}: {reading.GROUP_NOTE.get(group, 'as the study names them')}.")
     show_recovery(now, group)
-    show_account(now)
     show_cost(now, group)
-    show_flips(now, group)  # last: its intervals are computed for this page
+    show_flips(now, group)  # late: its intervals are computed for this page
+    # Not drawn before it is asked for: another page shows it first, and every chart delays the ones above it.
+    account = st.expander(
+        "What each setting still answers, got back and was taught anew (as on Question)",
+        key="account_open",
+        on_change="rerun",
+        bind="query-params",
+    )
+    if account.open:
+        with account:
+            show_account(now)
 
 
 now = view()

@@ -17,28 +17,6 @@ from analysis.reading import Example
 from data.errors import InputError
 
 BESIDE_APP = Path(__file__).parent.parent.parent / "runs"
-FOLDER = "analysis/pages"
-PAGES = {
-    "The answer": [
-        st.Page(f"{FOLDER}/question.py", title="Question", icon=":material/help:", default=True),
-        st.Page(f"{FOLDER}/recovery.py", title="Recovery", icon=":material/healing:"),
-        st.Page(f"{FOLDER}/evidence.py", title="Evidence", icon=":material/balance:"),
-        st.Page(f"{FOLDER}/claims.py", title="Claims", icon=":material/fact_check:"),
-    ],
-    "The inside": [
-        st.Page(f"{FOLDER}/drift.py", title="Drift", icon=":material/moving:"),
-        st.Page(f"{FOLDER}/attention.py", title="Attention", icon=":material/grid_on:"),
-        st.Page(f"{FOLDER}/choices.py", title="IDP", icon=":material/alt_route:"),
-        st.Page(f"{FOLDER}/facts.py", title="Facts", icon=":material/search:"),
-        st.Page(f"{FOLDER}/causal.py", title="Causal", icon=":material/account_tree:"),
-        st.Page(f"{FOLDER}/live.py", title="Live", icon=":material/bolt:"),
-    ],
-    "Runs": [
-        st.Page(f"{FOLDER}/new_study.py", title="New study", icon=":material/add_circle:"),
-        st.Page(f"{FOLDER}/compare.py", title="Compare", icon=":material/compare:"),
-        st.Page(f"{FOLDER}/figures.py", title="Figures", icon=":material/imagesmode:"),
-    ],
-}
 ALL_SEEDS = "all"
 STEP = "with-"  # before a choice that a step to another page brings along
 ANSWERS = (
@@ -250,7 +228,7 @@ def other_view(now: View, name: str) -> View:
 def go_to(page: str, label: str, **choices: str | list[str]) -> None:
     """A link to another page, with some choices made on the way; those of the sidebar stay as they are."""
     made = {f"{STEP}{name}": value for name, value in choices.items()}
-    st.page_link(f"{FOLDER}/{page}.py", label=label, icon=":material/arrow_forward:", query_params=made or None)
+    st.page_link(f"{page}.py", label=label, icon=":material/arrow_forward:", query_params=made or None)
 
 
 def _arrive() -> None:
