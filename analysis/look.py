@@ -3,7 +3,9 @@
 Markers differ besides hues, because a grey print has none.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import pandas as pd
@@ -94,6 +96,27 @@ SITES = {
 }
 
 
+# A place of its own in every thread: sessions that look at different runs are drawn for side by side.
+_COMPRESSIONS: ContextVar[tuple[str, ...]] = ContextVar("compressions", default=())
+_REPAIRS: ContextVar[tuple[str, ...]] = ContextVar("repairs", default=())
+
+
+@contextmanager
+def looks_of(variants: pd.DataFrame) -> Iterator[None]:
+    """Within it, dashes and symbols are numbered by all compressions and repairs of a run, not by those at hand.
+
+    So each keeps its look on every page and in every figure, whatever else is shown there. `variants` is the run's
+    table of them, of all scopes.
+    """
+    compressions = _COMPRESSIONS.set(tuple(dict.fromkeys(variants["compression"])))
+    repairs = _REPAIRS.set(tuple(dict.fromkeys(variants["repair"])))
+    try:
+        yield
+    finally:
+        _COMPRESSIONS.reset(compressions)
+        _REPAIRS.reset(repairs)
+
+
 def kind_of(repair: str) -> str:
     """The kind of a repair from its spoken name: `prompt-8-masked` is `masked`, `idp-3x8-attention` is `idp`."""
     if "-on-lora-" in repair:
@@ -108,22 +131,27 @@ def colour_of(repair: str) -> str:
 
 def symbols_of(repairs: Iterable[str]) -> dict[str, str]:
     """A marker for each repair; a second one of the same kind has the same outline, left open."""
+    asked = dict.fromkeys(repairs)
+    # What is not of the run, such as a kind that stands for all its repairs, is numbered by itself.
+    named = _REPAIRS.get() if asked.keys() <= set(_REPAIRS.get()) else asked
     seen: dict[str, int] = {}
     found = {}
-    for repair in dict.fromkeys(repairs):
+    for repair in named:
         kind = kind_of(repair)
         place = seen[kind] = seen.get(kind, -1) + 1
         symbol = SYMBOLS.get(kind, UNKNOWN[1])
         forms = ("", "-open") if symbol in UNDOTTED else ("", "-open", "-dot", "-open-dot")
         found[repair] = symbol + forms[place % len(forms)]
-    return found
+    return {repair: found[repair] for repair in asked}
 
 
 def dashes_of(compressions: Iterable[str]) -> dict[str, str]:
-    """A dash for each compression in the order given; dense is always solid."""
-    others = [name for name in dict.fromkeys(compressions) if name != "dense"]
+    """A dash for each compression in the order of the run, or else as given; dense is always solid."""
+    asked = dict.fromkeys(compressions)
+    others = [name for name in dict.fromkeys([*_COMPRESSIONS.get(), *asked]) if name != "dense"]
     rest = DASHES[1:]
-    return {"dense": DASHES[0]} | {name: rest[place % len(rest)] for place, name in enumerate(others)}
+    every = {name: rest[place % len(rest)] for place, name in enumerate(others)}
+    return {"dense": DASHES[0]} | {name: every[name] for name in asked if name != "dense"}
 
 
 def filled(symbol: str, yes: bool = True) -> str:

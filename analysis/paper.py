@@ -22,7 +22,7 @@ from analysis.figures_prompts import latency_figure, selectors_figure
 from analysis.figures_recovery import parameters_figure
 from analysis.figures_tasks import perplexity_figure, task_scores, tasks_figure
 from analysis.inside_figures import heads_figure, interventions_figure, lens_figure, probes_figure
-from analysis.look import kind_of, reading_words
+from analysis.look import kind_of, looks_of, reading_words
 from analysis.naming import nearest
 from analysis.repair_report import latency_of
 from analysis.scopes import ABLATIONS, MAIN
@@ -72,6 +72,13 @@ class Source:
         """Tuning steps by variant; 0 where nothing was tuned."""
         variants = self.table("variants").drop_duplicates("variant")
         return dict(zip(variants["variant"], variants["steps"].fillna(0.0), strict=True))
+
+    def every_variant(self) -> pd.DataFrame:
+        """The variants of all scopes; none where there is no such table, which each figure that reads it says."""
+        try:
+            return self.table("variants")
+        except InputError:
+            return pd.DataFrame(columns=["compression", "repair"])
 
     def variants(self, scope: str = MAIN) -> pd.DataFrame:
         """The variants of one scope."""
@@ -331,7 +338,12 @@ def _columns(figure: Figure) -> int:
 
 
 def drawn(source: Source, names: Sequence[str] = ()) -> tuple[list[Named], dict[str, str]]:
-    """Every figure that the run has the tables for, and why the others are left out."""
+    """Every figure that the run has the tables for, and why the others are left out; looks are those of the run."""
+    with looks_of(source.every_variant()):
+        return _drawn(source, names)
+
+
+def _drawn(source: Source, names: Sequence[str]) -> tuple[list[Named], dict[str, str]]:
     found: list[Named] = []
     left_out: dict[str, str] = {}
     for one in FIGURES:

@@ -537,6 +537,21 @@ def test_what_was_typed_into_the_form_stays_while_other_pages_are_looked_at(root
     assert next(one for one in app.number_input if one.label == "Tuning steps").value == 7
 
 
+def dashes_on(page: AppTest) -> dict[str, str]:
+    """The dash of every compression in the first chart: a panel each, in the order of their titles."""
+    drawn = json.loads(page.get("plotly_chart")[0].proto.spec)
+    lines = [trace for trace in drawn["data"] if trace["mode"] == "lines+markers"]
+    return {trace["hovertemplate"].split(",")[0].split(" + ")[0]: trace["line"]["dash"] for trace in lines}
+
+
+def test_a_compression_has_one_dash_whatever_is_chosen(root):
+    every = dashes_on(opened("drift"))
+    last = list(every)[-1]
+    alone = dashes_on(opened("drift", compression=last))
+    assert len(every) > 2
+    assert alone[last] == every[last]
+
+
 def test_what_is_served_is_the_frame():
     import app
 

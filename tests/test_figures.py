@@ -18,7 +18,7 @@ from analysis.figures import (
     write_figure,
 )
 from analysis.figures_heads import heads_figure
-from analysis.look import FLOOR_NAME, SYMBOLS, colour_of, counts_of, dashes_of, filled, symbols_of
+from analysis.look import FLOOR_NAME, SYMBOLS, colour_of, counts_of, dashes_of, filled, looks_of, symbols_of
 from data.errors import InputError
 
 REPAIRS = (
@@ -168,6 +168,17 @@ def test_names_not_known_still_get_a_look():
     assert colour_of("prefix-8").startswith("#")
     assert symbols_of(["prompt-4", "prompt-16"]) == {"prompt-4": "triangle-up", "prompt-16": "triangle-up-open"}
     assert dashes_of(["gptq-3bit", "dense"])["dense"] == "solid"
+
+
+def test_a_look_is_of_the_run_and_not_of_what_is_shown_beside():
+    run = pd.DataFrame({"compression": ["dense", "gptq-3bit", "wanda-70%"], "repair": ["", "prompt-4", "prompt-16"]})
+    alone = dashes_of(["wanda-70%"]), symbols_of(["prompt-16"])
+    with looks_of(run):
+        assert dashes_of(["wanda-70%"])["wanda-70%"] == dashes_of(run["compression"])["wanda-70%"] == "dot"
+        assert symbols_of(["prompt-16"])["prompt-16"] == symbols_of(run["repair"])["prompt-16"] == "triangle-up-open"
+        assert symbols_of(["prompt"]) == {"prompt": "triangle-up"}
+        assert dashes_of(["another"]) == {"dense": "solid", "another": "dashdot"}
+    assert alone == ({"dense": "solid", "wanda-70%": "dash"}, {"prompt-16": "triangle-up"})
 
 
 def test_the_heat_map_is_layers_by_heads_with_the_floor_marked():

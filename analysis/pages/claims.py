@@ -30,7 +30,7 @@ def _shortly(ours: str) -> str:
 
 
 @drawn
-def claims_chart(measured: pd.DataFrame) -> Figure:
+def claims_chart(now: View, measured: pd.DataFrame) -> Figure:
     return claims_figure(measured)
 
 
@@ -75,7 +75,7 @@ def show_claims(now: View) -> None:
     if measured.empty:
         return
     show(
-        claims_chart(measured),
+        claims_chart(now, measured),
         "claims_chart",
         "Further right favours the claim; a bar that crosses zero decides nothing. Dashed: the paper's own figure, "
         "where it gives one.",

@@ -1,5 +1,6 @@
 """Evidence: each comparison, what H0 and H1 say, what came out, and the same test where the truth is known."""
 
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -31,7 +32,8 @@ def comparisons_chart(now: View, settings: tuple[str, ...]) -> Figure:
 
 
 @drawn
-def calibration_chart(stamp: float) -> Figure:
+def calibration_chart(run: Path, stamp: float) -> Figure:
+    """One a run: symbols of repairs are numbered by the run's."""
     found = calibration_of(stamp)
     return calibration_figure(found.summary, found.organisms)
 
@@ -164,7 +166,7 @@ def calibration_of(stamp: float) -> reading.Calibration:
 
 
 @panel
-def show_calibration() -> None:
+def show_calibration(now: View) -> None:
     """How often the same pipeline is wrong where the truth is known: of the product, not of this run."""
     st.subheader("How far the test itself can be trusted")
     recipe = reading.CALIBRATION / "recipe.json"
@@ -174,7 +176,7 @@ def show_calibration() -> None:
     with st.expander("Power and coverage at every share"):
         st.markdown(listed(found.sentences[2:]))
     show(
-        calibration_chart(stamp),
+        calibration_chart(now.run, stamp),
         "calibration_chart",
         "Independent models trained so that the truth is known, each through the whole pipeline; the same for every "
         "run. Left: hard nulls should lie at zero, the rest far to the right. Right: a mark on the dotted line gave "
@@ -191,7 +193,7 @@ def show_page(now: View) -> None:
     show_setting(now, table)
     show_all(now, table)
     show_put_back(now)
-    show_calibration()
+    show_calibration(now)
 
 
 now = view()

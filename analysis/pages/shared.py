@@ -4,7 +4,7 @@ import functools
 import logging
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ParamSpec
@@ -264,6 +264,11 @@ def readable(*runs: str) -> Iterator[None]:
         ) from error
 
 
+def looks(now: View | None) -> AbstractContextManager[None]:
+    """Every compression's dash and repair's symbol are those of the whole run, whatever is chosen."""
+    return nullcontext() if now is None else look.looks_of(now.table("variants"))
+
+
 def panel(draw: Callable[P, None]) -> Callable[P, None]:
     """A part of a page: what is wrong with its table is said in its place, and the rest of the page stays.
 
@@ -274,7 +279,7 @@ def panel(draw: Callable[P, None]) -> Callable[P, None]:
     def shown(*args: P.args, **kwargs: P.kwargs) -> None:
         found: View | None = st.session_state["view"]
         try:
-            with readable(*([] if found is None else [found.run.name])):
+            with readable(*([] if found is None else [found.run.name])), looks(found):
                 draw(*args, **kwargs)
         except Unreadable as error:
             st.error(str(error), icon=":material/error:")
