@@ -2,7 +2,12 @@
 
 import os
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read on import: no test may reach for the hub, nor wait for it
+# Read on import: no test may reach for the hub, nor wait for it; and threads of linear algebra, which on tables as
+# small as a test's wait for each other most of the time: four times the work, and as much taken from who runs beside.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("MKL_NUM_THREADS", "1")
 
 import pytest
 import torch
