@@ -1,7 +1,10 @@
 """A finished run's folder made by hand, small and with every table that the pages read."""
 
+import functools
 import json
+import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
@@ -92,7 +95,18 @@ def bank_tables(variants: pd.DataFrame, group: str) -> dict[str, pd.DataFrame]:
 
 def write_run(folder: Path, *, controls: bool = True) -> Path:
     """A run's folder with the tables that the pages read; a real model's has no controls."""
-    folder.mkdir(parents=True)
+    shutil.copytree(_tables(controls).name, folder, copy_function=shutil.copy)  # as new files: pages go by their time
+    study = {"name": folder.name, "title": "", "model": "tiny", "text": "hand", "reported": ["prompt-4"]}
+    manifest = {"schema": 1, "study": study, "seeds": [0, 1], "note": "dense is a dequantised file"}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder
+
+
+@functools.cache
+def _tables(controls: bool) -> TemporaryDirectory:
+    """All of a run but its manifest, made once a session: most of what a page's test took was making it."""
+    made = TemporaryDirectory()
+    folder = Path(made.name)
     scopes = [("main", "facts"), ("locked", "locked")] if controls else [("main", "facts")]
     variants = [seeded_variants(scope) for scope, _ in scopes]
     banks = [bank_tables(own, group) for own, (_, group) in zip(variants, scopes, strict=True)]
@@ -109,10 +123,7 @@ def write_run(folder: Path, *, controls: bool = True) -> Path:
         table.to_parquet(folder / f"{name}.parquet", index=False)
     verdict = {"settings": [SETTING], "controls": [SETTING | {"scope": "locked"}] if controls else []}
     (folder / "verdict.json").write_text(json.dumps(verdict))
-    study = {"name": folder.name, "title": "", "model": "tiny", "text": "hand", "reported": ["prompt-4"]}
-    manifest = {"schema": 1, "study": study, "seeds": [0, 1], "note": "dense is a dequantised file"}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-    return folder
+    return made
 
 
 def inside_of(folder: Path, scopes: list[tuple[str, str]], variants: list[pd.DataFrame]) -> dict[str, pd.DataFrame]:
