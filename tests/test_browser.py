@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import zipfile
 
 import pandas as pd
@@ -23,37 +24,62 @@ SMALL = {
 """A study of seconds, from which the form starts."""
 
 
-@pytest.fixture
-def walk(tmp_path):
-    """A browser on the workbench, and what its console complained of."""
+@pytest.fixture(scope="module")
+def workbench(tmp_path_factory):
+    """The workbench's address, a run that it shows and a browser: all walks share them."""
     executable = screenshots.browser_path()
     if executable is None:
         pytest.skip(f"no Chromium on this machine: looked for {', '.join(screenshots.BROWSERS)}")
     from playwright.sync_api import sync_playwright
 
-    run = write_run(tmp_path / "runs" / "first")
+    folder = tmp_path_factory.mktemp("workbench")
+    run = write_run(folder / "runs" / "first")
     with (
-        screenshots.serving(tmp_path / "runs", tmp_path / "server.log") as address,
+        screenshots.serving(folder / "runs", folder / "server.log") as address,
         sync_playwright() as playwright,
     ):
         browser = playwright.chromium.launch(executable_path=executable, args=screenshots.CHROMIUM_ARGS)
-        complaints: list[str] = []
-
-        def hear(line) -> None:
-            # Opened at a page below the root, Streamlit first looks for its server below that page.
-            probing = re.search(r"/\w+/_stcore/(health|host-config)", line.location.get("url", ""))
-            if line.type == "error" and not probing:
-                complaints.append(f"{line.text} {line.location.get('url')}")
-
-        def fresh():
-            page = browser.new_context(viewport={"width": 1440, "height": 2600}).new_page()
-            page.set_default_timeout(120_000)  # a condition is waited for as long as a busy machine may take
-            page.on("console", hear)
-            page.on("pageerror", lambda error: complaints.append(str(error)))
-            return page
-
-        yield address, run, fresh, complaints
+        yield address, run, browser
         browser.close()
+
+
+@pytest.fixture
+def walk(workbench):
+    """The workbench, windows of no past, and what their consoles complained of."""
+    address, run, browser = workbench
+    complaints: list[str] = []
+    contexts = []
+
+    def hear(line) -> None:
+        # Opened at a page below the root, Streamlit first looks for its server below that page.
+        probing = re.search(r"/\w+/_stcore/(health|host-config)", line.location.get("url", ""))
+        if line.type == "error" and not probing:
+            complaints.append(f"{line.text} {line.location.get('url')}")
+
+    def fresh():
+        contexts.append(browser.new_context(viewport={"width": 1440, "height": 2600}))
+        page = contexts[-1].new_page()
+        page.set_default_timeout(120_000)  # a condition is waited for as long as a busy machine may take
+        page.on("console", hear)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        return page
+
+    yield address, run, fresh, complaints
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture
+def form(walk):
+    """A run with a study of seconds beside the first; what is run from it is gone afterwards."""
+    _, run, _, _ = walk
+    folder = write_run(run.parent / "small")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"study": SMALL}))
+    yield folder
+    for other in run.parent.iterdir():
+        if other.is_dir() and other != run:
+            shutil.rmtree(other)
 
 
 @pytest.mark.browser
@@ -102,12 +128,10 @@ def test_from_the_question_to_a_head_by_clicking(walk, tmp_path):
 
 @pytest.mark.browser
 @pytest.mark.slow
-def test_a_study_from_the_form_to_its_answer_and_a_typed_text(walk):
+def test_a_study_from_the_form_to_its_answer_and_a_typed_text(walk, form):
     address, run, fresh, complaints = walk
-    manifest = json.loads((run / "manifest.json").read_text())
-    (run / "manifest.json").write_text(json.dumps(manifest | {"study": SMALL}))
     page = fresh()
-    page.goto(f"{address}/new_study?from=run+first")
+    page.goto(f"{address}/new_study?from=run+{form.name}")
     screenshots.settle(page)
     page.get_by_label("Name", exact=True).fill("../mine")
     page.get_by_label("Name", exact=True).press("Enter")
