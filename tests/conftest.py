@@ -9,11 +9,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("MKL_NUM_THREADS", "1")
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from tests.standing import Studies
 from tests.tiny_models import TINY_TYPES, VOCABULARY, tiny
 
 SPECIAL = ["<pad>", "<bos>", "<eos>", "<unk>"]
@@ -50,3 +53,11 @@ def tokenizer() -> PreTrainedTokenizerFast:
 def model(request) -> PreTrainedModel:
     """One tiny random model per family, frozen as an opened model is; no test may change it."""
     return tiny(request.param).requires_grad_(False)
+
+
+@pytest.fixture(scope="session")
+def studies(tmp_path_factory) -> Iterator[Studies]:
+    """One folder of runs for the session; who damages what is there works on a copy."""
+    found = Studies(tmp_path_factory.mktemp("studies"))
+    yield found
+    found.engine.close()

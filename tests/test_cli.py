@@ -166,8 +166,9 @@ def test_a_mistake_is_one_line_exit_two_and_nothing_written(mistake, tmp_path, m
 
 
 @pytest.mark.slow
-def test_a_loss_that_is_no_number_stops_with_one_line(tmp_path, monkeypatch, capsys):
+def test_a_loss_that_is_no_number_stops_with_one_line(tmp_path, studies, monkeypatch, capsys):
     """Nothing of the cell is left, and no table is written; cells that were finished stay."""
+    studies.stand_in(monkeypatch)
     told = [
         "repairs=[{kind: prompt, length: 2, learning_rate: 0.03}, {kind: lora, rank: 1, learning_rate: 1.0e+25}]",
         "reported=[lora-r1]",

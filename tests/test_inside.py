@@ -20,14 +20,14 @@ SMALL = Study.model_validate(
     | {
         "controls": ["locked", "never"],
         "repairs": [
-            {"kind": "prompt", "length": 1, "learning_rate": 0.03},
+            {"kind": "prompt", "length": 2, "learning_rate": 0.03},
             {"kind": "prefix", "length": 1, "learning_rate": 0.03},
         ],
-        "reported": ["prompt-1", "prefix-1"],
+        "reported": ["prompt-2", "prefix-1"],
         "tuning": {"steps": 60, "batch": 32},
         "inside": {
             "lens": {"items": 16},
-            "probes": {"controls": 2, "repairs": ["prompt-1"]},
+            "probes": {"controls": 2, "repairs": ["prompt-2"]},
             "interventions": {"items": 16},
             "examples": {"items": 1},
         },
@@ -37,8 +37,8 @@ LAST = 3
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    return run.run(SMALL, out=tmp_path_factory.mktemp("runs"))
+def finished(studies):
+    return studies.run(SMALL)
 
 
 def table(folder, name: str, scope: str) -> pd.DataFrame:
@@ -53,7 +53,7 @@ def test_the_probes_read_open_people_and_never_people_stay_at_their_controls(fin
     never = table(finished, "probes", "never").query("variant == 'dense' and metric == 'probe_selectivity'")
     assert (never["lower"] <= 0).all()
     locked = table(finished, "probes", "locked")
-    assert {"dense", "dense + key", "dense + prompt-1"} == set(locked["variant"])
+    assert {"dense", "dense + key", "dense + prompt-2"} == set(locked["variant"])
 
 
 @pytest.mark.slow
@@ -84,11 +84,11 @@ def test_the_state_of_the_source_restores_what_was_lost_and_no_placebo_does(fini
 @pytest.mark.slow
 def test_without_the_prompts_keys_in_every_layer_locked_people_are_as_they_were(finished):
     found = table(finished, "interventions", "locked").query("intervention == 'knockout' and head < 0")
-    assert set(found["repair"]) == {"prompt-1", "prefix-1"}
+    assert set(found["repair"]) == {"prompt-2", "prefix-1"}
     everywhere = found.query(f"layer == 0 and last_layer == {LAST} and form == 'renormalised' and arm == 'prompt keys'")
     # Positions are relative: a prompt that nothing looks at is no prompt.
     np.testing.assert_allclose(everywhere["before"] - everywhere["value"], everywhere["reference"], atol=1e-3)
-    prompted = everywhere[everywhere["repair"] == "prompt-1"]
+    prompted = everywhere[everywhere["repair"] == "prompt-2"]
     assert (prompted["value"] > 2).all()
     assert (prompted["p"] < 0.05).all()
 
@@ -124,7 +124,7 @@ def test_every_figure_draws_the_rows_of_its_table(finished):
     assert sorted(set(probes.data["layer"])) == [0, 1, 2, 3]
     interventions = read_table(finished, "interventions")
     compressed = variants.query("variant == 'magnitude-60%'")["variant_id"].item()
-    prompted = variants.query("variant == 'magnitude-60% + prompt-1'")["variant_id"].item()
+    prompted = variants.query("variant == 'magnitude-60% + prompt-2'")["variant_id"].item()
     assert {trace.name for trace in interventions_figure(interventions, variants, compressed, "all").figure.data} == {
         *("patched", "other fact", "noise")
     }

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import yaml
 
-from analysis import run
 from analysis.__main__ import main
 from analysis.reading import read_table
 from analysis.study import SHIPPED, load_study
@@ -72,7 +71,7 @@ def own(tmp_path, tokenizer, request):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("own", PAPER, indirect=True)
-def test_the_same_study_runs_to_its_end_on_a_tiny_model(own):
+def test_the_same_study_runs_to_its_end_on_a_tiny_model(own, studies):
     name, folder = own
     shipped = load_study(name)
     lengths: dict[str, dict[str, Any]] = {
@@ -96,7 +95,7 @@ def test_the_same_study_runs_to_its_end_on_a_tiny_model(own):
     study = load_study(
         name, [f"{key}={yaml.safe_dump(value, default_flow_style=True, width=9999)}" for key, value in changes.items()]
     )
-    found = run.run(study, out=folder / "runs")
+    found = studies.run(study, folder / "runs")
     variants = read_table(found, "variants")
     assert set(variants["compression"]) == {"dense", "gptq-3bit", "sparsegpt-50%"}
     tuned = variants[variants["repair"].isin(study.reported)]

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import random
+import shutil
 import time
 from pathlib import Path
 
@@ -12,13 +13,17 @@ import pytest
 import torch
 
 from analysis import run, work_drift
+from analysis.cell import Cell, Plan
+from analysis.engine import run_cells
 from analysis.floors import doubles_of
 from analysis.opening import dense
 from analysis.predictions import predictions_sha, written
 from analysis.reading import read_table
 from analysis.run_files import sealed
-from analysis.store import _WHOLE, CELL, Store, _closure
+from analysis.store import _WHOLE, CELL, Store, _closure, checksums
 from analysis.study import Study
+from analysis.worker import COST
+from benchmarks.kills import STUDY as KILLED
 from benchmarks.kills import Driver, numbers_of
 from data.atlas import load_world
 from data.errors import InputError
@@ -50,9 +55,19 @@ STUDY = Study.model_validate(
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    out = tmp_path_factory.mktemp("runs")
-    return run.run(STUDY, out=out), out
+def finished(studies, tmp_path_factory):
+    """The finished study in a folder of its own: what is damaged here is read by no other."""
+    shared, out = studies.run(STUDY), tmp_path_factory.mktemp("runs")
+    plan, _ = run.prepare(STUDY)
+    for folder in (shared, *(Store(studies.out).folder(cell.key) for cell in plan.cells)):
+        shutil.copytree(folder, out / folder.relative_to(studies.out))
+    return out / shared.name, out
+
+
+@pytest.fixture
+def without_page(monkeypatch):
+    """The page of the report is drawn elsewhere (`test_paper_pages.py`): it takes half the time of the tables."""
+    monkeypatch.setattr(run, "write_report_page", lambda folder: None)
 
 
 def test_every_arm_that_makes_recovery_count_is_in_the_table(finished):
@@ -94,11 +109,13 @@ def test_a_second_run_computes_nothing(finished):
     assert started == []
 
 
-def test_a_folder_that_holds_another_experiment_is_refused_and_kept(finished):
+def test_a_folder_that_holds_another_experiment_is_refused_and_kept(finished, monkeypatch):
     folder, out = finished
     path = folder / run.MANIFEST
     kept = path.read_bytes()
     stored = json.loads(kept)
+    # What is written anew is what was there: see the damaged table below.
+    monkeypatch.setattr(run, "finish", lambda *_: path.write_bytes(kept))
     path.write_text(json.dumps(sealed(stored | {"facts_sha": "of other facts"})))
     try:
         with pytest.raises(InputError, match=r"another experiment.*facts_sha"):
@@ -124,15 +141,29 @@ def test_what_gathers_is_known_by_its_code():
     } <= _closure(run.__name__)
 
 
-def test_the_same_study_elsewhere_gives_the_same_numbers(finished, tmp_path):
-    folder, _ = finished
-    again = run.run(STUDY, out=tmp_path)
-    for name in ("variants", "answers", "recovery", "drift", "attention", "selections", "training"):
-        pd.testing.assert_frame_equal(read_table(folder, name), read_table(again, name), check_exact=True)
-    assert (folder / "verdict.json").read_bytes() == (again / "verdict.json").read_bytes()
+def test_cells_computed_elsewhere_are_the_same_bytes(finished, studies, tmp_path):
+    """One of each kind with all that they need, in another folder and order; whole runs are compared further below."""
+    _, out = finished
+    plan, _ = run.prepare(STUDY)
+    labels = {"drift around magnitude-60% seed 0 (main)", "magnitude-60% + lora-r1 (main)", "dense + key (locked)"}
+    labels |= {f"magnitude-60% + {one} (main)" for one in ("recalibrated", "idp-2,4-attention", "prompt-2-shuffled")}
+    wanted = [cell for cell in plan.cells if cell.label in labels]
+    assert len(wanted) == len(labels)
+    cells = {need.key: need for cell in reversed(wanted) for need in with_needs(cell)}
+    run_cells(Plan(STUDY, tuple(cells.values())), Store(tmp_path), studies.engine, lambda *_: None, lambda *_: None)
+    assert {cell.kind for cell in cells.values()} == {"compressed", "tuned", "scored", "drift"}
+    for cell in cells.values():
+        found, expected = (checksums(store.folder(cell.key)) for store in (Store(tmp_path), Store(out)))
+        unlike = {name for name in found | expected if found.get(name) != expected.get(name)}
+        assert unlike <= {COST}, cell.label
 
 
-def test_a_damaged_table_is_refused_named_and_written_anew_from_its_cells(finished):
+def with_needs(cell: Cell) -> list[Cell]:
+    """A cell after all that it needs, at first and second hand."""
+    return [*(one for need in cell.needs.values() for one in with_needs(need)), cell]
+
+
+def test_a_damaged_table_is_refused_named_and_written_anew_from_its_cells(finished, without_page):
     folder, out = finished
     for name, harm in {
         "answers.parquet": lambda whole: whole[: len(whole) // 2],
@@ -151,7 +182,7 @@ def test_a_damaged_table_is_refused_named_and_written_anew_from_its_cells(finish
         assert (folder / name).read_bytes() == whole
 
 
-def test_a_cell_that_another_run_takes_away_while_tables_are_gathered_is_one_line(finished, monkeypatch):
+def test_a_cell_that_another_run_takes_away_while_tables_are_gathered_is_one_line(finished, monkeypatch, without_page):
     folder, out = finished
     kept = (folder / run.MANIFEST).read_bytes()
     cell = next(path.parent for path in out.glob("cells/*/answers.parquet"))
@@ -187,7 +218,7 @@ def test_a_damaged_cell_in_a_folder_that_cannot_be_written_to_is_one_line(tmp_pa
     assert (cell / CELL).is_file()
 
 
-def test_a_damaged_cell_is_named_and_computed_anew_to_the_same_bytes(finished):
+def test_a_damaged_cell_is_named_and_computed_anew_to_the_same_bytes(finished, studies):
     folder, out = finished
     store, plan = Store(out), run.prepare(STUDY)[0]
     cell = plan.of("scored")[0]
@@ -197,7 +228,7 @@ def test_a_damaged_cell_is_named_and_computed_anew_to_the_same_bytes(finished):
     _WHOLE.clear()  # as a new process has it
     notes: list[str] = []
     started: list[str] = []
-    again = run.run(STUDY, out=out, on_note=notes.append, on_cell=lambda one, seconds: started.append(one.label))
+    again = studies.run(STUDY, out, on_note=notes.append, on_cell=lambda one, seconds: started.append(one.label))
     assert again == folder
     assert notes == [f"damaged: '{cell.label}' (answers.parquet is not what was written); it is computed anew"]
     assert started == [cell.label]
@@ -226,9 +257,9 @@ def test_killed_at_random_moments_and_shared_by_two_drivers_a_run_ends_as_one_le
 
 
 @pytest.mark.slow
-def test_ray_gives_the_bytes_of_the_local_engine_with_a_worker_killed_on_the_way(finished, tmp_path):
-    folder, _ = finished
-    driver = Driver(STUDY.model_dump(mode="json"), tmp_path, "ray")
+def test_ray_gives_the_bytes_of_the_local_engine_with_a_worker_killed_on_the_way(studies, tmp_path):
+    folder = studies.run(Study.model_validate(KILLED))
+    driver = Driver(KILLED, tmp_path, "ray")
     driver.await_cells(2)
     while not driver.kill("worker"):  # between two cells there is none
         assert driver.process.poll() is None
@@ -315,8 +346,10 @@ def save(opened: OpenedModel, folder: Path) -> None:
     opened.tokenizer.save_pretrained(folder)
 
 
-def test_ones_own_facts_and_a_ready_checkpoint_make_a_study(own):
+def test_ones_own_facts_and_a_ready_checkpoint_make_a_study(own, studies):
     changed = {
+        "repairs": STUDY.model_dump()["repairs"][:1],
+        "reported": ["prompt-2"],
         "model": str(own / "dense"),
         "facts": str(own / "mine.csv"),
         "relations": None,
@@ -324,7 +357,7 @@ def test_ones_own_facts_and_a_ready_checkpoint_make_a_study(own):
         "controls": [],
         "compressions": [{"method": "checkpoint", "path": str(own / "pruned")}],
     }
-    folder = run.run(Study.model_validate(STUDY.model_dump() | changed), out=own / "runs")
+    folder = studies.run(Study.model_validate(STUDY.model_dump() | changed), own / "runs")
     recovery = read_table(folder, "recovery").query("repair == '' and split == 'test' and reading == 'candidates'")
     accuracy = recovery[recovery["measure"] == "accuracy"].set_index("compression")["value"]
     assert set(accuracy.index) == {"dense", "checkpoint-pruned"}

@@ -41,13 +41,14 @@ BANK_STUDY = Study.model_validate(
         "controls": [],
         "repairs": [{"kind": "prompt", "length": 2, "learning_rate": 0.03}, *BANKS],
         "reported": ["prompt-2", "idp-2,4-router"],
+        "tuning": {"steps": 6, "batch": 4},
     }
 )
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    return run.run(BANK_STUDY, out=tmp_path_factory.mktemp("runs"))
+def finished(studies):
+    return studies.run(BANK_STUDY)
 
 
 @pytest.mark.slow
@@ -84,13 +85,13 @@ def test_every_bank_is_asked_by_every_selector(finished):
 
 
 @pytest.mark.slow
-def test_an_exported_bank_brought_back_answers_as_it_did(finished, tmp_path):
+def test_an_exported_bank_brought_back_answers_as_it_did(finished, studies, tmp_path):
     """One file, read by `bank: files`: the choice by likelihood and every answer are equal."""
     name = IdpSpec(**BANKS[5]).name
     folder = export(finished, finished.parent, f"dense + {name}", tmp_path / "bank")
     brought = {"kind": "idp", "bank": "files", "files": [str(folder / BANK)], "selector": "likelihood"}
     again = BANK_STUDY.model_dump() | {"repairs": [BANK_STUDY.model_dump()["repairs"][0], brought], "seeds": [0]}
-    other = run.run(Study.model_validate(again | {"reported": ["prompt-2"]}), out=finished.parent)
+    other = studies.run(Study.model_validate(again | {"reported": ["prompt-2"]}))
 
     def answers_of(run_folder, repair):
         variants = read_table(run_folder, "variants").query("compression == 'dense' and replicate == 0")

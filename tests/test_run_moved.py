@@ -76,8 +76,8 @@ def test_ablations_of_what_is_not_there_or_there_twice_are_refused(changed, says
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    return run.run(MOVED, out=tmp_path_factory.mktemp("runs"))
+def finished(studies):
+    return studies.run(MOVED)
 
 
 @pytest.mark.slow

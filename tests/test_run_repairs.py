@@ -46,16 +46,14 @@ SMALL = Study.model_validate(
         "controls": [],
         "repairs": [{"kind": "prompt", "length": 2, "learning_rate": 0.03}, *REPAIRS],
         "reported": ["prompt-2", "prefix-1"],
-        "tuning": {"steps": 2, "batch": 4},
         "drift": {"questions": 2, "windows": 2, "length": 16, "batch": 2},
     }
 )
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    folder = run.run(SMALL, out=tmp_path_factory.mktemp("runs"))
-    return folder
+def finished(studies):
+    return studies.run(SMALL)
 
 
 @pytest.fixture(scope="module")

@@ -56,9 +56,8 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def finished(folder, tmp_path_factory):
-    out = tmp_path_factory.mktemp("runs")
-    return run.run(study_with(folder), out=out), out
+def finished(folder, studies):
+    return studies.run(study_with(folder)), studies.out
 
 
 def test_other_cells_keep_their_keys(folder):
