@@ -99,7 +99,8 @@ def recovery_figure(
     for name, symbol in zip(split_pair, ("circle-open", "circle"), strict=True):
         figure.add_scatter(x=[None], y=[None], mode="markers", marker=marker("", symbol, 10), name=f"{name} subjects")
     label_bottom(figure, "accuracy (share right)")
-    figure.update_xaxes(range=[-0.03, 1.03], dtick=0.5, tickformat=".1f", minor={"dtick": 0.1, "showgrid": True})
+    ends = {"tickvals": [0, 0.5, 1], "ticktext": ["0", ".5", "1"], "tickangle": 0}  # short: panels may be narrow
+    figure.update_xaxes(range=[-0.03, 1.03], **ends, minor={"dtick": 0.1, "showgrid": True})
     figure.update_yaxes(range=[-0.5, len(repairs) - 0.5], tickvals=list(range(len(repairs))))
     figure.update_yaxes(ticktext=[repair or NO_REPAIR for repair in repairs], zeroline=False)
     counts = data.groupby("split")["entities"].max()

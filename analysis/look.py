@@ -279,6 +279,6 @@ def reading_words(reading: str) -> str:
 
 def both_ways(most: float) -> dict[str, Any]:
     """Ticks of an axis that runs both ways from zero, written without a sign: the side says it."""
-    step = next((step for step in (0.01, 0.02, 0.05, 0.1, 0.2, 0.25) if most / step <= 4), 0.5)
+    step = next((step for step in (0.01, 0.02, 0.05, 0.1, 0.2, 0.25) if most / step <= 2), 0.5)
     places = [round(step * count, 2) for count in range(-int(most / step) - 1, int(most / step) + 2)]
-    return {"tickvals": places, "ticktext": [f"{abs(place):g}" for place in places], "zeroline": False}
+    return {"tickvals": places, "ticktext": [f"{abs(place):g}" for place in places], "zeroline": False, "tickangle": 0}

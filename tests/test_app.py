@@ -9,6 +9,8 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from analysis.figures_heads import cell_of
+from analysis.look import SITES
+from analysis.pages.shared import question_words
 from analysis.reading import chance_of, compact, list_runs, read_manifest, read_table, run_below, sentence_of
 from data.errors import InputError
 from tests.stored_runs import LOST, PREDICTION, SETTING, write_run
@@ -112,7 +114,7 @@ def test_time_is_shown_where_it_was_measured_and_said_to_be_missing_where_not(ro
 def test_evidence_shows_the_numbers_of_the_verdict(root):
     page = opened("evidence")
     row = page.dataframe[0].value.iloc[0]
-    assert (row["estimate"], row["p_corrected"]) == (0.41, 0.004)
+    assert (row["estimate"], row["p_corrected"]) == (0.41, "0.004")
     assert "no more than answers re-weighted" in row["H0"]
     assert "knowledge came back for subjects the repair never saw" in words_of(page)
 
@@ -144,7 +146,7 @@ def test_a_fact_shows_what_every_variant_answered(root):
     assert table.loc["gptq-3bit", "answers"] == "paris"
     assert table.loc["gptq-3bit + prompt-4", "answers"] == "oslo"
     returned = opened("facts", which="returned by a repair", of="gptq-3bit + prompt-4")
-    assert returned.selectbox(key="item").options == [LOST]
+    assert returned.selectbox(key="item").options == [question_words(LOST)]
     assert "clear the search" in opened("facts", find="nobody").info[0].value
 
 
@@ -169,13 +171,14 @@ def test_a_fact_shows_where_the_lens_finds_it_and_what_patching_restores(root):
     assert "`gptq-3bit`: most comes back with the residual after the block of layer 2" in said
     assert "1.50 [1.40, 1.60] nats of log-odds, beyond every placebo (p 0.010" in said
     read = opened("facts", which="read by the lens", of="gptq-3bit + prompt-4")
-    assert LOST in read.selectbox(key="item").options
+    assert question_words(LOST) in read.selectbox(key="item").options
+    assert opened("facts", item=LOST).selectbox(key="item").value == LOST
 
 
 def test_causal_maps_show_each_place_with_its_placebo(root):
     page = opened("causal")
     first = page.dataframe[0].value.iloc[0]
-    assert (first["value"], first["placebo"], first["p_placebo"]) == (1.5, 0.1, 0.01)
+    assert (first["value"], first["placebo"], first["p_placebo"]) == (1.5, 0.1, "0.010")
     page.selectbox(key="intervention").set_value("Knockout of the prompt")
     page.run()
     assert not page.exception
@@ -199,7 +202,7 @@ def test_drift_offers_what_was_measured_together(root):
     said = words_of(page)
     assert "no floor" in said
     assert "nan" not in said
-    assert "'value_span' is no distance from dense" in said
+    assert "The movement inside the span of the prompt's values is no distance from dense" in said
 
 
 def test_the_lens_is_read_by_layer(root):
@@ -284,6 +287,9 @@ def test_two_runs_stand_side_by_side(root):
     page = opened("compare", run="first")
     assert {"1: first", "2: second"} <= set(page.dataframe[0].value.columns)
     assert "not in this run" in set(page.dataframe[0].value["2: second"])
+    figures = page.dataframe[1].value
+    assert {"accuracy, share right", "bits per fact"} >= set(figures["measure"])
+    assert " x " in figures["n in 1"].iloc[0]
     assert set(page.table[0].value.index) <= {"name", "title"}
     manifest = json.loads((root / "second" / "manifest.json").read_text())
     manifest["study"] |= {"seeds": [*manifest["seeds"], 7], "tuning": {"steps": 5, "batch": None}}
@@ -527,6 +533,20 @@ def test_what_was_typed_into_the_form_stays_while_other_pages_are_looked_at(root
     app.switch_page("recovery.py").run()
     app.switch_page("new_study.py").run()
     assert next(one for one in app.number_input if one.label == "Tuning steps").value == 7
+
+
+def test_boxes_show_words_and_the_address_keeps_the_names_of_tables(root):
+    page = opened("drift", site="resid_post", metric="nothing")
+    assert page.selectbox(key="site").value == "resid_post"
+    assert set(page.selectbox(key="site").options) <= set(SITES.values())
+    assert page.selectbox(key="metric").value == "cosine"
+    page.selectbox(key="metric").select("relative_l2").run()
+    assert not page.exception
+    assert (page.query_params["site"], page.query_params["metric"]) == ("resid_post", "relative_l2")
+    page.selectbox(key="metric").select("cosine").run()
+    assert "metric" not in page.query_params
+    page.query_params["metric"] = "relative_l2"
+    assert page.run().selectbox(key="metric").value == "relative_l2"
 
 
 def dashes_on(page: AppTest) -> dict[str, str]:

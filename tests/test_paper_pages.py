@@ -33,7 +33,7 @@ def test_every_claim_stands_with_its_figure_and_interval_measured_or_not(run):
     page = opened("claims")
     assert not page.exception
     table = page.dataframe[0].value.set_index("claim")
-    assert list(table.loc["IDP gains", ["paper", "value", "lower", "upper"]]) == ["+1.24 %", 0.1, -0.1, 0.3]
+    assert list(table.loc["IDP gains", ["paper", "ours"]]) == ["+1.24 %", "0.100 [-0.100, 0.300]"]
     assert table.loc["IDP is faster", "setting"] == "not measured in this run"
     assert len(page.get("plotly_chart")) == 1
 

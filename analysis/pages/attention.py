@@ -7,7 +7,17 @@ from analysis.figures import Figure
 from analysis.figures_heads import cell_of, head_figure, heads_figure, widest_cell
 from analysis.figures_tokens import tokens_figure
 from analysis.pages.drawing import drawn, show
-from analysis.pages.shared import View, metric_help, panel, pick, unique, view
+from analysis.pages.shared import (
+    View,
+    panel,
+    pick,
+    pick_metric,
+    pick_named,
+    pick_reference,
+    question_words,
+    unique,
+    view,
+)
 from data.errors import InputError
 
 
@@ -68,10 +78,10 @@ def show_heads(now: View) -> None:
         pair = pair_of(now, variants)
     with right, st.container():
         both = attention[attention["variant_id"].isin(variants.loc[variants["variant"].isin(pair), "variant_id"])]
-        metric = pick("Metric", unique(both["metric"]), "attention_metric", help=metric_help(both))
+        metric = pick_metric(both, "attention_metric")
         group = pick("Read on", unique(both["group"]), "attention_read_on")
         shared = [name for name in unique(both["reference"]) if _in_both(both, variants, pair, name)]
-        reference = pick("Reference", shared or ["dense"], "attention_reference")
+        reference = pick_reference(shared or ["dense"], "attention_reference")
     both_grids = grids(now, pair, metric, group, reference)
     show(
         both_grids,
@@ -112,7 +122,8 @@ def show_tokens(now: View, pair: tuple[str, str], layer: int, head: int) -> None
             "arms that are reported."
         )
         return
-    item = pick("Question", unique(near["item"]), "example")
+    items = unique(near["item"])
+    item = pick_named("Question", items, "example", {name: question_words(name) for name in items})
     own = near[near["item"] == item].drop_duplicates("variant")
     names = [*(name for name in pair if name in set(own["variant"])), *own["variant"]]
     chosen = list(dict.fromkeys(names))[:2]

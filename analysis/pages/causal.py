@@ -9,6 +9,7 @@ from analysis.inside_figures import heads_figure, interventions_figure
 from analysis.look import SITES
 from analysis.pages.drawing import drawn, show, take
 from analysis.pages.shared import View, go_to, panel, pick, unique, view
+from analysis.reading import p_words
 from data.errors import InputError
 
 KINDS = {"patching": "Patching", "knockout": "Knockout of the prompt"}
@@ -83,6 +84,7 @@ def show_places(own: pd.DataFrame, kind: str) -> None:
         layers=own.apply(causal.layers_said, axis=1),
         head=own["head"].astype(str).where(own["head"] >= 0, "all"),
         site=own["site"].map(lambda site: SITES.get(site, site)),
+        p_placebo=own["p_placebo"].map(lambda p: p_words(p) if pd.notna(p) else ""),
     ).sort_values("value", ascending=False)
     number = st.column_config.NumberColumn
     st.dataframe(
@@ -95,7 +97,7 @@ def show_places(own: pd.DataFrame, kind: str) -> None:
             "lower": number("from", format="%+.2f", help="95 % interval over subjects"),
             "upper": number("to", format="%+.2f", help="95 % interval over subjects"),
             "placebo": number("strongest placebo", format="%+.2f"),
-            "p_placebo": number("p, max-T", format="%.4f", help="against every placebo, corrected over places"),
+            "p_placebo": st.column_config.TextColumn("p, max-T", help="against every placebo, corrected over places"),
             "items": number("n", help="questions"),
             "lost": number("of them lost", help="right in the source, wrong in what is patched"),
         },

@@ -6,7 +6,8 @@ import streamlit as st
 from analysis.figures import Figure
 from analysis.figures_facts import choice_figure, usage_figure
 from analysis.pages.drawing import drawn, show, take
-from analysis.pages.shared import View, go_to, panel, pick, unique, view
+from analysis.pages.shared import View, go_to, panel, pick, pick_named, question_words, unique, view
+from analysis.reading import compact, p_words
 from data.errors import InputError
 
 MEASURES = {"accuracy": "accuracy (share right)", "log_prob": "log-probability (nats)"}
@@ -53,7 +54,7 @@ def show_choices(now: View) -> None:
     table = selectors_of(now, identity)
     with st.container(horizontal=True):
         group = pick("Group of facts", unique(table["group"]), "choice_group")
-        measure = pick("Measure", list(MEASURES), "measure")
+        measure = pick_named("Measure", list(MEASURES), "measure", MEASURES)
     table = table[(table["group"] == group) & (table["measure"] == measure)]
     show_selectors(table, measure)
     show(
@@ -68,22 +69,17 @@ def show_choices(now: View) -> None:
 
 def show_selectors(table: pd.DataFrame, measure: str) -> None:
     """Every selector against a random choice, the best single prompt and the oracle."""
-    names = {
-        "selector": "selector",
-        "value": MEASURES[measure],
-        "lower": "from",
-        "upper": "to",
-        "minus_random": "more than random",
-        "minus_random_lower": "random: from",
-        "minus_random_upper": "random: to",
-        "minus_best_single": "more than best single",
-        "minus_best_single_lower": "single: from",
-        "minus_best_single_upper": "single: to",
-        "regret": "regret",
-        "p": "p",
-        "choice_bits": "choice, bits",
-    }
-    shown = table[list(names)].rename(columns=names)
+    quantities = {
+        MEASURES[measure]: ("value", "lower", "upper"),
+        **{f"more than {words}": (f"minus_{name}", f"minus_{name}_lower", f"minus_{name}_upper")
+           for name, words in (("random", "a random choice"), ("best_single", "the best single prompt"))},
+    }  # fmt: skip
+    shown = table[["selector"]].assign(
+        **{words: [compact(*row) for row in table[list(names)].to_numpy()] for words, names in quantities.items()},
+        regret=table["regret"],
+        p=[p_words(p) if pd.notna(p) else "" for p in table["p"]],
+        bits=table["choice_bits"],
+    )
     number = st.column_config.NumberColumn
     st.subheader("Was choosing worth it?")
     st.dataframe(
@@ -91,9 +87,11 @@ def show_selectors(table: pd.DataFrame, measure: str) -> None:
         hide_index=True,
         height="content",
         key="selectors_table",
-        column_config={name: number(format="%.3f") for name in shown.columns[1:]}
-        | {"regret": number(format="%.3f", help="what the best prompt of each question would add, in hindsight")}
-        | {"p": number(format="%.4f", help="the choice against the same choices dealt to other questions")},
+        column_config={
+            "regret": number(format="%.2f", help="what the best prompt of each question would add, in hindsight"),
+            "p": st.column_config.TextColumn(help="the choice against the same choices dealt to other questions"),
+            "bits": number("choice, bits", format="%.2f", help="how much a choice tells: 0 keeps one prompt for all"),
+        },
     )
     take(table, "selectors")
     items, subjects = (int(table[name].max()) for name in ("items", "entities"))
@@ -119,8 +117,9 @@ def show_question(now: View, identity: str, group: str) -> None:
         st.info("No test question fits: clear the search.", icon=":material/search_off:")
         return
     names = unique(rows["item"])
-    linked = st.session_state.get("item")
-    item = pick("Question", names[:200] + ([linked] if linked in set(names[200:]) else []), "item")
+    linked = st.query_params.get("item", st.session_state.get("item"))
+    listed = names[:200] + ([linked] if linked in set(names[200:]) else [])
+    item = pick_named("Question", listed, "item", {name: question_words(name) for name in listed})
     row = rows[rows["item"] == item].iloc[0]
     log_probs, chosen = list(row["log_prob_by_prompt"]), int(row["chosen"])
     best = int(row["oracle"])

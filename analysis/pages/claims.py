@@ -24,6 +24,15 @@ def table_of(claims: list[dict]) -> pd.DataFrame:
     return both.sort_values("claim", key=lambda names: names.map(order.index), kind="stable").reset_index(drop=True)
 
 
+def ours_of(row: pd.Series) -> str:
+    """What was measured with its interval, to a thousandth; a count or a time, which have none, to three digits."""
+    if pd.isna(row["value"]):
+        return ""
+    if pd.isna(row["lower"]):
+        return f"{row['value']:.3g}"
+    return f"{row['value']:.3f} [{row['lower']:.3f}, {row['upper']:.3f}]"
+
+
 def _shortly(ours: str) -> str:
     """What stands in the table; what a measurement needs is said below it."""
     return NOT_MEASURED if ours.startswith(NOT_MEASURED) else ours
@@ -44,19 +53,19 @@ def show_claims(now: View) -> None:
     measured = claim_rows(claims)
     number = st.column_config.NumberColumn
     st.dataframe(
-        table[["claim", "setting", "value", "lower", "upper", "n", "paper", "unit"]],
+        table.assign(ours=[ours_of(row) for _, row in table.iterrows()])[
+            ["claim", "setting", "ours", "unit", "n", "paper"]
+        ],
         hide_index=True,
         height="content",
         placeholder="",
         key="claims_table",
         column_config={
-            "claim": st.column_config.TextColumn("the paper claims", width=310),
+            "claim": st.column_config.TextColumn("the paper claims", width=255),
             "paper": st.column_config.TextColumn("the paper's figure", width=160),
-            "setting": st.column_config.TextColumn("this run", width=270),
-            "value": number("ours", format="%.3f"),
-            "lower": number("from", format="%.3f", help="95 % interval"),
-            "upper": number("to", format="%.3f", help="95 % interval"),
-            "unit": st.column_config.TextColumn("what is measured"),
+            "setting": st.column_config.TextColumn("this run", width=235),
+            "ours": st.column_config.TextColumn("ours", help="with its 95 % interval", width=150),
+            "unit": st.column_config.TextColumn("what is measured", width=200),
             "n": number(
                 "n",
                 format="%d",

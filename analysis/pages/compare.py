@@ -10,11 +10,13 @@ from analysis.pages.drawing import take
 from analysis.pages.shared import View, other_view, panel, pick, readable, runs_root, view
 from data.errors import InputError
 
+UNITS = {"accuracy": "accuracy, share right", "bits": "bits per fact"}
+
 
 def joined(one: pd.DataFrame, other: pd.DataFrame, names: tuple[str, str]) -> pd.DataFrame:
     """The same variant, group and measure in two runs, on test subjects, and how far apart."""
     on = ["variant", "group", "measure"]
-    columns = [*on, "value", "lower", "upper", "entities"]
+    columns = [*on, "value", "lower", "upper", "entities", "replicates"]
     both = one[columns].merge(other[columns], on=on, how="outer", suffixes=("_1", "_2"), sort=False)
     figures = {
         name: [
@@ -24,10 +26,19 @@ def joined(one: pd.DataFrame, other: pd.DataFrame, names: tuple[str, str]) -> pd
         for place, name in enumerate(names, 1)
     }
     apart = (both["lower_1"] > both["upper_2"]) | (both["lower_2"] > both["upper_1"])
+    counts = {
+        f"n in {place}": [
+            f"{subjects:.0f} x {replicates:.0f}" if pd.notna(subjects) else ""
+            for subjects, replicates in both[[f"entities_{place}", f"replicates_{place}"]].to_numpy(dtype=float)
+        ]
+        for place in (1, 2)
+    }
     return both[on].assign(
+        measure=both["measure"].map(lambda name: UNITS.get(name, name)),
         **figures,
         difference=both["value_2"] - both["value_1"],
         intervals=apart.map({True: "apart", False: "overlap"}).where(both["value_1"].notna() & both["value_2"].notna()),
+        **counts,
     )
 
 
@@ -101,13 +112,15 @@ def show_both(now: View, other: View) -> None:
         hide_index=True,
         height=460,
         key="compare_table",
-        column_config={"difference": st.column_config.NumberColumn("2 less 1", format="%+.2f")},
+        column_config={"difference": st.column_config.NumberColumn("2 less 1", format="%+.2f")}
+        | {f"n in {place}": st.column_config.TextColumn(help="test subjects x replicates") for place in (1, 2)},
     )
     take(table, "compare")
     st.caption(
-        "95 % intervals over replicates and subjects of each run by itself. Intervals that lie apart differ; those "
-        "that overlap may differ too: no paired test spans two runs. Empty: the run does not have this variant. Of the "
-        "choices at the side, scope and reading hold here; compressions, repairs and seed do not narrow it."
+        "95 % intervals over replicates and subjects of each run by itself; n: test subjects x replicates. Intervals "
+        "that lie apart differ; those that overlap may differ too: no paired test spans two runs. Empty: the run does "
+        "not have this variant. Of the choices at the side, scope and reading hold here; compressions, repairs and "
+        "seed do not narrow it."
     )
     shown = differences(now.manifest()["study"], other.manifest()["study"], titles)
     st.subheader("What the studies differ in")

@@ -10,8 +10,9 @@ from analysis import figures, selecting
 from analysis.figures import Figure
 from analysis.figures_drift import closer_figure, layer_figure
 from analysis.inside_figures import lens_figure
+from analysis.look import METRICS
 from analysis.pages.drawing import drawn, show
-from analysis.pages.shared import View, go_to, metric_help, panel, pick, site_help, unique, view
+from analysis.pages.shared import View, go_to, panel, pick, pick_metric, pick_reference, pick_site, unique, view
 from data.errors import InputError
 
 UNDIRECTED = ("direction", "value_span", "value_span_random")
@@ -23,6 +24,11 @@ def layer_clicked(event: Any) -> str | None:
     points = (event or {}).get("selection", {}).get("points", [])
     layer = points[0].get("x") if points else None
     return None if layer is None or not re.fullmatch(r"\d+(\.0)?", str(layer)) else str(int(layer))
+
+
+def words_of(metric: str) -> str:
+    """What a metric measures."""
+    return METRICS.get(metric, (metric, ""))[0]
 
 
 def take_layer() -> None:
@@ -68,13 +74,13 @@ def lens_chart(now: View, metric: str, group: str) -> Figure:
 
 def measurement_of(drift: pd.DataFrame) -> tuple[str, str, str, str]:
     """Metric, site, group and reference, chosen: some metrics are measured at one site, or against one reference."""
-    metric = pick("Metric", unique(drift["metric"]), "metric", help=metric_help(drift))
+    metric = pick_metric(drift, "metric")
     own = drift[drift["metric"] == metric]
-    site = pick("Site", unique(own["site"])[::-1], "site", help=site_help(own))
+    site = pick_site(own, "site")
     own = own[own["site"] == site]
     group = pick("Read on", unique(own["group"]), "read_on", help="questions as asked, or running text")
     own = own[own["group"] == group]
-    return metric, site, group, pick("Reference", unique(own["reference"]), "reference")
+    return metric, site, group, pick_reference(unique(own["reference"]), "reference")
 
 
 @st.fragment
@@ -115,13 +121,14 @@ def show_direction(now: View, metric: str, site: str, group: str) -> None:
     st.subheader("Towards dense, or away")
     if metric in UNDIRECTED:
         st.caption(
-            f"'{metric}' is no distance from dense: choose another metric, such as cosine, to see the direction."
+            f"The {words_of(metric)} is no distance from dense: choose another metric, such as "
+            f"'{words_of('cosine')}', to see the direction."
         )
         return
     if closer_of(now, metric, site, group).empty:
         st.caption(
-            f"Nothing here: it takes a repair and its own copy without one, both measured by '{metric}' against dense. "
-            "Choose a compression and a repair at the side, or another metric."
+            "Nothing here: it takes a repair and its own copy without one, both measured against dense by "
+            f"'{words_of(metric)}'. Choose a compression and a repair at the side, or another metric."
         )
         return
     show(
@@ -151,7 +158,7 @@ def show_lens(now: View) -> None:
         )
         return
     with st.container(horizontal=True):
-        metric = pick("Metric", unique(lens["metric"]), "lens_metric", help=metric_help(lens))
+        metric = pick_metric(lens, "lens_metric")
         group = pick("Group of facts", unique(lens.loc[lens["metric"] == metric, "group"]), "lens_group")
     show(
         lens_chart(now, metric, group),

@@ -60,7 +60,7 @@ def show_setting(now: View, table: pd.DataFrame) -> None:
     )
     shown = rows[["comparison", *NUMBERS, "n", "supports", "H0", "H1"]]
     st.dataframe(
-        shown,
+        with_p_words(shown),
         hide_index=True,
         key="hypotheses",
         height="content",
@@ -84,7 +84,7 @@ def show_beside(setting: dict[str, Any]) -> None:
         )
         return
     st.dataframe(
-        table.assign(p=[reading.p_words(p) if pd.notna(p) else "" for p in table["p"]]),
+        with_p_words(table),
         hide_index=True,
         key="beside",
         height="content",
@@ -115,6 +115,16 @@ def said_of(prediction: dict[str, Any]) -> str:
     return f"{prediction['statistic']}{after}" if measured else before.removeprefix(f"{prediction['name']}: ")
 
 
+def with_p_words(table: pd.DataFrame) -> pd.DataFrame:
+    """Every p as it is written elsewhere; nothing where there is none."""
+    told = {
+        name: [reading.p_words(p) if pd.notna(p) else "" for p in table[name]]
+        for name in ("p", "p_corrected")
+        if name in table
+    }
+    return table.assign(**told)
+
+
 def columns() -> dict[str, Any]:
     """How the table's columns are headed and rounded."""
     number = st.column_config.NumberColumn
@@ -122,8 +132,8 @@ def columns() -> dict[str, Any]:
         "estimate": number("bits per fact", format="%+.2f"),
         "lower": number("from", format="%+.2f", help="95 % interval"),
         "upper": number("to", format="%+.2f", help="95 % interval"),
-        "p": number("p", format="%.4f", help="one-sided, this comparison alone"),
-        "p_corrected": number("p, Holm", format="%.3f", help="the setting's largest p, corrected over settings"),
+        "p": st.column_config.TextColumn("p", help="one-sided, this comparison alone"),
+        "p_corrected": st.column_config.TextColumn("p, Holm", help="the setting's largest p, corrected over settings"),
         "n": number("n", help="test subjects"),
         "H0": st.column_config.TextColumn(width="large"),
         "H1": st.column_config.TextColumn(width="large"),
@@ -140,7 +150,7 @@ def every(now: View) -> list[dict]:
 def show_all(now: View, table: pd.DataFrame) -> None:
     st.subheader("Every comparison of this run")
     kept = table[["scope", "setting", "decision", "comparison", *NUMBERS, "n", "supports"]]
-    st.dataframe(kept, hide_index=True, key="predictions", height=420, column_config=columns())
+    st.dataframe(with_p_words(kept), hide_index=True, key="predictions", height=420, column_config=columns())
     take(table, "predictions")
 
 

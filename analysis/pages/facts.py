@@ -12,7 +12,7 @@ from analysis.figures_tokens import first_layers, item_lens_figure
 from analysis.inside_figures import SIGNIFICANT
 from analysis.look import SITES
 from analysis.pages.drawing import drawn, show, take
-from analysis.pages.shared import ANSWERS, View, go_to, group_of, panel, pick, unique, view
+from analysis.pages.shared import ANSWERS, View, go_to, group_of, panel, pick, pick_named, question_words, unique, view
 from analysis.reading import compact, p_words
 
 MOST = 200  # rows of questions sent to the browser at once
@@ -84,9 +84,9 @@ def show_search(now: View, group: str) -> None:
         return
     shown = kept[["item", "relation", "entity", "answer", "split"]].head(MOST)
     st.dataframe(shown.drop(columns="item"), hide_index=True, height=200, key="questions")
-    linked = st.session_state.get("item")
+    linked = st.query_params.get("item", st.session_state.get("item"))
     options = names[:MOST] + ([linked] if linked in set(names[MOST:]) else [])
-    item = pick("Question", options, "item")
+    item = pick_named("Question", options, "item", {name: question_words(name) for name in options})
     show_item(now, group, item)
     show_steps(now, item, variant)
 

@@ -3,7 +3,7 @@
 import functools
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +29,8 @@ AT_FIRST = 120
 """Variants shown before anything is chosen: a run of more begins with its first compressions."""
 UNREADABLE = (ArithmeticError, AttributeError, LookupError, NameError, StopIteration, TypeError, ValueError)
 """What reading a table or verdict of another form ends in; NameError is a query's, for a column that is not there."""
+NOTHING = "{label}: the run's tables leave nothing to choose: choose otherwise at the side, or another run"
+REFERENCES = {"dense": "the dense model", "parent": "its copy without the repair"}
 P = ParamSpec("P")
 
 
@@ -190,7 +192,9 @@ def _chosen_view(run: Path) -> View:
     read = pick("Reading", ["candidates", "vocabulary"], "reading", help="best of a fixed list, or of all words")
     study = manifest["study"]
     count = len(manifest["seeds"])
-    st.caption(f"Model `{study['model']}`, text `{study['text']}`, {count} seed{'s' if count > 1 else ''}")
+    # A model that lies in a folder is called by its own name: its whole path would fill the side.
+    model = Path(study["model"]).name if Path(study["model"]).is_absolute() else study["model"]
+    st.caption(f"Model `{model}`, text `{study['text']}`, {count} seed{'s' if count > 1 else ''}")
     if manifest.get("note"):
         st.caption(f":material/info: {manifest['note']}.")
     return View(run, stamp, scope, read, compressions, repairs, None if seed == ALL_SEEDS else int(seed))
@@ -298,9 +302,7 @@ def pick(label: str, options: list[str], key: str, help: str | None = None, firs
         InputError: there is none.
     """
     if not options:
-        raise InputError(
-            f"{label}: the run's tables leave nothing to choose: choose otherwise at the side, or another run"
-        )
+        raise InputError(NOTHING.format(label=label))
     # A choice that another run or scope does not have would otherwise stand as an option that is not there.
     if st.session_state.get(key) not in options:
         st.session_state.pop(key, None)
@@ -313,6 +315,36 @@ def pick(label: str, options: list[str], key: str, help: str | None = None, firs
     else:
         chosen = st.selectbox(label, options, options.index(first), key=key, bind="query-params", help=help)
     return str(chosen)
+
+
+def pick_named(
+    label: str, options: list[str], key: str, words: Mapping[str, str], help: str | None = None, first: str = ""
+) -> str:
+    """One of the names that tables use, shown in words; the link keeps the name, which words may outgrow.
+
+    Raises:
+        InputError: there is none.
+    """
+    if not options:
+        raise InputError(NOTHING.format(label=label))
+    first = first if first in options else options[0]
+    # Bound to the address by hand: Streamlit would write there what the box shows.
+    linked, told = st.query_params.get(key), f"{key}_told"
+    if linked in options and linked != st.session_state.get(told):
+        st.session_state[key] = linked
+    if st.session_state.get(key) not in options:
+        st.session_state[key] = first
+    chosen = str(
+        st.selectbox(
+            label, options, key=key, help=help, persist_state="session", format_func=lambda name: words.get(name, name)
+        )
+    )
+    if chosen != first:
+        st.query_params[key] = chosen
+    elif key in st.query_params:
+        del st.query_params[key]
+    st.session_state[told] = st.query_params.get(key)
+    return chosen
 
 
 def several(label: str, options: list[str], key: str, at_first: int | None = None) -> tuple[str, ...]:
@@ -347,11 +379,36 @@ def group_of(now: View, key: str = "group") -> str:
     )
 
 
-def metric_help(table: pd.DataFrame) -> str:
-    """What each metric of a table is."""
-    return "; ".join(f"{name}: {look.METRICS[name][0]}" for name in unique(table["metric"]) if name in look.METRICS)
+def question_words(item: str) -> str:
+    """A question by what it asks: `instrument/gideon ingram/measure` is `instrument of gideon ingram`."""
+    relation, _, rest = item.partition("/")
+    entity, _, phrasing = rest.rpartition("/")
+    if not entity:
+        return item
+    return f"{relation} of {entity}" + ("" if phrasing == "measure" else f" ({phrasing})")
 
 
-def site_help(table: pd.DataFrame) -> str:
-    """What each site of a table is."""
-    return "; ".join(f"{name}: {look.SITES[name]}" for name in unique(table["site"]) if name in look.SITES)
+def pick_metric(table: pd.DataFrame, key: str) -> str:
+    """A metric of a table, chosen by what it measures."""
+    names = unique(table["metric"])
+    known = [name for name in names if name in look.METRICS]
+    said = "; ".join(f"{look.METRICS[name][0]} ({look.METRICS[name][1]}): `{name}`" for name in known)
+    return pick_named(
+        "Metric",
+        names,
+        key,
+        {name: look.METRICS[name][0] for name in known},
+        help=f"units, and names in tables: {said}",
+    )
+
+
+def pick_site(table: pd.DataFrame, key: str) -> str:
+    """A site of a table; the last of the block stands first."""
+    names = unique(table["site"])[::-1]
+    said = "; ".join(f"{look.SITES[name]}: `{name}`" for name in names if name in look.SITES)
+    return pick_named("Site", names, key, look.SITES, help=f"names in tables: {said}")
+
+
+def pick_reference(names: list[str], key: str) -> str:
+    """What a variant is compared with."""
+    return pick_named("Reference", names, key, REFERENCES)
