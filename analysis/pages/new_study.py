@@ -36,7 +36,7 @@ def show_form() -> None:
             "As YAML",
             drafting.further(study),
             key=fields.key("further"),
-            help="inside, budget, transfer, relations...",
+            help="inside, tasks, ablations, transfer, budget, relations...",
             persist_state=KEPT,
         )
     show_study(drafting.with_further(told, text))

@@ -178,7 +178,10 @@ def _chosen_view(run: Path) -> View:
     stamp = reading.stamp(run)
     variants = _table(run, "variants", stamp, ())
     scope = pick(
-        "Scope", unique(variants["scope"]), "scope", help="main: the study; others: controls whose truth is known"
+        "Scope",
+        unique(variants["scope"]),
+        "scope",
+        help="main: the study; ablations: more or less of a repair; others: controls of known truth",
     )
     own = variants[variants["scope"] == scope]
     damages = unique(own["compression"])
