@@ -68,6 +68,12 @@ class Source:
         return compare_tasks(self.table("tasks"), self.table("variants"))
 
     @cached_property
+    def perplexities(self) -> pd.DataFrame:
+        """Perplexity of every variant on every text; no rows where the study names none."""
+        held = reading.read_table(self.run, "perplexity")
+        return perplexities(held, self.table("variants"))
+
+    @cached_property
     def steps(self) -> dict[str, float]:
         """Tuning steps by variant; 0 where nothing was tuned."""
         variants = self.table("variants").drop_duplicates("variant")
@@ -131,10 +137,10 @@ def _tasks(source: Source) -> Drawn:
 
 
 def _perplexity(source: Source) -> Drawn:
-    perplexity = perplexities(source.table("perplexity"), source.table("variants"))
+    source.table("perplexity")  # which says why where there is none
     scores = task_scores(source.compared_tasks)
     whole = scores[scores["task"] == ALL] if ALL in set(scores["task"]) else scores
-    yield "", perplexity_figure(perplexity, whole, "all tasks")
+    yield "", perplexity_figure(source.perplexities, whole, "all tasks")
 
 
 def _dose(name: str) -> Callable[[Source], Drawn]:
@@ -151,7 +157,7 @@ def _dose(name: str) -> Callable[[Source], Drawn]:
             .assign(steps=part["variant"].map(steps))
         )
         asked = {group: (part[part["group"] == group], f"group {group}, {reading_words(READING)}") for group in groups}
-        if not reading.read_table(source.run, "tasks", ["task"]).empty:
+        if reading.read_manifest(source.run)["study"].get("tasks") is not None:
             scores = task_scores(source.compared_tasks).rename(columns={"items": "n"})
             scores = scores[scores["task"] == scores["task"].iloc[-1]]
             asked["tasks"] = (scores.assign(steps=scores["variant"].map(steps)), "standard tasks")

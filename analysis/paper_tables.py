@@ -158,7 +158,8 @@ def _stars(p: float) -> str:
 
 def _tasks(source: Source) -> Iterator[PaperTable]:
     """A row per variant, a column per task and per text; marks as in the results table (analysis/task_report.py)."""
-    cells, compared = results_table(source.run)
+    compared, perplexity = source.compared_tasks, source.perplexities
+    cells = results_table(compared, perplexity)
     items, variants = source.table("tasks"), source.variants()
     items = items[items["plan"] == "main"].rename(columns={"item": "entity"})
     order = list(cells.index)

@@ -238,18 +238,23 @@ def perplexities(perplexity: pd.DataFrame, variants: pd.DataFrame) -> pd.DataFra
     return pd.DataFrame(rows, columns=columns)
 
 
-def results_table(run: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """What is shown of a run: scores by variant (rows) and task, perplexity beside them; and every comparison.
-
-    A star stands at a score that differs from dense, a dagger at one that differs from the parent (p < .05 after Holm).
+def compared_of(run: Path) -> pd.DataFrame:
+    """Every variant of a run against its references.
 
     Raises:
         InputError: the run's study named no tasks.
     """
-    tasks, variants = read_table(run, "tasks"), read_table(run, "variants")
+    tasks = read_table(run, "tasks")
     if tasks.empty:
         raise InputError(f"run '{run.name}': its study names no tasks: add a block tasks to it and run it again")
-    compared = compare_tasks(tasks, variants)
+    return compare_tasks(tasks, read_table(run, "variants"))
+
+
+def results_table(compared: pd.DataFrame, perplexity: pd.DataFrame) -> pd.DataFrame:
+    """Scores by variant (rows) and task, perplexity beside them.
+
+    A star stands at a score that differs from dense, a dagger at one that differs from the parent (p < .05 after Holm).
+    """
     cells: dict[str, dict[str, str]] = {}
     for (variant, task), part in compared.groupby(["variant", "task"], sort=False):
         one = part.iloc[0]
@@ -257,9 +262,9 @@ def results_table(run: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
         marks = "".join(mark for name, mark in zip(REFERENCES, "*†", strict=True) if found.get(name, 1.0) < 0.05)
         cells.setdefault(variant, {})[task] = compact(one["score"], one["lower"], one["upper"]) + marks
     table = pd.DataFrame(cells).T
-    for one in perplexities(read_table(run, "perplexity"), variants).itertuples():
+    for one in perplexity.itertuples():
         table.loc[one.variant, f"perplexity, {one.text}"] = f"{one.perplexity:.1f} [{one.lower:.1f}, {one.upper:.1f}]"
-    return table, compared
+    return table
 
 
 COMPARED = {
@@ -290,7 +295,8 @@ def shown(compared: pd.DataFrame) -> pd.DataFrame:
 
 def show_tasks(console: Console, run: Path, *, markdown: bool = False) -> None:
     """Print a run's results on tasks, every comparison, and the floor."""
-    scores, compared = results_table(run)
+    compared = compared_of(run)
+    scores = results_table(compared, perplexities(read_table(run, "perplexity"), read_table(run, "variants")))
     show_rows(console, "Tasks: share right", scores.rename_axis("variant").reset_index().fillna(""), markdown)
     _say(console, "95 % intervals over items. * differs from dense, † from the parent: p < .05 after Holm.")
     show_rows(console, "Compared item by item", shown(compared), markdown)
