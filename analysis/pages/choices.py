@@ -87,6 +87,7 @@ def show_selectors(table: pd.DataFrame, measure: str) -> None:
         hide_index=True,
         height="content",
         key="selectors_table",
+        placeholder="",
         column_config={
             "regret": number(format="%.2f", help="what the best prompt of each question would add, in hindsight"),
             "p": st.column_config.TextColumn(help="the choice against the same choices dealt to other questions"),

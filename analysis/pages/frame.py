@@ -32,7 +32,7 @@ PAGES = {
     ],
 }
 
-st.set_page_config(page_title="Palimpsest", page_icon=ICON, layout="wide", initial_sidebar_state=250)
+st.set_page_config(page_title="Palimpsest", page_icon=ICON, layout="wide", initial_sidebar_state=270)
 page = st.navigation(PAGES, expanded=True)
 shared.choose()
 page.run()

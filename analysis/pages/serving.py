@@ -2,7 +2,6 @@
 
 import contextlib
 import importlib
-import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,6 @@ def warm() -> None:
 
 @contextlib.asynccontextmanager
 async def warmed(app: st.App) -> AsyncIterator[dict[str, Any]]:
-    """Beside the server, which answers meanwhile."""
-    threading.Thread(target=warm, name="warm", daemon=True).start()
+    """Before the server answers: beside it, the first page would wait for its own modules and for all others."""
+    warm()
     yield {}
