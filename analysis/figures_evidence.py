@@ -62,19 +62,14 @@ def forest_figure(predictions: pd.DataFrame) -> Figure:
         title="What each repair returned beyond each comparison",
         subtitle="bits per fact on subjects unread by any repair, 95 % intervals over replicates and subjects; "
         f"n = up to {int(predictions['n'].max())} subjects",
-        height=236 + 27 * max(3, len(settings)),
+        height=254 + 27 * max(3, len(settings)),
     )
     return Figure(figure, predictions)
 
 
 def _stacked(comparison: str) -> str:
-    """A comparison's name over up to three short lines."""
-    words, lines = comparison.split(), [""]
-    for word in words:
-        if lines[-1] and len(lines[-1]) + len(word) > 13:
-            lines.append("")
-        lines[-1] = f"{lines[-1]} {word}".strip()
-    return "<br>".join(lines)
+    """A comparison's name over short lines: five columns share the width of a paper's text."""
+    return "<br>".join(textwrap.wrap(comparison, 9, break_long_words=False))
 
 
 def calibration_figure(summary: pd.DataFrame, organisms: pd.DataFrame) -> Figure:

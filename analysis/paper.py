@@ -63,6 +63,13 @@ class Source:
         return reading.read_json(self.run, "verdict.json")
 
     @cached_property
+    def own_recovery(self) -> pd.DataFrame:
+        """Recovery where a repair was tuned: what is used elsewhere has a figure of its own."""
+        recovery, variants = self.table("recovery"), self.table("variants")
+        moved = variants.loc[variants["kind"] == "transferred", "variant"]
+        return recovery[~recovery["variant"].isin(moved)]
+
+    @cached_property
     def compared_tasks(self) -> pd.DataFrame:
         """Every variant on every task against its references, as the results table has it."""
         return compare_tasks(self.table("tasks"), self.table("variants"))
@@ -118,10 +125,7 @@ class PaperFigure:
 
 
 def _recovery(source: Source) -> Drawn:
-    recovery = source.table("recovery")
-    # What is used where it was not tuned has a figure of its own.
-    variants = source.table("variants")
-    recovery = recovery[~recovery["variant"].isin(variants.loc[variants["kind"] == "transferred", "variant"])]
+    recovery = source.own_recovery
     for scope in source.scopes():
         for group in source.groups(scope):
             # Answers are the largest table: chance is read off the columns it needs.
@@ -147,7 +151,7 @@ def _dose(name: str) -> Callable[[Source], Drawn]:
     """Facts by group, of the ablations where the study has them, and where the run has them all tasks together."""
 
     def draw(source: Source) -> Drawn:
-        recovery, steps, groups = source.table("recovery"), source.steps, source.groups()
+        recovery, steps, groups = source.own_recovery, source.steps, source.groups()
         # Ablations are of one compression: how much damage there is stands among the study's own.
         scope = ABLATIONS if ABLATIONS in source.scopes() and name != "damage" else MAIN
         part = recovery[(recovery["scope"] == scope) & (recovery["reading"] == READING) & (recovery["split"] == "test")]
@@ -216,7 +220,7 @@ def _selectors(source: Source) -> Drawn:
 
 def _parameters(source: Source) -> Drawn:
     for group in source.groups():
-        yield group, parameters_figure(source.table("recovery"), MAIN, group, READING)
+        yield group, parameters_figure(source.own_recovery, MAIN, group, READING)
 
 
 def _latency(source: Source) -> Drawn:
