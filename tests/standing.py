@@ -16,8 +16,10 @@ class StandingEngine(LocalEngine):
     def __enter__(self) -> "StandingEngine":
         return self if self._slots else super().__enter__()
 
-    def __exit__(self, *_: object) -> None:
-        """Leave the workers where they are."""
+    def __exit__(self, *error: object) -> None:
+        """Leave the workers where they are; what ended early may have left one of them at work."""
+        if any(error):
+            self.close()
 
     def close(self) -> None:
         """End the workers."""

@@ -5,10 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_the_script_in_the_readme_runs_from_any_folder(tmp_path):
     script = re.search(r"```python\n(.*?)```", README, re.DOTALL)
     assert script is not None
