@@ -22,8 +22,9 @@ def bank_of(now: View) -> pd.DataFrame:
             f"no bank of prompts among what is chosen at the side (scope {now.scope}): choose an idp repair, or run a "
             "study that names one: {kind: idp, lengths: [8, 8, 8], learning_rate: 0.03}"
         )
+    damaged = unique(banks.loc[banks["compression"] != "dense", "variant"])  # what the question is of
     with st.container(horizontal=True):
-        name = pick("Variant", unique(banks["variant"]), "bank")
+        name = pick("Variant", unique(banks["variant"]), "bank", first=next(iter(damaged), None))
         own = banks[banks["variant"] == name]
         replicate = pick("Replicate", [str(one) for one in own["replicate"]], "replicate")
     return own[own["replicate"] == int(replicate)]
