@@ -12,6 +12,7 @@ from analysis.figures_account import comparisons_figure
 from analysis.figures_evidence import calibration_figure
 from analysis.pages.drawing import drawn, show, take
 from analysis.pages.shared import View, go_to, panel, pick, unique, view
+from analysis.report_markdown import TERMS
 
 NUMBERS = ("estimate", "lower", "upper", "p", "p_corrected")
 
@@ -67,6 +68,8 @@ def show_setting(now: View, table: pd.DataFrame) -> None:
         column_config=columns(),
     )
     show_beside(one)
+    with st.expander("What the words and letters mean", key="terms", bind="query-params"):
+        st.markdown(TERMS)
     repair, compression = rows["repair"].iloc[0], rows["compression"].iloc[0]
     with st.container(horizontal=True):
         go_to("facts", "Which facts these are", compression=[compression], repair=[repair])
