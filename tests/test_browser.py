@@ -4,14 +4,15 @@ import json
 import re
 import shutil
 import zipfile
+from pathlib import Path
+from urllib.parse import unquote
 
 import pandas as pd
 import pytest
 import yaml
 
-from analysis import screenshots
-from analysis.reading import recovery_rows
-from tests.stored_runs import LOST, PREDICTION, write_run
+from analysis import reading, screenshots
+from tests.stored_runs import write_run
 
 SMALL = {
     **{"name": "small", "model": "atlas", "facts": "atlas", "relations": ["instrument"], "groups": ["open"]},
@@ -20,6 +21,7 @@ SMALL = {
     "repairs": [{"kind": "prompt", "length": 2, "learning_rate": 0.03}],
     "reported": ["prompt-2"],
     "drift": {"questions": 4, "windows": 2, "length": 16, "batch": 2},
+    "inside": {"examples": {"items": 1}},
 }
 """A study of seconds, from which the form starts."""
 
@@ -85,45 +87,82 @@ def form(walk):
 @pytest.mark.browser
 def test_from_the_question_to_a_head_by_clicking(walk, tmp_path):
     address, run, fresh, complaints = walk
+    last = goes_from_the_question_to_a_head(fresh, address, run)
+    screenshots.shoot(last, tmp_path / "page.png", 1440)
+    assert (tmp_path / "page.png").stat().st_size > 10_000
+    assert complaints == []
+
+
+def goes_from_the_question_to_a_head(fresh, address: str, run: Path):
+    """Question, Evidence, Facts, Attention by clicking, each read against the run's tables; then the link, elsewhere.
+
+    Gives the window that opened the link.
+    """
     page = fresh()
-    page.goto(address)
+    page.goto(f"{address}?run={run.name}")
     screenshots.settle(page)
-    assert "gptq-3bit .50 [.20, .80]" in page.locator("[data-testid=stMain]").inner_text()
+    setting = reading.read_json(run, "verdict.json")["settings"][0]
+    kept = [setting["expressed_bits"][name] for name in ("estimate", "lower", "upper")]
+    assert f"{setting['compression']} {reading.compact(*kept)}" in words_of(page)
     page.get_by_text("See the evidence").click()
     page.wait_for_url("**/evidence**")
     screenshots.settle(page)
-    assert f" {PREDICTION['estimate']} " in cells_of(page)
+    told = cells_of(page)
+    assert all(f" {one[name]} " in told for one in setting["predictions"] for name in ("estimate", "n"))
     page.get_by_text("Which facts these are").click()
     page.wait_for_url("**/facts**")
     screenshots.settle(page)
-    assert "compression=gptq-3bit" in page.url
-    assert "wanda" not in cells_of(page)
-    page.get_by_label("Search").first.fill("oslo")
-    page.get_by_label("Search").first.press("Enter")
-    page.wait_for_url("**find=oslo**")
-    screenshots.settle(page)
-    answers = pd.read_parquet(run / "answers.parquet")
-    own = answers[(answers["item"] == LOST) & (answers["reading"] == "candidates")].set_index("variant_id")
-    told = cells_of(page)
-    assert f" {own.loc['maingptq-3bit/0', 'log_prob']} " in told
-    assert own.loc["maingptq-3bit/0", "predicted"] in told
+    assert f"compression={setting['compression']}" in unquote(page.url)
+    finds_a_question(page, run, setting)
     page.get_by_text("Where attention moved").click()
     page.wait_for_url("**/attention**")
     screenshots.settle(page)
-    click_cell(page, layer=2, head=3)
-    page.wait_for_url("**layer=2**")
-    screenshots.settle(page)
-    assert "head=3" in page.url
-    assert "Layer 2, head 3" in page.locator("[data-testid=stMain]").inner_text()
+    opens_a_head(page, run, setting)
     again = fresh()
     again.goto(page.url)
     screenshots.settle(again)
     assert words_of(again) == words_of(page)
     assert again.locator(".js-plotly-plot").count() == 3
     assert again.locator("[data-testid=stException], [data-testid=stAlert]").count() == 0
-    screenshots.shoot(again, tmp_path / "page.png", 1440)
-    assert (tmp_path / "page.png").stat().st_size > 10_000
-    assert complaints == []
+    return again
+
+
+def finds_a_question(page, run: Path, setting: dict) -> None:
+    """Facts, searched for the question that was kept token by token: the compressed model's answer is the table's."""
+    variants, answers = (reading.read_table(run, name) for name in ("variants", "answers"))
+    own = variants[(variants["scope"] == "main") & (variants["variant"] == setting["compression"])]
+    examples = reading.read_table(run, "examples")
+    item = examples.loc[examples["variant_id"].isin(own["variant_id"]), "item"].iloc[0]
+    answers = answers[(answers["item"] == item) & (answers["reading"] == "candidates")]
+    answers = answers[answers["variant_id"].isin(own["variant_id"])]
+    page.get_by_label("Search").first.fill(f"{answers['relation'].iloc[0]} {answers['entity'].iloc[0]}")
+    page.get_by_label("Search").first.press("Enter")
+    page.wait_for_url("**find=**")
+    screenshots.settle(page)
+    told = cells_of(page)
+    assert answers["predicted"].iloc[0] in told
+    assert f" {answers['log_prob'].mean()} " in told
+    others = set(variants["compression"]) - {"dense", setting["compression"]}
+    assert not any(name in told for name in others)
+
+
+def opens_a_head(page, run: Path, setting: dict) -> None:
+    """Attention, a head that is not shown yet clicked: its number is the table's, and the page goes to it."""
+    measured, variants = (reading.read_table(run, name) for name in ("attention", "variants"))
+    first = f"{setting['compression']} + {setting['repair']}"
+    own = variants[(variants["scope"] == "main") & (variants["variant"] == first)]
+    measured = measured[measured["variant_id"].isin(own["variant_id"]) & (measured["metric"] == "jensen_shannon")]
+    measured = measured[(measured["group"] == "questions") & (measured["reference"] == "dense")]
+    heads = measured.groupby(["layer", "head"])["value"].mean()
+    before = words_of(page)
+    layer, head = next(one for one in reversed(heads.index) if "Layer {}, head {}:".format(*one) not in before)
+    told = click_cell(page, layer, head)
+    page.wait_for_url(re.compile("layer=|head="))
+    screenshots.settle(page)
+    assert f"Layer {layer}, head {head}:" in words_of(page)
+    place, _, value = told.partition(": ")
+    assert place == f"layer {layer}, head {head}"
+    assert float(value) == pytest.approx(heads[layer, head], rel=0.005)
 
 
 @pytest.mark.browser
@@ -157,6 +196,7 @@ def test_a_study_from_the_form_to_its_answer_and_a_typed_text(walk, form):
     (folder,) = run.parent.glob("mine-*")
     screenshots.settle(page)
     assert "magnitude-60%" in words_of(page)
+    goes_from_the_question_to_a_head(fresh, address, folder)
     sees_own_accuracies(page, address, folder)
     types_a_text(page, address, folder.name)
     assert complaints == []
@@ -167,7 +207,7 @@ def sees_own_accuracies(page, address: str, folder) -> None:
     page.goto(f"{address}/recovery?run={folder.name}")
     screenshots.settle(page)
     table = pd.read_parquet(folder / "recovery.parquet")
-    rows = recovery_rows(table, "main", "open", "candidates")
+    rows = reading.recovery_rows(table, "main", "open", "candidates")
     told = cells_of(page)
     assert all(figure in told for figure in rows["accuracy, test"])
     with page.expect_download() as download:
@@ -250,8 +290,8 @@ def words_of(page) -> str:
     return re.sub(r"\s+", " ", page.locator("[data-testid=stMain]").inner_text())
 
 
-def click_cell(page, layer: int, head: int) -> None:
-    """Click the mark that lies on a cell of the first grid."""
+def click_cell(page, layer: int, head: int) -> str:
+    """Click the mark that lies on a cell of the first grid; gives what the mark tells before it is clicked."""
     marks = page.locator(".js-plotly-plot").first.locator(".subplot.xy .scatterlayer .point")
     place = 0
     for place in range(marks.count()):
@@ -262,6 +302,7 @@ def click_cell(page, layer: int, head: int) -> None:
         raise AssertionError("no such cell")
     box = marks.nth(place).bounding_box()
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    page.wait_for_timeout(200)
+    told = page.locator(".js-plotly-plot").first.locator(".hoverlayer .hovertext").first.text_content()
     page.mouse.down()
     page.mouse.up()
+    return told
