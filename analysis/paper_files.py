@@ -4,6 +4,7 @@ import io
 import tempfile
 import zipfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,14 +31,23 @@ class Written:
 def write_paper(source: Source, kinds: Sequence[str], style: Style, names: Sequence[str] = ()) -> Written:
     """Draw everything first, then write it: what cannot be drawn leaves nothing behind.
 
-    Without Chrome or Chromium images are left out, and pages (HTML) stand in for them.
+    Without Chrome or Chromium images are left out, and pages (HTML) stand in for them. Tables are computed while the
+    browser, a process of its own, makes the images.
     """
     figures, left_out = drawn(source, names)
-    tables, no_tables = ([], {}) if names else paper_tables(source)
-    folder = source.run / FOLDER
-    folder.mkdir(exist_ok=True)
     images = [kind for kind in kinds if kind in IMAGES]
     can_draw = not images or browser_here()
+    folder = source.run / FOLDER
+    folder.mkdir(exist_ok=True)
+    with ThreadPoolExecutor(1) as beside:
+        made = beside.submit(
+            write_images,
+            [(one.figure, one.wide, folder / one.name) for one in figures],
+            style,
+            images if can_draw else [],
+        )
+        tables, no_tables = ([], {}) if names else paper_tables(source)
+        made.result()
     pages = "html" in kinds or not can_draw
     for one in figures:
         one.figure.data.to_csv(folder / f"{one.name}.csv", index=False)
@@ -46,8 +56,6 @@ def write_paper(source: Source, kinds: Sequence[str], style: Style, names: Seque
     (folder / "captions.md").write_text("".join(map(_caption, figures)), encoding="utf-8")
     for table in tables:
         _write_table(table, folder)
-    if images and can_draw:
-        write_images([(one.figure, one.wide, folder / one.name) for one in figures], style, images)
     return Written(
         folder=folder,
         figures=tuple(one.name for one in figures),

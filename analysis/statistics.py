@@ -288,6 +288,12 @@ def paired_p(ours: Float[np.ndarray, "seed cluster"], theirs: Float[np.ndarray, 
     return max(flips, crossed_sample(arms, lambda means: means["ours"] - means["theirs"], seed=seed).p_other_than_zero)
 
 
+@lru_cache(maxsize=2)
+def _signs(seed: int, resamples: int, clusters: int) -> Float[np.ndarray, "resample cluster"]:
+    """Signs drawn at random, the same for every test of one size: hundreds of tests share them."""
+    return 1.0 - 2.0 * np.random.default_rng(seed).integers(0, 2, size=(resamples, clusters))
+
+
 def max_t(
     differences: Float[np.ndarray, "cluster statistic"],
     *,
@@ -300,7 +306,7 @@ def max_t(
     if differences.ndim != 2 or not differences.size or np.isnan(differences).any():
         raise ValueError("sign flips need a difference per cluster and statistic, none of them NaN")
     turn = {"two-sided": np.abs, "greater": np.positive, "less": np.negative}[alternative]
-    signs = 1.0 - 2.0 * np.random.default_rng(seed).integers(0, 2, size=(resamples, len(differences)))
+    signs = _signs(seed, resamples, len(differences))
     # Flipping leaves the sum of squares as it is, so t rises with the mean over its root.
     root = np.sqrt(len(differences) * (differences**2).sum(axis=0))
     scale = np.where(root > 0, root, 1)

@@ -42,6 +42,11 @@ ALL = "all tasks"
 POOLED = (*(f"all {domain}" for domain in GROUPS), ALL)
 """What several tasks make together: those of a domain, and all."""
 REFERENCES = ("dense", "parent")
+READ = (
+    *("variant", "compression", "repair", "seed", "task", "domain", "column"),
+    *("correct", "correct_norm", "answered", "tokens_cut"),
+)
+"""Columns of items that a comparison reads."""
 SEED = 0
 
 
@@ -52,10 +57,13 @@ def compare_tasks(tasks: pd.DataFrame, variants: pd.DataFrame) -> pd.DataFrame:
     Columns: variant, compression, repair, task, domain, items, replicates, score, lower, upper, score_norm, cut,
     reference, difference, difference_lower, difference_upper, lost, won, alike, test, p, p_holm, items_needed.
     """
-    items = items_of(tasks, variants)
+    # Without the lists of log-probabilities, items as numbers in the order of their names: hundreds of comparisons read
+    # them.
+    items = items_of(tasks, variants)[list(READ)]
+    items = items.assign(column=pd.factorize(items["column"], sort=True)[0])
     rows = []
     for name, domain, part in _parts(items):
-        for variant in dict.fromkeys(part["variant"]):
+        for variant in part["variant"].unique():
             rows += [{"task": name, "domain": domain} | one for one in _compared(part, variant)]
     table = pd.DataFrame(rows).assign(p_holm=np.nan)
     for reference in REFERENCES:
@@ -118,7 +126,7 @@ def _compared(part: pd.DataFrame, variant: str) -> list[dict[str, Any]]:
     found = []
     for reference, other in zip(REFERENCES, ("dense", str(first["compression"])), strict=True):
         # A repair of dense has dense for a parent: told once.
-        if other == variant or (reference == "parent" and other == "dense") or other not in set(part["variant"]):
+        if other == variant or (reference == "parent" and other == "dense") or not (part["variant"] == other).any():
             continue
         found.append(row | {"reference": reference} | _paired(mine, part[part["variant"] == other]))
     nothing = dict.fromkeys(
@@ -154,7 +162,8 @@ def _paired(mine: pd.DataFrame, other: pd.DataFrame) -> dict[str, Any]:
 
 def replicate_table(items: pd.DataFrame, column: str) -> Float[np.ndarray, "seed item"]:
     """A column by replicate and item."""
-    return items.astype({column: float}).pivot(index="seed", columns="column", values=column).to_numpy()
+    held = items[["seed", "column", column]].astype({column: float})
+    return held.pivot(index="seed", columns="column", values=column).to_numpy()
 
 
 def _aligned(mine: pd.DataFrame, other: pd.DataFrame, column: str) -> tuple[np.ndarray, np.ndarray]:
