@@ -21,7 +21,7 @@ SMALL = {
     "repairs": [{"kind": "prompt", "length": 2, "learning_rate": 0.03}],
     "reported": ["prompt-2"],
     "drift": {"questions": 4, "windows": 2, "length": 16, "batch": 2},
-    "inside": {"examples": {"items": 1}},
+    "inside": {"examples": {"items": 1}, "lens": None, "probes": None, "interventions": None},
 }
 """A study of seconds, from which the form starts."""
 
