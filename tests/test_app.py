@@ -175,6 +175,14 @@ def test_a_fact_shows_where_the_lens_finds_it_and_what_patching_restores(root):
     assert opened("facts", item=LOST).selectbox(key="item").value == LOST
 
 
+def test_a_run_that_patched_nothing_says_so(root):
+    path = root / "first" / "interventions.parquet"
+    pd.read_parquet(path).head(0).astype({"group": object}).to_parquet(path, index=False)
+    page = opened("facts")
+    assert errors_of(page) == []
+    assert "was patched in this run" in words_of(page)
+
+
 def test_causal_maps_show_each_place_with_its_placebo(root):
     page = opened("causal")
     first = page.dataframe[0].value.iloc[0]

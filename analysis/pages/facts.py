@@ -206,7 +206,8 @@ def show_lens(now: View, item: str, answer: str) -> None:
 def patched(now: View, group: str) -> pd.DataFrame:
     """Where patching restores most in each variant; shared, never changed in place."""
     table = now.table("interventions", *PATCHED)
-    found = places_of(table[table["group"].str.split(", ").map(lambda names: group in names)], now.of_all_seeds())
+    asked_of = table["group"].str.split(", ").map(lambda names: group in names).astype(bool)  # of no rows, of no type
+    found = places_of(table[asked_of], now.of_all_seeds())
     return strongest(found[found["intervention"] == "patching"])
 
 
