@@ -9,7 +9,6 @@ from rich.console import Console
 
 from analysis import run
 from analysis.engine import missing, run_cells
-from analysis.engines import open_engine
 from analysis.reading import read_table
 from analysis.store import Store
 from analysis.study import Study
@@ -113,15 +112,14 @@ def test_perplexity_is_of_all_tokens(finished):
     assert set(found["window"]) == {16}
 
 
-def test_a_lost_cell_is_computed_alone_and_comes_out_the_same(finished, folder):
+def test_a_lost_cell_is_computed_alone_and_comes_out_the_same(finished, folder, studies):
     _, out = finished
     plan, store = run.prepare(study_with(folder))[0], Store(out)
     lost = next(cell for cell in plan.of("tasks") if "idp" in cell.label)
     before = pd.read_parquet(store.folder(lost.key) / "tasks.parquet")
     store.forget([lost.key])
     assert missing(plan, store) == [lost]
-    with open_engine("local", plan, [lost]) as engine:
-        run_cells(plan, store, engine, lambda cell, seconds: None, lambda sentence: None)
+    run_cells(plan, store, studies.engine, lambda cell, seconds: None, lambda sentence: None)
     pd.testing.assert_frame_equal(before, pd.read_parquet(store.folder(lost.key) / "tasks.parquet"), check_exact=True)
 
 
