@@ -12,11 +12,12 @@ import pandas as pd
 from analysis.claims_tasks import FEWEST, perplexity_tells, task_difference
 from analysis.evidence import Evidence
 from analysis.figures_evidence import FASTER, NOT_MEASURED
+from analysis.predictions_inside import lengths_of
 from analysis.recovery import arms_of, item_counts
 from analysis.scopes import ABLATIONS, MAIN
 from analysis.statistics import crossed_estimate
 from analysis.study import Study
-from probes.specs import IdpSpec, LoraSpec, NamedSpec, PromptSpec
+from probes.specs import IdpSpec, LoraSpec
 
 GAIN, FEWER = 0.0124, 21.0
 """The paper's figures: mean accuracy gained over nine tasks (abstract of its first version), and how many times fewer
@@ -120,19 +121,13 @@ def _less_drift(verdict: Mapping[str, Any]) -> list[Measured]:
 
 def _short(study: Study, evidence: Evidence, against: Against) -> list[Measured | None]:
     """The shortest prompt less the longest: of the study's repairs, and of its ablations where they have others."""
-    own = _by_length(study.repairs)
+    own = list(lengths_of(study.repairs))
     found = against(own[0], own[-1]) if own else []
-    every = _by_length(study.ablated_repairs)
+    every = list(lengths_of(study.ablated_repairs))
     if len(every) > len(own):
         assert study.ablated_compression is not None
         found.append(_difference(evidence, study.ablated_compression.name, every[0], every[-1], ABLATIONS))
     return found
-
-
-def _by_length(repairs: Sequence[NamedSpec]) -> list[str]:
-    """Names of the prompts that read true answers for the study's own steps, the shortest first."""
-    prompts = [one for one in repairs if isinstance(one, PromptSpec) and one.answers == "true" and one.steps is None]
-    return [one.name for one in sorted(prompts, key=lambda one: one.length)]
 
 
 def claims(

@@ -19,8 +19,9 @@ from analysis.predictions import (
     return_to_errors,
     written,
 )
+from analysis.scopes import ABLATIONS, MAIN
 from analysis.study import Study
-from probes.specs import LoraSpec, PromptSpec
+from probes.specs import LoraSpec
 
 
 def further(
@@ -40,7 +41,6 @@ def _ways(
     placebo = f"placebo-{study.prompt.length}"
     lora = next((one.name for one in study.repairs if isinstance(one, LoraSpec)), None)
     shuffled = next((one.name for one in study.factless_prompts if one.answers == "shuffled"), None)
-    lengths = {one.name: one.length for one in study.repairs if isinstance(one, PromptSpec)}
     return {
         **{name: partial(accounted, name, setting) for name in ACCOUNTED},
         **{name: partial(less_drift, name, tables, *place, lora) for name in DRIFTS},
@@ -51,5 +51,14 @@ def _ways(
         dealt.LABELS: partial(dealt.learning_curves, tables, setting, shuffled),
         dealt.COUNTERFACTUAL: partial(dealt.counterfactual, evidence, setting, shuffled),
         dealt.CAPACITY: partial(dealt.capacity, evidence, tables, setting, shuffled),
-        inside.SCALING: partial(inside.length_scaling, evidence, setting, lengths),
+        inside.SCALING: partial(_length_scaling, evidence, setting, study),
     }
+
+
+def _length_scaling(evidence: Evidence, setting: Mapping[str, Any], study: Study) -> Entry:
+    """Over the study's own prompts; of the compression that ablations are of, over theirs where they have more."""
+    own, more = inside.lengths_of(study.repairs), inside.lengths_of(study.ablated_repairs)
+    ablated = study.ablated_compression
+    if setting["scope"] != MAIN or ablated is None or ablated.name != setting["compression"] or len(more) <= len(own):
+        return inside.length_scaling(evidence, setting, own)
+    return inside.length_scaling(evidence, {**setting, "scope": ABLATIONS}, more)

@@ -8,7 +8,7 @@ Each gives one entry of `further_predictions` for one setting, measured or said 
     prompt-length scaling       slope of the gain on the logarithm of the length; described only
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from scipy import stats
 
 from analysis.evidence import Arms, Evidence
 from analysis.predictions import Entry, entry, measured, not_run, rows_of
+from probes.specs import NamedSpec, PromptSpec
 
 DECODABLE, KNOCKOUT, DIRECTION = "linear decodability", "knockout of prompt keys", "direction of drift"
 SCALING = "prompt-length scaling"
@@ -100,10 +101,16 @@ def direction(tables: Tables, setting: Setting, placebo: str) -> Entry:
     return entry(DIRECTION, estimate=tuned - untrained, sentence=sentence)
 
 
+def lengths_of(repairs: Sequence[NamedSpec]) -> dict[str, int]:
+    """Soft tokens of the prompts that read true answers for the study's own steps, by name, the shortest first."""
+    prompts = [one for one in repairs if isinstance(one, PromptSpec) and one.answers == "true" and one.steps is None]
+    return {one.name: one.length for one in sorted(prompts, key=lambda one: one.length)}
+
+
 def length_scaling(evidence: Evidence, setting: Setting, lengths: Mapping[str, int]) -> Entry:
     """Slope of the gain on test and on tune facts over the binary logarithm of the prompt's length.
 
-    `lengths` holds the length of every plain prompt of the study, by its repair's name.
+    `lengths` holds the length of every plain prompt that the setting's scope asks, by its repair's name.
     """
     scope, compression = setting["scope"], setting["compression"]
     if setting["repair"] not in lengths or len(lengths) < FEWEST:

@@ -38,7 +38,10 @@ MOVED = Study.model_validate(
         "transfer": {"repairs": ["prompt-2"], "relations": ["instrument"], "text": {"batch": 2, "length": 16}},
         "ablations": {
             "compression": "magnitude-60%",
-            "repairs": [PROMPT | {"length": 4}, {"kind": "lora", "rank": 2, "learning_rate": 0.01}],
+            "repairs": [
+                *(PROMPT | {"length": length} for length in (4, 6)),
+                {"kind": "lora", "rank": 2, "learning_rate": 0.01},
+            ],
         },
         "budget": {"equal": ["tokens"], "tolerance": 0.25},
         "drift": {"questions": 2, "windows": 2, "length": 16, "batch": 2},
@@ -129,7 +132,7 @@ def test_the_matrix_has_every_cell_and_its_diagonal_is_the_repair_itself(finishe
 @pytest.mark.slow
 def test_ablations_stand_apart_and_are_drawn_beside_the_studys_own(finished):
     variants = read_table(finished, "variants").query("scope == 'ablations'")
-    assert set(variants["repair"]) == {"", "placebo-2", *(one.name for one in MOVED.repairs), "prompt-4", "lora-r2"}
+    assert set(variants["repair"]) == {"", "placebo-2", *(one.name for one in MOVED.ablated_repairs)}
     assert set(variants["compression"]) == {"dense", "magnitude-60%"}
     recovery = read_table(finished, "recovery").set_index(["scope", "variant", "reading", "split", "measure"])["value"]
     both = recovery["main"]["magnitude-60% + prompt-2"], recovery["ablations"]["magnitude-60% + prompt-2"]
@@ -138,11 +141,14 @@ def test_ablations_stand_apart_and_are_drawn_beside_the_studys_own(finished):
     verdict = read_json(finished, "verdict.json")
     assert {one["repair"] for one in verdict["settings"]} == set(MOVED.reported)
     (short,) = (one for one in verdict["claims"] if one["claim"] == "very short prompts suffice")
-    assert short["measured"][0]["unit"] == "accuracy less that of prompt-4"
+    assert short["measured"][0]["unit"] == "accuracy less that of prompt-6"
+    first = next(one for one in verdict["settings"] if one["repair"] == "prompt-2")
+    (scaling,) = (one for one in first["further_predictions"] if one["name"] == "prompt-length scaling")
+    assert "(2, 4, 6 tokens)" in scaling["sentence"]
     found, left_out = drawn(Source(finished), ("prompt-length", "lora-rank"))
     assert not left_out
     length, rank = (one.figure.data for one in found)
-    assert set(length.loc[length["series"] == "prompt", "amount"]) == {2, 4}
+    assert set(length.loc[length["series"] == "prompt", "amount"]) == {2, 4, 6}
     assert set(rank["amount"]) == {1, 2}
 
 
