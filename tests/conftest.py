@@ -10,6 +10,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("MKL_NUM_THREADS", "1")
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from tests.standing import Studies
+from tests.stored_runs import write_run
 from tests.tiny_models import TINY_TYPES, VOCABULARY, tiny
 
 SPECIAL = ["<pad>", "<bos>", "<eos>", "<unk>"]
@@ -61,3 +63,12 @@ def studies(tmp_path_factory) -> Iterator[Studies]:
     found = Studies(tmp_path_factory.mktemp("studies"))
     yield found
     found.engine.close()
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch) -> Path:
+    """A folder of runs that the pages read, with one run made by hand."""
+    runs = tmp_path / "runs"
+    write_run(runs / "first")
+    monkeypatch.setenv("PALIMPSEST_RUNS", str(runs))
+    return runs

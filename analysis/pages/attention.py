@@ -7,17 +7,8 @@ from analysis.figures import Figure
 from analysis.figures_heads import cell_of, head_figure, heads_figure, widest_cell
 from analysis.figures_tokens import tokens_figure
 from analysis.pages.drawing import drawn, show
-from analysis.pages.shared import (
-    View,
-    panel,
-    pick,
-    pick_metric,
-    pick_named,
-    pick_reference,
-    question_words,
-    unique,
-    view,
-)
+from analysis.pages.picking import pick, pick_metric, pick_named, pick_reference, question_words, unique
+from analysis.pages.shared import View, panel, view
 from data.errors import InputError
 
 

@@ -8,7 +8,8 @@ from analysis.figures import Figure
 from analysis.inside_figures import heads_figure, interventions_figure
 from analysis.look import SITES
 from analysis.pages.drawing import drawn, show, take
-from analysis.pages.shared import View, go_to, panel, pick, unique, view
+from analysis.pages.picking import pick, unique
+from analysis.pages.shared import View, go_to, panel, view
 from analysis.reading import p_words
 from data.errors import InputError
 

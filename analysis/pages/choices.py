@@ -6,7 +6,8 @@ import streamlit as st
 from analysis.figures import Figure
 from analysis.figures_facts import choice_figure, usage_figure
 from analysis.pages.drawing import drawn, show, take
-from analysis.pages.shared import View, go_to, panel, pick, pick_named, question_words, unique, view
+from analysis.pages.picking import pick, pick_named, question_words, unique
+from analysis.pages.shared import View, go_to, panel, view
 from analysis.reading import compact, p_words
 from data.errors import InputError
 

@@ -7,7 +7,8 @@ import streamlit as st
 
 from analysis import reading
 from analysis.pages.drawing import take
-from analysis.pages.shared import View, other_view, panel, pick, readable, runs_root, view
+from analysis.pages.picking import pick
+from analysis.pages.shared import View, other_view, panel, readable, runs_root, view
 from data.errors import InputError
 
 UNITS = {"accuracy": "accuracy, share right", "bits": "bits per fact"}

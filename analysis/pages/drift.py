@@ -12,7 +12,8 @@ from analysis.figures_drift import closer_figure, layer_figure
 from analysis.inside_figures import lens_figure
 from analysis.look import METRICS
 from analysis.pages.drawing import drawn, show
-from analysis.pages.shared import View, go_to, panel, pick, pick_metric, pick_reference, pick_site, unique, view
+from analysis.pages.picking import pick, pick_metric, pick_reference, pick_site, unique
+from analysis.pages.shared import View, go_to, panel, view
 from data.errors import InputError
 
 UNDIRECTED = ("direction", "value_span", "value_span_random")

@@ -11,7 +11,8 @@ from analysis.figures import Figure
 from analysis.figures_account import comparisons_figure
 from analysis.figures_evidence import calibration_figure
 from analysis.pages.drawing import drawn, show, take
-from analysis.pages.shared import View, go_to, panel, pick, unique, view
+from analysis.pages.picking import pick, unique
+from analysis.pages.shared import View, go_to, panel, view
 from analysis.report_markdown import TERMS
 
 NUMBERS = ("estimate", "lower", "upper", "p", "p_corrected")

@@ -12,7 +12,8 @@ from analysis.figures_tokens import first_layers, item_lens_figure
 from analysis.inside_figures import SIGNIFICANT
 from analysis.look import SITES
 from analysis.pages.drawing import drawn, show, take
-from analysis.pages.shared import ANSWERS, View, go_to, group_of, panel, pick, pick_named, question_words, unique, view
+from analysis.pages.picking import pick, pick_named, question_words, unique
+from analysis.pages.shared import ANSWERS, View, go_to, group_of, panel, view
 from analysis.reading import compact, p_words
 
 MOST = 200  # rows of questions sent to the browser at once

@@ -5,7 +5,8 @@ from pathlib import Path
 import streamlit as st
 
 from analysis.pages.drawing import show, take
-from analysis.pages.shared import View, panel, pick, view
+from analysis.pages.picking import pick
+from analysis.pages.shared import View, panel, view
 from analysis.paper import FIGURES, Named, Source, drawn
 from analysis.paper_files import bundle_bytes, file_bytes
 from analysis.paper_style import FORMATS, IMAGES, NO_BROWSER, VENUES, browser_here, style_of

@@ -10,7 +10,8 @@ from analysis.figures_drift import typed_drift_figure
 from analysis.figures_facts import scores_figure
 from analysis.figures_tokens import lens_words_figure, tokens_figure
 from analysis.pages.drawing import show, take
-from analysis.pages.shared import View, panel, pick, unique, view
+from analysis.pages.picking import pick, unique
+from analysis.pages.shared import View, panel, view
 from data.errors import InputError
 
 UNASKABLE = ("recalibrated", "key", "ensemble")

@@ -5,7 +5,8 @@ from typing import Any
 import streamlit as st
 
 from analysis import drafting, launching
-from analysis.pages.shared import View, go_to, panel, pick, runs_root
+from analysis.pages.picking import pick
+from analysis.pages.shared import View, go_to, panel, runs_root
 from analysis.pages.study_form import KEPT, Fields, budget, compression, repair, row, several, subject
 
 ICONS = {"running": ":material/sync:", "finished": ":material/check_circle:"}
