@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+from jaxtyping import Float
 from plotly.subplots import make_subplots
 
 from analysis.figures import Figure
@@ -139,15 +140,11 @@ def lens_words_figure(shown: Shown, variant: str, answer: str) -> Figure:
     tokens = shown.tokens[shown.prompt :]
     room = min(LONGEST, CHARACTERS_A_ROW // len(tokens))
     seen = room >= FEWEST_CHARACTERS
-    written = [[_short(str(word), room) for word in row] for row in first]
     figure = go.Figure(
         go.Heatmap(
             z=answers.round(2),
             colorscale=SEQUENTIAL,
             zmax=0,
-            text=written,
-            texttemplate="%{text}" if seen else None,
-            textfont={"size": 10},
             customdata=np.dstack([ranks.astype(object), first]),
             xgap=1,
             ygap=1,
@@ -156,6 +153,8 @@ def lens_words_figure(shown: Shown, variant: str, answer: str) -> Figure:
             "%{z:.2f} nats<extra></extra>",
         )
     )
+    if seen:
+        _write(figure, [[_short(str(word), room) for word in row] for row in first], answers)
     figure.update_xaxes(
         tickvals=list(range(len(tokens))), ticktext=[_short(token) for token in tokens], tickangle=-60, showgrid=False
     )
@@ -167,6 +166,22 @@ def lens_words_figure(shown: Shown, variant: str, answer: str) -> Figure:
         height=270 + 26 * max(6, shape[0]),
     )
     return Figure(figure, data)
+
+
+def _write(figure: go.Figure, words: list[list[str]], values: Float[np.ndarray, "row column"]) -> None:
+    """A word into every cell, black on the lighter half of the scale and white on the darker one."""
+    lowest = float(values.min())
+    dark = values < lowest / 2 if lowest < 0 else np.zeros(values.shape, dtype=bool)
+    rows, columns = np.indices(values.shape)
+    figure.add_scatter(
+        x=columns.ravel(),
+        y=rows.ravel(),
+        mode="text",
+        text=[word for row in words for word in row],
+        textfont={"size": 11, "color": np.where(dark, "#FFFFFF", "#111111").ravel().tolist()},
+        hoverinfo="skip",
+        showlegend=False,
+    )
 
 
 def item_lens_figure(rows: pd.DataFrame, answer: str) -> Figure:

@@ -26,6 +26,7 @@ from analysis.look import kind_of, looks_of, reading_words
 from analysis.naming import nearest
 from analysis.repair_report import latency_of
 from analysis.scopes import ABLATIONS, MAIN
+from analysis.selecting import at_home
 from analysis.task_report import ALL, compare_tasks, perplexities
 from analysis.transfer_figure import transfer_figure
 from data.errors import InputError
@@ -65,9 +66,8 @@ class Source:
     @cached_property
     def own_recovery(self) -> pd.DataFrame:
         """Recovery where a repair was tuned: what is used elsewhere has a figure of its own."""
-        recovery, variants = self.table("recovery"), self.table("variants")
-        moved = variants.loc[variants["kind"] == "transferred", "variant"]
-        return recovery[~recovery["variant"].isin(moved)]
+        recovery = self.table("recovery")
+        return recovery[recovery["variant"].isin(at_home(self.table("variants"))["variant"])]
 
     @cached_property
     def compared_tasks(self) -> pd.DataFrame:

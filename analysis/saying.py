@@ -143,3 +143,27 @@ def _controls(controls: Sequence[Verdict]) -> str:
         "Where the truth is known by construction (locked: displaced; never: nothing there), the same test says "
         f"{'; '.join(parts)}."
     )
+
+
+def claims_told(claims: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """A row per claim of the paper: `claim`, `paper` (its figure) and `run` (what this run found, in a few words)."""
+    rows = [
+        {"claim": one["claim"], "paper": one["paper"], "run": _found(one.get("measured") or []) or one["ours"]}
+        for one in claims
+    ]
+    return pd.DataFrame(rows, columns=["claim", "paper", "run"])
+
+
+def _found(measured: Sequence[dict[str, Any]]) -> str:
+    """From where to where what was measured reaches, and how many of its intervals leave zero."""
+    if not measured:
+        return ""
+    values = [one["value"] for one in measured]
+    units = ", ".join(dict.fromkeys(one["unit"] for one in measured))
+    ends = [f"{end:.3f}" if abs(end) < 10 else f"{end:.3g}" for end in (min(values), max(values))]
+    span = ends[0] if len(measured) == 1 else f"{ends[0]} to {ends[1]} in {len(measured)} settings"
+    bounded = [one for one in measured if one["lower"] is not None]
+    if not bounded:
+        return f"{units}: {span}"
+    above, below = sum(one["lower"] > 0 for one in bounded), sum(one["upper"] < 0 for one in bounded)
+    return f"{units}: {span}; interval above zero in {above}, below in {below}"

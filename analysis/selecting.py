@@ -7,6 +7,8 @@ import pandas as pd
 from analysis.recovery import arms_by
 
 DAMAGE_FREE = ("dense", "")
+TRANSFERRED = "transferred"
+"""The kind of a repair that is used on another copy than it was tuned on."""
 
 
 def variants_of(
@@ -19,9 +21,10 @@ def variants_of(
     """The variants of one scope; no compressions or repairs named means all.
 
     The model of each compression without a repair is always among them, since without it a repair cannot be read;
-    so is what no seed shaped, and a dense model's untrained prompts, whose draws belong to no one replicate.
+    so is what no seed shaped, and a dense model's untrained prompts, whose draws belong to no one replicate. A repair
+    that is used elsewhere than it was tuned is kept only where it is named: it has a figure of its own.
     """
-    kept = variants[variants["scope"] == scope]
+    kept = at_home(variants[variants["scope"] == scope], repairs)
     if compressions:
         kept = kept[kept["compression"].isin(compressions)]
     if repairs:
@@ -31,6 +34,11 @@ def variants_of(
     unseeded = kept["compression_seed"].isna() & ((kept["kind"] == "placebo") | kept["repair_seed"].isna())
     own = kept["compression_seed"].fillna(kept["replicate"]) == seed
     return kept[unseeded | own]
+
+
+def at_home(variants: pd.DataFrame, named: Sequence[str] = ()) -> pd.DataFrame:
+    """The variants whose repair was tuned on their own copy, and those whose repair is named."""
+    return variants[(variants["kind"] != TRANSFERRED) | variants["repair"].isin(named)]
 
 
 def flips(answers: pd.DataFrame, variants: pd.DataFrame, dense_id: str) -> pd.DataFrame:

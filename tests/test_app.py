@@ -91,6 +91,7 @@ def test_the_recovery_table_has_every_variant_and_one_seed_beside(root):
 
 def test_the_account_beside_recovery_is_drawn_when_it_is_opened(root):
     assert len(opened("recovery", account_open="true").get("plotly_chart")) == CHARTS["recovery"] + 1
+    assert "transfer" in opened("recovery", transfer_open="true").warning[0].value  # this run moved no repair
 
 
 def test_time_is_shown_where_it_was_measured_and_said_to_be_missing_where_not(root):

@@ -35,6 +35,9 @@ def test_every_claim_stands_with_its_figure_and_interval_measured_or_not(run):
     table = page.dataframe[0].value.set_index("claim")
     assert list(table.loc["IDP gains", ["paper", "ours"]]) == ["+1.24 %", "0.100 [-0.100, 0.300]"]
     assert table.loc["IDP is faster", "setting"] == "not measured in this run"
+    told = page.table[0].value["this run"]
+    assert told["IDP gains"] == "accuracy: 0.100; interval above zero in 0, below in 0"
+    assert told["IDP is faster"] == "not measured in this run"
     assert len(page.get("plotly_chart")) == 1
 
 

@@ -1,5 +1,6 @@
 """What the pages show of tables, on tables whose answer is known by hand."""
 
+import pandas as pd
 import pytest
 
 from analysis.saying import account_table, five_sentences, hypotheses, prediction_table
@@ -24,6 +25,17 @@ def test_the_choices_keep_what_a_repair_is_read_against():
     assert variants_of(VARIANTS, "locked").empty
     of_one_seed = variants_of(VARIANTS, "main", seed=0)
     assert {"dense", "dense + placebo-4"} <= set(of_one_seed["variant"])
+
+
+def test_a_repair_used_on_another_copy_stands_among_the_others_where_it_is_named_alone():
+    moved = VARIANTS[VARIANTS["repair"] == "prompt-4"].assign(
+        kind="transferred", repair="prompt-4-from-dense", variant="gptq-3bit + prompt-4-from-dense"
+    )
+    both = pd.concat([VARIANTS, moved])
+    assert set(variants_of(both, "main")["variant"]) == set(VARIANTS["variant"])
+    named = variants_of(both, "main", repairs=["prompt-4-from-dense"])
+    assert "gptq-3bit + prompt-4-from-dense" in set(named["variant"])
+    assert "gptq-3bit + prompt-4" not in set(named["variant"])
 
 
 def test_flips_count_what_dense_had_right_and_the_copy_has_not():

@@ -41,7 +41,17 @@ def test_the_lens_of_every_token_is_written_on_its_cell(shown):
     figure = lens_words_figure(shown["dense"], "dense", "oslo")
     assert len(figure.data) == LAYERS * len(WORDS)
     assert set(figure.data["first"]) == {"oslo"}
-    assert {word for row in figure.figure.data[0].text for word in row} == {"oslo"}
+    words = figure.figure.data[1]
+    assert set(words.text) == {"oslo"} and len(words.text) == LAYERS * len(WORDS)
+
+
+def test_a_word_is_black_on_a_light_cell_and_white_on_a_dark_one(shown):
+    one = shown["dense"]
+    found = np.full_like(one.lens_log_prob, -10)
+    found[-1, -1] = -0.5  # near the top of the scale, which ends at zero, where Cividis is lightest
+    words = lens_words_figure(replace(one, lens_log_prob=found), "dense", "oslo").figure.data[1]
+    assert list(words.textfont.color[-2:]) == ["#FFFFFF", "#111111"]
+    assert (words.x[-1], words.y[-1]) == (len(WORDS) - 1, LAYERS - 1)
 
 
 def test_the_lens_says_nothing_after_a_soft_token(shown):
@@ -54,7 +64,7 @@ def test_words_that_have_no_room_are_left_to_the_pointer(shown):
     one = shown["dense"]
     many = {name: np.repeat(getattr(one, name), 10, axis=1) for name in LENS}
     figure = lens_words_figure(replace(one, tokens=one.tokens * 10, **many), "dense", "oslo")
-    assert figure.figure.data[0].texttemplate is None
+    assert len(figure.figure.data) == 1
     assert "written" not in figure.figure.layout.title.subtitle.text
 
 

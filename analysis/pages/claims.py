@@ -3,7 +3,7 @@
 import pandas as pd
 import streamlit as st
 
-from analysis import reading
+from analysis import reading, saying
 from analysis.figures import Figure
 from analysis.figures_evidence import NOT_MEASURED, claim_rows, claims_figure, with_latency
 from analysis.pages.drawing import drawn, show, take
@@ -49,24 +49,46 @@ def show_claims(now: View) -> None:
     if not claims:
         st.caption("This run's verdict holds no claims: an older version wrote it. Run its study again.")
         return
-    table = table_of(claims)
-    measured = claim_rows(claims)
-    number = st.column_config.NumberColumn
+    told, measured = saying.claims_told(claims), claim_rows(claims)
+    st.table(told.rename(columns={"claim": "the paper claims", "paper": "its figure", "run": "this run"}).set_index(
+        "the paper claims"
+    ))  # fmt: skip
+    st.caption(
+        "Measured on facts and, where the study names them, on standard tasks; nowhere on all of the paper's nine. A "
+        "claim that was not measured is neither met nor refuted. A count or a time has no interval."
+    )
+    if not measured.empty:
+        show(
+            claims_chart(now, measured),
+            "claims_chart",
+            "Further right favours the claim; a bar that crosses zero decides nothing. Dashed: the paper's own figure, "
+            "where it gives one.",
+        )
+        with st.container(horizontal=True):
+            go_to("evidence", "See what was tested")
+            go_to("drift", "See every layer")
+    st.subheader("Every measurement")
+    show_measurements(table_of(claims))
+
+
+def show_measurements(table: pd.DataFrame) -> None:
+    """What was measured of every claim, to sort and to take away."""
+    text = st.column_config.TextColumn
     st.dataframe(
         table.assign(ours=[ours_of(row) for _, row in table.iterrows()])[
-            ["claim", "setting", "ours", "unit", "n", "paper"]
+            ["setting", "ours", "claim", "unit", "n", "paper"]
         ],
         hide_index=True,
-        height="content",
+        height=min(38 + 35 * len(table), 460),
         placeholder="",
         key="claims_table",
         column_config={
-            "claim": st.column_config.TextColumn("the paper claims", width=255),
-            "paper": st.column_config.TextColumn("the paper's figure", width=160),
-            "setting": st.column_config.TextColumn("this run", width=235),
-            "ours": st.column_config.TextColumn("ours", help="with its 95 % interval", width=150),
-            "unit": st.column_config.TextColumn("what is measured", width=200),
-            "n": number(
+            "claim": text("the paper claims", width=330),
+            "paper": text("the paper's figure", width=240),
+            "setting": text("this run", width=270, pinned=True),
+            "ours": text("ours", help="with its 95 % interval", width=150),
+            "unit": text("what is measured", width=300),
+            "n": st.column_config.NumberColumn(
                 "n",
                 format="%d",
                 help="test subjects; items of tasks; replicates where drift is compared; variants that correlate",
@@ -74,24 +96,6 @@ def show_claims(now: View) -> None:
         },
     )
     take(table, "claims")
-    st.caption(
-        "Measured on facts and, where the study names them, on standard tasks; nowhere on all of the paper's nine. A "
-        "claim that was not measured is neither met nor refuted. A count or a time has no interval."
-    )
-    for one in claims:
-        if one["claim"] not in set(measured["claim"]) and (needs := one["ours"].removeprefix(f"{NOT_MEASURED}: ")):
-            st.caption(f"*{one['claim']}* was not measured: {needs}.")
-    if measured.empty:
-        return
-    show(
-        claims_chart(now, measured),
-        "claims_chart",
-        "Further right favours the claim; a bar that crosses zero decides nothing. Dashed: the paper's own figure, "
-        "where it gives one.",
-    )
-    with st.container(horizontal=True):
-        go_to("evidence", "See what was tested")
-        go_to("drift", "See every layer")
 
 
 now = view()

@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from analysis import reading
-from analysis.pages.drawing import take
+from analysis.pages.drawing import hundredths, take
 from analysis.pages.picking import pick
 from analysis.pages.shared import View, other_view, panel, readable, runs_root, view
 from data.errors import InputError
@@ -109,7 +109,7 @@ def show_both(now: View, other: View) -> None:
     ]
     table = joined(parts[0], parts[1], titles)
     st.dataframe(
-        table,
+        hundredths(table),
         hide_index=True,
         height=460,
         key="compare_table",

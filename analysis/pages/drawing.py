@@ -37,8 +37,9 @@ def ready(figure: Figure) -> Drawn:
     """Take the title off a figure that nobody else holds; in place, since a copy would cost as much as drawing it."""
     bare, layout = figure.figure, figure.figure.layout
     title = f"**{as_it_stands(layout.title.text)}**  \n:small[{as_it_stands(layout.title.subtitle.text)}]"
-    # Names of panels stand above them, over up to three lines.
-    top = 58 if layout.annotations else 16
+    # Names of panels stand above them, over as many lines as the longest takes.
+    lines = [1 + one.text.count("<br>") for one in layout.annotations if one.yanchor == "bottom"]
+    top = 10 + 16 * max(lines) if lines else 16
     without = {"text": "", "subtitle": {"text": ""}}
     bare.update_layout(title=without, margin={"t": top}, height=layout.height - 104 + top)
     bare.update_annotations(font_size=12)
@@ -81,3 +82,9 @@ def take(table: pd.DataFrame, name: str) -> None:
         on_click="ignore",
         type="tertiary",
     )
+
+
+def hundredths(table: pd.DataFrame) -> pd.DataFrame:
+    """Numbers as precise as they are shown, so that none that is nothing stands there as -0.00."""
+    numbers = table.select_dtypes("float").round(2) + 0.0
+    return table.assign(**{str(name): numbers[name] for name in numbers})

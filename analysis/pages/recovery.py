@@ -1,5 +1,7 @@
 """Recovery: every variant's accuracy and bits with intervals, which answers turned over, and what it costs."""
 
+from typing import Any
+
 import pandas as pd
 import streamlit as st
 
@@ -11,6 +13,7 @@ from analysis.pages.account import show_account
 from analysis.pages.drawing import drawn, show, take
 from analysis.pages.shared import ANSWERS, View, go_to, group_of, panel, view
 from analysis.repair_report import latency_of
+from analysis.transfer_figure import transfer_figure
 
 
 @drawn
@@ -27,6 +30,11 @@ def flips_chart(now: View, group: str) -> Figure:
 @drawn
 def parameters_chart(now: View, group: str) -> Figure:
     return parameters_figure(now.kept(now.table("recovery")), now.scope, group, now.reading)
+
+
+@drawn
+def transfer_chart(now: View, group: str) -> Figure:
+    return transfer_figure(now.table("transfer"), group, now.reading)
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)
@@ -136,22 +144,36 @@ def show_cost(now: View, group: str) -> None:
 
 
 @panel
+def show_transfer(now: View, group: str) -> None:
+    show(
+        transfer_chart(now, group),
+        "transfer_chart",
+        "On the diagonal a repair is used where it was tuned. Beside it: what the same repair gives a model with other "
+        "damage, or none. The charts above show these where they are named at the side.",
+    )
+
+
+@st.fragment
+@panel
 def show_page(now: View) -> None:
     group = group_of(now)
     st.caption(f"Scope {now.scope}, group {group}: {reading.GROUP_NOTE.get(group, 'as the study names them')}.")
     show_recovery(now, group)
     show_cost(now, group)
     show_flips(now, group)  # late: its intervals are computed for this page
-    # Not drawn before it is asked for: another page shows it first, and every chart delays the ones above it.
-    account = st.expander(
-        "What each setting still answers, got back and was taught anew (as on Question)",
-        key="account_open",
-        on_change="rerun",
-        bind="query-params",
-    )
-    if account.open:
-        with account:
+    with closed(
+        "What each setting still answers, got back and was taught anew (as on Question)", "account_open"
+    ) as part:
+        if part.open:
             show_account(now)
+    with closed("What a repair does where it was not tuned", "transfer_open") as part:
+        if part.open:
+            show_transfer(now, group)
+
+
+def closed(label: str, key: str) -> Any:
+    """A part that is not drawn before it is asked for: every chart delays the ones above it."""
+    return st.expander(label, key=key, on_change="rerun", bind="query-params")
 
 
 now = view()
