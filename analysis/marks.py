@@ -1,7 +1,7 @@
 """What figures draw alike: intervals, bands, lines by layer, one mark a repair, rows that have names."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -58,12 +58,12 @@ class Marks:
 
 
 APIECE = ("x", "y", "customdata", "hovertemplate")
-"""What differs from mark to mark of one look, beside the two ends of its error bars."""
+"""What differs from mark to mark of one trace, beside symbol, edge and the two ends of its error bars."""
 ENDS = ("array", "arrayminus")
 
 
 def join_marks(figure: go.Figure) -> None:
-    """Make one trace of all marks that look alike in a panel, in place: a browser draws few traces sooner than many."""
+    """Make one trace of all marks of a hue and name in a panel, in place: a browser draws few traces sooner."""
     groups: dict[str, list[go.Scatter]] = {}
     for place, trace in enumerate(figure.data):
         groups.setdefault(_looks(trace) or str(place), []).append(trace)
@@ -74,10 +74,11 @@ def join_marks(figure: go.Figure) -> None:
 
 
 def _looks(trace: go.Scatter) -> str | None:
-    """Panel, hue and form of a trace of marks alone, all as written; nothing where they differ from mark to mark."""
-    if trace.type != "scatter" or trace.mode != "markers":
+    """Panel, hue and name of a trace of marks alone, all as written; nothing where they differ from mark to mark."""
+    if trace.type != "scatter" or trace.mode != "markers" or not isinstance(trace.marker.symbol, str | None):
         return None
     told = {name: value for name, value in trace.to_plotly_json().items() if name not in (*APIECE, "showlegend")}
+    told["marker"] = {name: value for name, value in told["marker"].items() if name not in ("symbol", "line")}
     for bars in ("error_x", "error_y"):
         told[bars] = {name: value for name, value in told.get(bars, {}).items() if name not in ENDS}
     try:
@@ -92,15 +93,26 @@ def _take_in(first: go.Scatter, traces: list[go.Scatter]) -> None:
     told: dict[str, Any] = {
         "x": _strung(trace.x for trace in traces),
         "y": _strung(trace.y for trace in traces),
-        "hovertemplate": [trace.hovertemplate for trace in traces for _ in trace.x],
+        "hovertemplate": _apiece(traces, lambda trace: trace.hovertemplate),
         "showlegend": any(trace.showlegend is not False for trace in traces),
     }
+    if any(trace.marker != first.marker for trace in traces):
+        edge = {
+            "color": _apiece(traces, lambda trace: trace.marker.line.color),
+            "width": _apiece(traces, lambda trace: trace.marker.line.width),
+        }
+        told["marker"] = {"symbol": _apiece(traces, lambda trace: trace.marker.symbol or "circle"), "line": edge}
     if first.customdata is not None:
         told["customdata"] = _strung(trace.customdata for trace in traces)
     for bars in ("error_x", "error_y"):
         if first[bars].array is not None:
             told[bars] = {end: _strung(trace[bars][end] for trace in traces) for end in ENDS}
     first.update(told)
+
+
+def _apiece(traces: Sequence[go.Scatter], of: Callable[[go.Scatter], Any]) -> list[Any]:
+    """What each trace has of it, once for every mark."""
+    return [of(trace) for trace in traces for _ in trace.x]
 
 
 def _strung(parts: Iterable[Sequence[Any]]) -> list[Any]:

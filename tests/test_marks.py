@@ -7,14 +7,14 @@ from analysis.look import marker
 from analysis.marks import error_bars, join_marks
 
 
-def add(figure: go.Figure, repair: str, value: float, column: int, **more) -> None:
+def add(figure: go.Figure, repair: str, value: float, column: int, symbol: str = "circle", **more) -> None:
     row = {"repair": repair, "value": value, "lower": value - 1, "upper": value + 2}
     figure.add_scatter(
         x=[value],
         y=[0],
         error_x=error_bars(row),
         mode="markers",
-        marker=marker(repair, "circle", 9),
+        marker=marker(repair, symbol, 9),
         legendgroup=repair,
         name=repair,
         hovertemplate=f"{repair} {value}",
@@ -37,6 +37,21 @@ def test_marks_of_one_look_in_one_panel_are_joined_with_what_each_says():
     assert list(joined.hovertemplate) == ["lora-r4 1.0", "lora-r4 3.0"]
     assert joined.showlegend
     assert (prompt.name, beside.xaxis) == ("prompt-8", "x2")
+
+
+def test_marks_of_one_hue_and_name_keep_their_symbols_and_edges():
+    figure = make_subplots(rows=1, cols=1)
+    add(figure, "prompt-8", 1.0, 1, "triangle-up-open", showlegend=False)
+    add(figure, "prompt-8", 2.0, 1, "triangle-up", showlegend=False)
+    add(figure, "prompt-32", 3.0, 1, "triangle-up", showlegend=False)
+    apart = [trace.marker.line.width for trace in figure.data]
+    join_marks(figure)
+    joined, other = figure.data
+    assert list(joined.marker.symbol) == ["triangle-up-open", "triangle-up"]
+    assert list(joined.marker.line.width) == apart[:2]
+    assert apart[0] != apart[1]
+    assert (joined.marker.size, joined.marker.color) == (9, other.marker.color)
+    assert (other.name, other.marker.symbol) == ("prompt-32", "triangle-up")
 
 
 def test_lines_and_marks_of_many_hues_stay_as_they_are():

@@ -42,7 +42,8 @@ def test_the_lens_of_every_token_is_written_on_its_cell(shown):
     assert len(figure.data) == LAYERS * len(WORDS)
     assert set(figure.data["first"]) == {"oslo"}
     words = figure.figure.data[1]
-    assert set(words.text) == {"oslo"} and len(words.text) == LAYERS * len(WORDS)
+    assert set(words.text) == {"oslo"}
+    assert len(words.text) == LAYERS * len(WORDS)
 
 
 def test_a_word_is_black_on_a_light_cell_and_white_on_a_dark_one(shown):

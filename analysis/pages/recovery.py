@@ -55,7 +55,7 @@ def show_recovery(now: View, group: str) -> None:
         height=min(38 + 35 * len(rows), 460),
         key="recovery_table",
         column_config={
-            "variant": st.column_config.TextColumn(width=270, pinned=True),
+            "variant": st.column_config.TextColumn(width=225, pinned=True),
             "parameters_added": st.column_config.NumberColumn("parameters added", format="localized"),
             f"test, seed {now.seed}": st.column_config.NumberColumn(
                 f"accuracy, test, seed {now.seed}", format="%.2f", help="this replicate alone"
