@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.calibration import FIRST_SEED, KEYED, REDRAWS, Row, Scale
-from analysis.statistics import clopper_pearson
+from analysis.intervals import clopper_pearson
 from analysis.store import atomically, versions, write_atomically
 from data.errors import InputError
 

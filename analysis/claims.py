@@ -12,10 +12,10 @@ import pandas as pd
 from analysis.claims_tasks import FEWEST, perplexity_tells, task_difference
 from analysis.evidence import Evidence
 from analysis.figures_evidence import FASTER, NOT_MEASURED
+from analysis.intervals import crossed_estimate
 from analysis.predictions_inside import lengths_of
 from analysis.recovery import arms_of, item_counts
 from analysis.scopes import ABLATIONS, MAIN
-from analysis.statistics import crossed_estimate
 from analysis.study import Study
 from probes.specs import IdpSpec, LoraSpec
 

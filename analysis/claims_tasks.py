@@ -7,7 +7,7 @@ import pandas as pd
 from jaxtyping import Float
 from scipy.stats import rankdata
 
-from analysis.statistics import Estimate, crossed_sample
+from analysis.intervals import Estimate, crossed_sample
 from analysis.task_report import SEED, items_of, log_perplexities, paired_difference, replicate_table
 
 FEWEST = 5

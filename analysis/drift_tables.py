@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float
 
 from analysis.drift import CKA, Comparison
+from analysis.intervals import bootstrap_means, interval_of
 from analysis.representations import debiased_cka
-from analysis.statistics import bootstrap_means, interval_of
 from probes.sites import Kind, Site
 
 BATCH_PLAN = "batch_plan"

@@ -7,8 +7,8 @@ from analysis.memory import TASK_ITEM, bytes_for, spoken_bytes
 from analysis.pool import workers_for
 from analysis.scopes import ABLATIONS
 from analysis.shapes import Shape
+from analysis.significance import smallest_detectable
 from analysis.sizes import check_budget, check_fits
-from analysis.statistics import smallest_detectable
 from analysis.study import groups_of
 from data.facts import FactSet
 from probes.models import outline

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from analysis.intervals import Combine, Sample, crossed_sample
 from analysis.recovery import arms_of, item_counts, join
 from analysis.scopes import MAIN
-from analysis.statistics import Combine, Sample, crossed_sample
 
 PLACEBO = "placebo"
 """The arm of untrained prompts: several draws in each replicate, of which the mean counts."""

@@ -29,9 +29,10 @@ import numpy as np
 from scipy import stats
 
 from analysis.evidence import PLACEBO, ArmName, Arms, Draws, Evidence
+from analysis.intervals import Combine, Sample
 from analysis.reading import p_words
 from analysis.scopes import MAIN
-from analysis.statistics import Combine, Sample, holm, two_one_sided
+from analysis.significance import holm, two_one_sided
 
 LEVEL = 0.05
 FEWEST_REPLICATES = 3

@@ -18,7 +18,7 @@ from analysis import reading, saying
 from analysis.paper import READING, Source
 from analysis.reading import compact
 from analysis.scopes import MAIN
-from analysis.statistics import holm, paired_p
+from analysis.significance import holm, paired_p
 from analysis.task_report import results_table, seeded
 from data.errors import InputError
 

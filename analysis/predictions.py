@@ -15,8 +15,8 @@ import yaml
 from scipy import stats
 
 from analysis.evidence import PLACEBO, Evidence
+from analysis.intervals import Sample, crossed_sample
 from analysis.reading import p_words
-from analysis.statistics import Sample, crossed_sample
 
 WRITTEN = Path(__file__).with_name("predictions.yaml")
 LEVEL = 0.05

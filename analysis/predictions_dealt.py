@@ -18,9 +18,9 @@ import pandas as pd
 from scipy import stats
 
 from analysis.evidence import Evidence
+from analysis.intervals import crossed_sample
 from analysis.predictions import Entry, measured, not_run, rows_of, sampled
 from analysis.recovery import entity_table, item_counts
-from analysis.statistics import crossed_sample
 
 LABELS, COUNTERFACTUAL = "control labels", "counterfactual tuning"
 CAPACITY = "capacity on tune facts"

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from analysis.statistics import Estimate, crossed_mean
+from analysis.intervals import Estimate, crossed_mean
 
 SETTING = ("scope", "compression", "repair")
 MEASURES = ("correct", "bits")

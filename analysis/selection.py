@@ -19,7 +19,7 @@ import pandas as pd
 from jaxtyping import Float, Int, Shaped
 from scipy.stats import rankdata
 
-from analysis.statistics import Estimate, clustered_mean
+from analysis.intervals import Estimate, clustered_mean
 
 RESAMPLES = 2000
 DRAWS = 20

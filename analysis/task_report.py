@@ -20,20 +20,10 @@ import pandas as pd
 from jaxtyping import Float
 from rich.console import Console
 
+from analysis.intervals import Estimate, Sample, clopper_pearson, crossed_estimate, crossed_mean, crossed_sample
 from analysis.reading import compact, p_words, read_table
 from analysis.repair_report import show_rows
-from analysis.statistics import (
-    Estimate,
-    Sample,
-    clopper_pearson,
-    crossed_estimate,
-    crossed_mean,
-    crossed_sample,
-    holm,
-    items_needed,
-    mcnemar,
-    paired_p,
-)
+from analysis.significance import holm, items_needed, mcnemar, paired_p
 from data.errors import InputError
 from data.task_names import GROUPS
 

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
+from analysis.intervals import Estimate, crossed_estimate
 from analysis.recovery import MEASURES, arms_of, item_counts, join
 from analysis.scopes import MAIN
-from analysis.statistics import Estimate, crossed_estimate
 from analysis.study import Study
 from probes.specs import TransferredSpec, VariantSpec
 

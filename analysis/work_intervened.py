@@ -20,8 +20,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from analysis.inside_items import lost_first, questions_of, right_on
+from analysis.intervals import clustered_columns
 from analysis.opening import dense, facts_of, open_variant, parts_of, spec_of
-from analysis.statistics import clustered_columns, max_t
+from analysis.significance import max_t
 from data.errors import InputError
 from data.facts import FactSet
 from probes.interventions import ARMS, Place, common_end, fitting_donors, log_odds, restore

@@ -8,9 +8,9 @@ import pandas as pd
 from jaxtyping import Float
 
 from analysis.inside_items import evenly, questions_of
+from analysis.intervals import clustered_columns
 from analysis.opening import dense, facts_of, open_variant, parts_of, spec_of
 from analysis.scopes import MAIN
-from analysis.statistics import clustered_columns
 from data.facts import Fact
 from probes.lens import LensReading, read_lens
 from probes.specs import VariantSpec

@@ -7,8 +7,8 @@ import pytest
 from analysis import run
 from analysis.inside_figures import heads_figure, interventions_figure, lens_figure, probes_figure
 from analysis.inside_items import evenly, lost_first
+from analysis.intervals import clustered_columns, clustered_mean
 from analysis.reading import EXAMPLES, read_example, read_table
-from analysis.statistics import clustered_columns, clustered_mean
 from analysis.study import Study, load_study
 from data.errors import InputError
 from data.facts import Fact

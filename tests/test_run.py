@@ -137,7 +137,8 @@ def test_what_gathers_is_known_by_its_code():
     """Every module that a table, a verdict or a report comes from is in the hash that the manifest holds."""
     assert {
         *("analysis.tables", "analysis.hypothesis", "analysis.claims", "analysis.evidence"),
-        *("analysis.report_markdown", "analysis.report_page", "analysis.statistics", "analysis.inside_tables"),
+        *("analysis.report_markdown", "analysis.report_page", "analysis.inside_tables"),
+        *("analysis.intervals", "analysis.significance"),
     } <= _closure(run.__name__)
 
 

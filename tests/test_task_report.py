@@ -6,7 +6,7 @@ import pytest
 from scipy.stats import binomtest
 from statsmodels.stats.multitest import multipletests
 
-from analysis.statistics import items_needed
+from analysis.significance import items_needed
 from analysis.task_report import ALL, POOLED, compare_tasks, floors, perplexities, shown
 
 ITEMS = 60
