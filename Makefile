@@ -4,7 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: demo study app figures screenshots test test-quick check format atlas calibrate bench clean
+.PHONY: demo study app figures screenshots test test-quick check audit atlas calibrate bench clean
 
 demo: study  ## run the bundled study, then serve the workbench on it where a person sits at the terminal
 	@if [ -t 0 ] && [ -t 1 ]; then $(MAKE) --no-print-directory app; \
@@ -28,6 +28,12 @@ check: $(READY)  ## the gates: lint, format, types
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+
+AUDIT := $(VENV)/audit
+audit: $(READY)  ## ask the package index for known vulnerabilities of all that .venv holds
+	test -x $(AUDIT)/bin/pip || $(PYTHON) -m venv $(AUDIT)  # its own: pip-audit's needs are none of our pins
+	$(AUDIT)/bin/pip install --quiet --disable-pip-version-check pip-audit==2.10.1
+	$(PY) .ci/audit.py $(AUDIT)/bin/pip-audit
 
 atlas: $(READY)  ## rebuild what is committed in data/atlas: facts, weights, tokenizer, model card
 	$(PY) -m probes.organisms
