@@ -89,6 +89,16 @@ def test_the_recovery_table_has_every_variant_and_one_seed_beside(root):
     assert alone["gptq-3bit + prompt-4"] == 1
 
 
+@pytest.mark.parametrize(("page", "table"), [("drift", "drift"), ("attention", "attention"), ("choices", "banks")])
+def test_a_scope_that_was_not_looked_into_names_the_one_that_was(root, page, table):
+    path = root / "first" / f"{table}.parquet"
+    rows, variants = pd.read_parquet(path), pd.read_parquet(root / "first" / "variants.parquet")
+    inside = variants.loc[variants["scope"] == "main", "variant_id"]
+    rows[rows["variant_id"].isin(inside)].to_parquet(path, index=False)
+    assert "choose scope main" in opened(page, scope="locked").warning[0].value
+    assert not opened(page, scope="main").warning
+
+
 def test_the_account_beside_recovery_is_drawn_when_it_is_opened(root):
     assert len(opened("recovery", account_open="true").get("plotly_chart")) == CHARTS["recovery"] + 1
     assert "transfer" in opened("recovery", transfer_open="true").warning[0].value  # this run moved no repair

@@ -62,7 +62,8 @@ def show_heads(now: View) -> None:
     attention, variants = measured(now)
     if attention.empty:
         raise InputError(
-            f"no measurement of attention of what is chosen at the side (scope {now.scope}): choose other repairs"
+            f"no measurement of attention of what is chosen at the side (scope {now.scope}): "
+            + now.advice("attention", "choose other repairs")
         )
     left, right = st.columns(2)
     with left, st.container():

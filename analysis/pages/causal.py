@@ -45,8 +45,9 @@ def show_page(now: View) -> None:
     found = places(now)
     if found.empty:
         raise InputError(
-            f"no intervention on what is chosen at the side (scope {now.scope}): choose other compressions or repairs, "
-            "or name `inside: {interventions: {}}` in a study"
+            f"no intervention on what is chosen at the side (scope {now.scope}): "
+            + now.advice("interventions", "choose other compressions or repairs")
+            + ", or name `inside: {interventions: {}}` in a study"
         )
     with st.container(horizontal=True):
         kinds = [KINDS[kind] for kind in unique(found["intervention"])]

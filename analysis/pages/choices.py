@@ -20,8 +20,9 @@ def bank_of(now: View) -> pd.DataFrame:
     banks = variants[variants["variant_id"].isin(now.table("banks")["variant_id"])]
     if banks.empty:
         raise InputError(
-            f"no bank of prompts among what is chosen at the side (scope {now.scope}): choose an idp repair, or run a "
-            "study that names one: {kind: idp, lengths: [8, 8, 8], learning_rate: 0.03}"
+            f"no bank of prompts among what is chosen at the side (scope {now.scope}): "
+            + now.advice("banks", "choose an idp repair")
+            + ", or run a study that names one: {kind: idp, lengths: [8, 8, 8], learning_rate: 0.03}"
         )
     damaged = unique(banks.loc[banks["compression"] != "dense", "variant"])  # what the question is of
     with st.container(horizontal=True):

@@ -90,8 +90,8 @@ def show_drift(now: View) -> None:
     drift = measured(now)
     if drift.empty:
         raise InputError(
-            f"no layerwise measurement of what is chosen at the side (scope {now.scope}): choose other repairs, since "
-            "re-weighted answers have no inside of their own"
+            f"no layerwise measurement of what is chosen at the side (scope {now.scope}): "
+            + now.advice("drift", "choose other repairs, since re-weighted answers have no inside of their own")
         )
     with st.container(horizontal=True):
         metric, site, group, reference = measurement_of(drift)
@@ -154,8 +154,9 @@ def show_lens(now: View) -> None:
     lens = lens[lens["variant_id"].isin(variants["variant_id"]) & (lens["layer"] >= 0)]
     if lens.empty:
         st.caption(
-            "The lens was not read in what is chosen at the side: choose other compressions or repairs, or run the "
-            "study with `--set 'inside={lens: {items: 24}}'`."
+            "The lens was not read in what is chosen at the side: "
+            + now.advice("lens", "choose other compressions or repairs")
+            + ", or run the study with `--set 'inside={lens: {items: 24}}'`."
         )
         return
     with st.container(horizontal=True):

@@ -93,6 +93,13 @@ class View:
         """Rows of a table by variant name that the shared choices keep."""
         return table[(table["scope"] == self.scope) & table["variant"].isin(self.variants()["variant"])]
 
+    def advice(self, table: str, otherwise: str) -> str:
+        """What to choose where a table has nothing of the variants chosen: a scope that it has, or `otherwise`."""
+        held = set(self.table(table, "variant_id")["variant_id"])
+        variants = self.table("variants")
+        scopes = unique(variants.loc[variants["variant_id"].isin(held), "scope"])
+        return otherwise if not scopes or self.scope in scopes else f"choose scope {' or '.join(scopes)}"
+
     def dense_id(self) -> str:
         """Identity of the undamaged, unrepaired model of the scope.
 
