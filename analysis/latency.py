@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 
 from analysis.live import Parts, check_memory, find_parts, open_parts
 from analysis.opening import parent_model
-from analysis.reading import LATENCY, read_table
+from analysis.reading import LATENCY, MERGED, read_table
 from analysis.run_files import sealed_text
 from analysis.scopes import MAIN
 from analysis.store import write_atomically
@@ -35,7 +35,7 @@ BATCHES = (1, 8)
 TOKENS = 64
 """Content tokens a row."""
 DECODED = 8
-AS_TOKENS, MERGED = "as tokens", "merged"
+AS_TOKENS = "as tokens"
 Rows = Sequence[Sequence[int]]
 Prefill = Callable[[Rows], object]
 

@@ -9,7 +9,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from analysis.reading import compact, read_latency, read_table, recovery_rows
+from analysis.reading import MERGED, compact, read_latency, read_table, recovery_rows
 from analysis.selection import DRAWS, RESAMPLES
 
 PHASES = ("prefill", "decode")
@@ -41,6 +41,12 @@ def latency_of(latency: pd.DataFrame) -> dict[str, float]:
     """Prefill of one question as a ratio to the unrepaired model, by repair as it is scored; without one it is 1."""
     own = latency[(latency["phase"] == "prefill") & (latency["batch"] == 1) & (latency["form"] == "")]
     return {"": 1.0} | dict(zip(own["repair"], own["ratio"].astype(float), strict=True))
+
+
+def timing_scatter(latency: pd.DataFrame) -> float | None:
+    """How far from 1 the same computation was timed: LoRA merged into the weights; None where none was merged."""
+    same = latency[(latency["phase"] == "prefill") & (latency["batch"] == 1) & (latency["form"] == MERGED)]
+    return None if same.empty else float((same["ratio"].astype(float) - 1).abs().max())
 
 
 def selector_rows(run: Path, scope: str, group: str) -> pd.DataFrame:

@@ -113,6 +113,9 @@ def test_time_is_shown_where_it_was_measured_and_said_to_be_missing_where_not(ro
     page = opened("recovery")
     assert len(page.get("plotly_chart")) == CHARTS["recovery"] + 1
     assert "What recovery costs in time" in words_of(page)
+    assert "was timed" not in words_of(page)
+    path.write_text(path.read_text() + "lora-r4,prefill,1,merged,0.93,gptq-3bit,64,3\n")
+    assert "the same computation was timed 0.07 off 1" in words_of(opened("recovery"))
     path.write_text("not a table of times\n")
     damaged = opened("recovery")
     assert not damaged.exception

@@ -12,7 +12,7 @@ from analysis.figures_recovery import flips_figure, parameters_figure
 from analysis.pages.account import show_account
 from analysis.pages.drawing import drawn, show, take
 from analysis.pages.shared import ANSWERS, View, go_to, group_of, panel, view
-from analysis.repair_report import latency_of
+from analysis.repair_report import latency_of, timing_scatter
 from analysis.transfer_figure import transfer_figure
 
 
@@ -139,8 +139,14 @@ def show_cost(now: View, group: str) -> None:
         latency_figure(recovery, latency_of(latency), now.scope, group, now.reading),
         "latency_chart",
         "Further right is slower than the model without a repair. A prompt's keys and values are constants; LoRA that "
-        "is merged into the weights costs nothing, here it lies beside them.",
+        f"is merged into the weights costs nothing, here it lies beside them. {scatter_words(latency)}",
     )
+
+
+def scatter_words(latency: pd.DataFrame) -> str:
+    """How much of a difference in time says nothing, as far as it was measured."""
+    scatter = timing_scatter(latency)
+    return "" if scatter is None else f"Merged, the same computation was timed {scatter:.2f} off 1: less says nothing."
 
 
 @panel
