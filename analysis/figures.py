@@ -16,25 +16,21 @@ from analysis.look import (
     FLOOR_NAME,
     GREY,
     METRICS,
-    NO_REPAIR,
     REPAIR_COLOURS,
     SITES,
     against_words,
     colours_of,
     counts_of,
     dress,
-    filled,
     is_level,
     label_bottom,
-    marker,
     panels_of,
     places_axis,
     reading_words,
     reference_words,
     rows_of,
-    symbols_of,
 )
-from analysis.marks import error_bars, lines_by_layer
+from analysis.marks import lines_by_layer, paired_marks
 from data.errors import InputError
 
 __all__ = [
@@ -74,42 +70,17 @@ def recovery_figure(
     """
     part = recovery[(recovery["scope"] == scope) & (recovery["group"] == group) & (recovery["reading"] == reading)]
     data = part[(part["measure"] == "accuracy") & part["split"].isin(split_pair)].reset_index(drop=True)
-    repairs = list(dict.fromkeys(data["repair"]))[::-1]
-    symbols = symbols_of(repairs[::-1])
-    figure, panels = panels_of(data["compression"])
-    for (compression, repair, split), rows in data.groupby(["compression", "repair", "split"], sort=False):
-        row = rows.iloc[0]
-        held_out = split == split_pair[1]
-        # In reading order tune stands above test, a little apart so that their bars do not cover one another.
-        place = repairs.index(repair) + (-0.17 if held_out else 0.17)
-        symbol = filled(symbols[repair], held_out)
-        figure.add_scatter(
-            x=[row["value"]],
-            y=[place],
-            error_x=error_bars(row),
-            marker=marker(repair, symbol, size=10),
-            mode="markers",
-            name=row["variant"],
-            showlegend=False,
-            hovertemplate=f"{row['variant']}, {split} subjects<br>%{{x:.3f}} [{row['lower']:.3f}, {row['upper']:.3f}]"
-            f"<br>{row['items']} questions, {row['entities']} subjects, {row['replicates']} replicates<extra></extra>",
-            **panels[compression],
-        )
-    _recovery_lines(figure, data, panels, len(repairs), split_pair[1], chance)
-    for name, symbol in zip(split_pair, ("circle-open", "circle"), strict=True):
-        figure.add_scatter(x=[None], y=[None], mode="markers", marker=marker("", symbol, 10), name=f"{name} subjects")
-    label_bottom(figure, "accuracy (share right)")
-    ends = {"tickvals": [0, 0.5, 1], "ticktext": ["0", ".5", "1"], "tickangle": 0}  # short: panels may be narrow
-    figure.update_xaxes(range=[-0.03, 1.03], **ends, minor={"dtick": 0.1, "showgrid": True})
-    figure.update_yaxes(range=[-0.5, len(repairs) - 0.5], tickvals=list(range(len(repairs))))
-    figure.update_yaxes(ticktext=[repair or NO_REPAIR for repair in repairs], zeroline=False)
+    words = {name: f"{name} subjects" for name in split_pair}
+    figure, panels = paired_marks(data, "split", words)
+    rows = data["repair"].nunique()
+    _recovery_lines(figure, data, panels, rows, split_pair[1], chance)
     counts = data.groupby("split")["entities"].max()
     subjects = ", ".join(f"{counts.get(name, 0)} {name}" for name in split_pair)
     dress(
         figure,
         title=f"Accuracy, group {group}, {reading_words(reading)}",
         subtitle=f"95 % intervals over replicates and subjects; n = {subjects} subjects",
-        height=200 + (50 + 42 * len(repairs)) * rows_of(panels),
+        height=200 + (50 + 42 * rows) * rows_of(panels),
     )
     return Figure(figure, data)
 

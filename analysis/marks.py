@@ -1,14 +1,14 @@
 """What figures draw alike: intervals, bands, lines by layer, one mark a repair, rows that have names."""
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from analysis.look import NO_REPAIR, colour_of, dashes_of, marker, symbols_of
+from analysis.look import NO_REPAIR, colour_of, dashes_of, filled, label_bottom, marker, panels_of, symbols_of
 
 Numbers: TypeAlias = pd.Series | Sequence[float]
 
@@ -55,6 +55,41 @@ class Marks:
             **panel,
         )
         self._named.add(repair)
+
+
+def paired_marks(
+    data: pd.DataFrame, column: str, words: Mapping[str, str]
+) -> tuple[go.Figure, dict[str, dict[str, int]]]:
+    """Accuracy of every repair twice, with intervals: the first of a pair open, above the second, which is filled.
+
+    A panel per compression, a row per repair; `words` says what the two values of `column` are called.
+    """
+    repairs = list(dict.fromkeys(data["repair"]))[::-1]
+    symbols = symbols_of(repairs[::-1])
+    figure, panels = panels_of(data["compression"])
+    second = list(words)[1]
+    for (compression, repair, which), rows in data.groupby(["compression", "repair", column], sort=False):
+        row = rows.iloc[0]
+        figure.add_scatter(
+            x=[row["value"]],
+            # A little apart, so that their bars do not cover one another.
+            y=[repairs.index(repair) + (-0.17 if which == second else 0.17)],
+            error_x=error_bars(row),
+            marker=marker(repair, filled(symbols[repair], which == second), size=10),
+            mode="markers",
+            name=row["variant"],
+            showlegend=False,
+            hovertemplate=f"{row['variant']}, {words[which]}<br>%{{x:.3f}} [{row['lower']:.3f}, {row['upper']:.3f}]"
+            f"<br>{row['items']} questions, {row['entities']} subjects, {row['replicates']} replicates<extra></extra>",
+            **panels[compression],
+        )
+    for said, symbol in zip(words.values(), ("circle-open", "circle"), strict=True):
+        figure.add_scatter(x=[None], y=[None], mode="markers", marker=marker("", symbol, 10), name=said)
+    label_bottom(figure, "accuracy (share right)")
+    ends = {"tickvals": [0, 0.5, 1], "ticktext": ["0", ".5", "1"], "tickangle": 0}  # short: panels may be narrow
+    figure.update_xaxes(range=[-0.03, 1.03], **ends, minor={"dtick": 0.1, "showgrid": True})
+    name_rows(figure, [repair or NO_REPAIR for repair in repairs], edge=0.5)
+    return figure, panels
 
 
 APIECE = ("x", "y", "customdata", "hovertemplate")

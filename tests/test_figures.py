@@ -17,6 +17,7 @@ from analysis.figures import (
     recovery_figure,
     write_figure,
 )
+from analysis.figures_compare import compare_figure, of_both
 from analysis.figures_heads import heads_figure
 from analysis.look import FLOOR_NAME, SYMBOLS, colour_of, counts_of, dashes_of, filled, looks_of, symbols_of
 from data.errors import InputError
@@ -124,6 +125,19 @@ def test_recovery_marks_chance_only_where_there_is_one():
     lines = [trace for trace in figure.data if trace.name == "chance (0.12)"]
     assert len(lines) == len(COMPRESSIONS)
     assert {value for line in lines for value in line.x} == {0.125}
+
+
+def test_two_runs_are_drawn_by_the_variants_that_both_have():
+    first = recovery_frame()
+    second = first[first["compression"] != "wanda-70%"].assign(value=lambda rows: rows["value"] / 2)
+    both = of_both((first, second), "main", "facts", "candidates")
+    found = compare_figure(both, ("1: a", "2: b"), "facts", "candidates")
+    assert "wanda-70%" in set(first["compression"])
+    assert set(found.data["compression"]) == set(second["compression"])
+    values = found.data.pivot(index="variant", columns="run", values="value")
+    assert list(values["second"]) == list(values["first"] / 2)
+    assert {"1: a", "2: b"} <= {trace.name for trace in found.figure.data}
+    assert of_both((first, second), "main", "elsewhere", "candidates").empty
 
 
 def test_drift_averages_replicates_and_keeps_the_widest_interval():

@@ -6,9 +6,11 @@ import pandas as pd
 import streamlit as st
 
 from analysis import reading
-from analysis.pages.drawing import hundredths, take
+from analysis.figures_compare import compare_figure, of_both
+from analysis.pages.drawing import hundredths, show, take
 from analysis.pages.picking import pick
-from analysis.pages.shared import View, other_view, panel, readable, runs_root, view
+from analysis.pages.shared import View, group_of, other_view, panel, readable, runs_root, view
+from analysis.selecting import at_home
 from data.errors import InputError
 
 UNITS = {"accuracy": "accuracy, share right", "bits": "bits per fact"}
@@ -101,8 +103,13 @@ def show_both(now: View, other: View) -> None:
     st.subheader("Decisions")
     both = decisions(now.verdict()).merge(decisions(other.verdict()), on="setting", how="outer", suffixes=titles)
     both.columns = ["setting", *titles]
-    st.dataframe(both.fillna("not in this run"), hide_index=True, height="content", key="decisions_table")
+    # What both have stands first: of two studies that differ much, the rest is long.
+    both = both.sort_values("setting", key=lambda names: both.loc[names.index].isna().any(axis=1), kind="stable")
+    st.dataframe(
+        both.fillna("not in this run"), hide_index=True, height=min(38 + 35 * len(both), 460), key="decisions_table"
+    )
     st.subheader("Test subjects")
+    show_marks(now, other, titles)
     parts = [
         table[(table["reading"] == now.reading) & (table["split"] == "test") & (table["scope"] == now.scope)]
         for table in (now.table("recovery"), other.table("recovery"))
@@ -130,6 +137,23 @@ def show_both(now: View, other: View) -> None:
         return
     st.table(shown.set_index("field"))
     st.caption("Of lists, what the other run has not. Empty: nothing else, or not given.")
+
+
+@panel
+def show_marks(now: View, other: View, titles: tuple[str, str]) -> None:
+    group = group_of(now)
+    own = at_home(now.table("variants"))["variant"]
+    first, second = (table[table["variant"].isin(own)] for table in (now.table("recovery"), other.table("recovery")))
+    both = of_both((first, second), now.scope, group, now.reading)
+    if both.empty:
+        st.caption(f"No variant of scope {now.scope} and group {group} is in both runs.")
+        return
+    show(
+        compare_figure(both, titles, group, now.reading),
+        "compare_chart",
+        "Open marks are the first run's, filled ones the second's: where the two bars of a row lie apart, the runs "
+        "differ by more than their own replicates and subjects do.",
+    )
 
 
 now = view()
