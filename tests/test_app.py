@@ -162,6 +162,17 @@ def test_a_fact_shows_what_every_variant_answered(root):
     assert "clear the search" in opened("facts", find="nobody").info[0].value
 
 
+def test_facts_opens_on_a_question_that_was_looked_into(root):
+    kept = read_table(root / "first", "examples")["item"]
+    page = opened("facts")
+    assert page.selectbox(key="item").value == kept.iloc[0] == LOST
+    assert "item" not in page.query_params
+    (root / "first" / "examples.parquet").unlink()
+    (root / "first" / "lens_items.parquet").unlink()
+    older = opened("facts").selectbox(key="item")
+    assert question_words(str(older.value)) == older.options[0]
+
+
 def test_attention_opens_on_the_question_that_was_kept(root):
     link = next(one.proto for one in opened("facts", find="oslo").get("page_link") if one.proto.page == "attention")
     steps = dict(parse_qsl(link.query_string))

@@ -1,5 +1,7 @@
 """Facts: search any question; what every variant answers, and how probable the right answer is to it."""
 
+from contextlib import suppress
+
 import pandas as pd
 import streamlit as st
 
@@ -11,10 +13,11 @@ from analysis.figures_facts import answer_figure
 from analysis.figures_tokens import first_layers, item_lens_figure
 from analysis.inside_figures import SIGNIFICANT
 from analysis.look import SITES
-from analysis.pages.drawing import drawn, show, take
+from analysis.pages.drawing import drawn, hundredths, show, take
 from analysis.pages.picking import pick, pick_named, question_words, unique
 from analysis.pages.shared import ANSWERS, View, go_to, group_of, panel, view
 from analysis.reading import compact, p_words
+from data.errors import InputError
 
 MOST = 200  # rows of questions sent to the browser at once
 READ = "read by the lens"
@@ -85,11 +88,21 @@ def show_search(now: View, group: str) -> None:
         return
     shown = kept[["item", "relation", "entity", "answer", "split"]].head(MOST)
     st.dataframe(shown.drop(columns="item"), hide_index=True, height=200, key="questions")
-    linked = st.query_params.get("item", st.session_state.get("item"))
-    options = names[:MOST] + ([linked] if linked in set(names[MOST:]) else [])
-    item = pick_named("Question", options, "item", {name: question_words(name) for name in options})
+    linked, telling = st.query_params.get("item", st.session_state.get("item")), telling_of(now, names)
+    options = names[:MOST] + [name for name in dict.fromkeys((linked, telling)) if name in set(names[MOST:])]
+    item = pick_named("Question", options, "item", {name: question_words(name) for name in options}, first=telling)
     show_item(now, group, item)
     show_steps(now, item, variant)
+
+
+def telling_of(now: View, names: list[str]) -> str:
+    """Of these questions the first that was looked into, token by token or by the lens; without one, the first."""
+    listed = set(names)
+    for table in ("examples", "lens_items"):
+        with suppress(InputError):  # an older run's lack of it is told where it would be shown
+            if found := next((item for item in unique(now.table(table, "item")["item"]) if item in listed), None):
+                return found
+    return names[0]
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)
@@ -112,7 +125,7 @@ def show_item(now: View, group: str, item: str) -> None:
     read = "read by repairs" if fact["split"] == "tune" else "never read by a repair"
     st.markdown(f"**{fact['relation']} of {fact['entity']}**: {fact['answer']} ({fact['split']} subject, {read})")
     st.dataframe(
-        told[["variant", "answers", "right", "log_prob", "replicates"]],
+        hundredths(told[["variant", "answers", "right", "log_prob", "replicates"]]),
         hide_index=True,
         height=min(38 + 35 * len(told), 420),
         key="answers_table",
