@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from data.errors import InputError
-from probes.backends import BACKENDS, Batch, CaptureError, Reducer, as_reported, reported
+from probes.backends import BACKENDS, HOSTED, Batch, CaptureError, Reducer, as_reported, reported
 from probes.sites import Kind, Site, module_at, require_site, sites_of, sizes_of
 
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 5e-3}
@@ -35,13 +35,14 @@ class Recorder:
     """
 
     def __init__(self, model: PreTrainedModel, *, backend: str = "transformer_lens") -> None:
-        if backend not in BACKENDS:
-            raise InputError(f"No capture backend {backend!r}; there are {', '.join(BACKENDS)}.")
+        there = BACKENDS | HOSTED
+        if backend not in there:
+            raise InputError(f"No capture backend {backend!r}; there are {', '.join(there)}.")
         for site in sites_of(model, Kind):
             module_at(model, site)
         self.model = model
         self.name = backend
-        self._backend = BACKENDS[backend](model)
+        self._backend = there[backend](model)
 
     def __enter__(self) -> Self:
         return self

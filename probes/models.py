@@ -29,6 +29,7 @@ from data import atlas
 from data.errors import InputError
 from probes.bake import open_checkpoint_dense
 from probes.families import family_of
+from probes.hosted import HubName, remember_hub
 from probes.spreading import SPREAD, spread
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -73,6 +74,9 @@ def locate(name: str, *, here: bool = False) -> ModelSource:
     Raises:
         InputError: no such model, no weights, a pickle, or a file of the wrong type.
     """
+    hub = hub_name(name)
+    if hub is not None:
+        return _local_folder(_download(name, hub, here))
     if name in BUNDLED:
         return _local_folder(BUNDLED[name])
     path = Path(name).expanduser()
@@ -80,9 +84,16 @@ def locate(name: str, *, here: bool = False) -> ModelSource:
         return _gguf_file(path)
     if path.is_dir():
         return _local_folder(path)
-    if path.is_absolute() or name.startswith(".") or name.count("/") > 1:
-        raise InputError(f"model '{name}': there is no such folder or file")
-    return _local_folder(_download(name, here))
+    raise InputError(f"model '{name}': there is no such folder or file")
+
+
+def hub_name(name: str) -> HubName | None:
+    """The repository that a name means; None where it means a bundled model, a folder or a file."""
+    path = Path(name).expanduser()
+    local = name in BUNDLED or path.exists() or path.suffix == ".gguf"
+    if local or path.is_absolute() or name.startswith(".") or name.count("/") > 1:
+        return None
+    return HubName.parse(name)
 
 
 def _gguf_file(path: Path) -> ModelSource:
@@ -112,13 +123,12 @@ def _local_folder(folder: Path) -> ModelSource:
     return ModelSource(folder, None, _sha(described))
 
 
-def _download(name: str, here: bool) -> Path:
+def _download(name: str, hub: HubName, here: bool) -> Path:
     """The snapshot of a hub id (`owner/name` or `owner/name@revision`), from the cache where it is there."""
-    repository, _, revision = name.partition("@")
     patterns = ["*.safetensors", "*.json", "*.model", "*.txt"]
     try:
         return Path(
-            snapshot_download(repository, revision=revision or None, allow_patterns=patterns, local_files_only=here)
+            snapshot_download(hub.repository, revision=hub.revision, allow_patterns=patterns, local_files_only=here)
         )
     except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError, OSError) as error:
         raise InputError(
@@ -146,9 +156,7 @@ def outline(name: str, shape: Mapping[str, Any] | None = None) -> PreTrainedMode
         InputError: no such model, or a shape that makes none.
     """
     if shape is None:
-        source = locate(name)
-        gguf = {"gguf_file": source.gguf} if source.gguf else {}
-        config = AutoConfig.from_pretrained(source.folder, trust_remote_code=False, **gguf)
+        config = _config(locate(name))
     else:
         try:
             config = AutoConfig.for_model(**shape)
@@ -188,6 +196,9 @@ def open_model(name: str, *, dtype: str, device: str) -> OpenedModel:
         spread(model)
     else:
         model.to(torch.device(device))  # type: ignore[arg-type]  # a decorator hides the signature
+    hub = hub_name(name)
+    if hub is not None and not _is_quantised(_config(source)):  # else its weights were made dense here
+        remember_hub(model, hub)
     return OpenedModel(model.eval(), tokenizer, source.note, source.sha)
 
 
@@ -199,10 +210,18 @@ def config_of(name: str) -> PretrainedConfig:
     """
     source = locate(name)
     try:
-        given = {"gguf_file": source.gguf} if source.gguf else {}
-        return AutoConfig.from_pretrained(source.folder, trust_remote_code=False, **given)
+        return _config(source)
     except UNREADABLE as error:
         raise InputError(f"model '{name}' does not open: {str(error).strip().splitlines()[0]}") from error
+
+
+def _config(source: ModelSource) -> PretrainedConfig:
+    given = {"gguf_file": source.gguf} if source.gguf else {}
+    return AutoConfig.from_pretrained(source.folder, trust_remote_code=False, **given)
+
+
+def _is_quantised(config: PretrainedConfig) -> bool:
+    return getattr(config, "quantization_config", None) is not None
 
 
 def check_place(dtype: str, device: str) -> None:
@@ -225,8 +244,7 @@ def _read(source: ModelSource, dtype: torch.dtype) -> tuple[PreTrainedModel, Pre
     """Weights and tokenizer; a quantised file becomes a plain dense model with a clean configuration."""
     gguf = {"gguf_file": source.gguf} if source.gguf else {}
     tokenizer = AutoTokenizer.from_pretrained(source.folder, trust_remote_code=False, **gguf)
-    config = AutoConfig.from_pretrained(source.folder, trust_remote_code=False, **gguf)
-    if getattr(config, "quantization_config", None) is not None and not source.gguf:
+    if _is_quantised(_config(source)) and not source.gguf:
         model = open_checkpoint_dense(source.folder, dtype)
         model.set_attn_implementation("eager")
         return model, tokenizer

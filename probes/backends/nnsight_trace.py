@@ -33,7 +33,7 @@ class NnsightBackend:
 
         Raises CaptureError for a site whose module was called other than once.
         """
-        ordered = sorted(sites, key=lambda site: (site.layer, _moment(site.kind)))
+        ordered = in_turn(sites)
         before = {site: self._calls(site) for site in ordered}
         reached: list[Site] = []
         try:
@@ -61,6 +61,11 @@ class NnsightBackend:
         envoy = self.traced.get(module_name(self.model, site))
         end = "input" if site.kind.reads == "input" else "output"
         return self.traced.interleaver.counts.get(f"{envoy.path}.{end}", 0)
+
+
+def in_turn(sites: Sequence[Site]) -> list[Site]:
+    """The sites in the order in which a pass hands their tensors over: the block of a trace has to ask in it."""
+    return sorted(sites, key=lambda site: (site.layer, _moment(site.kind)))
 
 
 def _moment(kind: Kind) -> float:

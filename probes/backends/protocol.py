@@ -64,9 +64,14 @@ def taken(site: Site, family: Family, heads: Heads, handled: Any) -> Tensor:
     """Take a site's tensor out of what its module was given or gave."""
     if isinstance(handled, tuple):
         # Some modules answer with a tensor, others with a tuple, and versions of transformers differ on which.
-        handled = handled[1 if site.kind.reads == "second output" else 0]
+        handled = handled[member_of(site)]
     role = next((role for role in ROLES if role == site.kind), None)
     return handled if role is None else family.heads_of(role, handled, heads.width)
+
+
+def member_of(site: Site) -> int:
+    """Which member of the tuple holds a site's tensor, where its module answers with a tuple."""
+    return 1 if site.kind.reads == "second output" else 0
 
 
 def first_given(positional: tuple[Any, ...], keywords: dict[str, Any]) -> Any:

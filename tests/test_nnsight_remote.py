@@ -1,0 +1,269 @@
+"""nnsight's remote execution: what a host sends back is what is read here, and only what a host can hold is asked."""
+
+import io
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+from nnsight import CONFIG
+from nnsight.schema.request import RequestModel
+
+from data.errors import InputError
+from probes import models
+from probes.backends import NnsightRemoteBackend
+from probes.capture import CaptureError, Recorder, parity, stream
+from probes.hosted import HubName, hub_of
+from probes.inputs import build_inputs
+from probes.models import open_model
+from probes.sharing import share_weights
+from probes.sites import Kind, Site, sites_of
+from tests.sequences import assert_equal, captured, sequences, with_lora
+from tests.tiny_models import WIDTH, tiny
+
+TYPES = ("llama", "gpt2", "opt", "gpt_neox")
+every_hosted = pytest.mark.parametrize("model_type", TYPES)
+NOT_HOSTED = (
+    "nnsight_remote reads a model where the hub's weights are hosted, and this one was opened from files, copied or "
+    "changed: open it by its hub name and leave it as it is, or use transformer_lens, nnsight or hooks"
+)
+NO_KEY = "nnsight_remote needs a key of NDIF, which nnsight keeps: run `nnsight login`, or set NDIF_API_KEY"
+ROWS = [[1, 5, 6, 7], [1, 8]]
+
+
+@pytest.fixture
+def simulated(monkeypatch):
+    """nnsight's own simulation of a host: the trace is serialised, our modules are hidden, and it is read back."""
+    monkeypatch.setattr(NnsightRemoteBackend, "remote", "local")
+    monkeypatch.setattr(sys, "path", list(sys.path))  # the simulation puts back what it hides in another order
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch, tokenizer):
+    """A hub with one repository for each family, opened by name as a user opens it."""
+
+    def download(repository, *, revision, **_):
+        folder = tmp_path / repository.partition("/")[2]
+        if not folder.exists():
+            tiny(folder.name).save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
+        return str(folder)
+
+    monkeypatch.setattr(models, "snapshot_download", download)
+    return lambda model_type, name="owner/{}": open_model(name.format(model_type), dtype="float32", device="cpu").model
+
+
+# --- Equal to what is read here ------------------------------------------------------------------------
+
+
+@every_hosted
+def test_every_site_of_a_padded_batch_is_what_hooks_read(hub, simulated, model_type):
+    model = hub(model_type)
+    inputs = sequences(model)
+    found, truth = captured(model, inputs, backend="nnsight_remote"), captured(model, inputs)
+    assert set(found) == set(truth) == set(sites_of(model, Kind))
+    for site, tensor in truth.items():
+        assert_equal(found[site], tensor)
+    assert parity(model, inputs, sites_of(model, Kind), backend="nnsight_remote").require().backend == "nnsight_remote"
+
+
+@every_hosted
+def test_prompts_of_two_lengths_travel_as_embeddings(hub, simulated, model_type):
+    model = hub(model_type)
+    prompts = [torch.randn(length, WIDTH, generator=torch.Generator().manual_seed(length)) for length in (2, 3)]
+    inputs = build_inputs(model, ROWS, prompts)
+    found, truth = captured(model, inputs, backend="nnsight_remote"), captured(model, inputs)
+    bare = captured(model, build_inputs(model, ROWS))
+    last = Site(1, Kind.RESID_POST)
+    assert_equal(found[last], truth[last])
+    assert (found[last][0, -1] - bare[last][0, -1]).abs().max() > 1e-3
+    parity(model, inputs, sites_of(model, Kind), backend="nnsight_remote").require()
+
+
+@every_hosted
+def test_positions_and_mask_travel(hub, simulated, model_type):
+    model = hub(model_type)
+    inputs = sequences(model)
+    shown = replace(inputs, attention_mask=torch.ones_like(inputs.attention_mask))
+    for changed in (replace(inputs, position_ids=inputs.position_ids * 3), shown):
+        parity(model, changed, sites_of(model, Kind), backend="nnsight_remote").require()
+
+
+@every_hosted
+def test_logits_only_where_wanted(hub, simulated, model_type):
+    model = hub(model_type)
+    inputs = sequences(model)
+    with Recorder(model, backend="nnsight_remote") as recorder:
+        full = recorder.stream(inputs, [], lambda *_: None)
+        some = recorder.stream(inputs, [], lambda *_: None, logits_at=torch.tensor([4, 8]))
+        none = recorder.stream(inputs, [], lambda *_: None, logits_at=torch.tensor([], dtype=torch.long))
+    assert_equal(some, full[:, [4, 8]])
+    assert none.shape == (3, 0, model.config.vocab_size)
+    assert not full.requires_grad
+
+
+def test_sites_come_in_the_order_of_the_pass(hub, simulated):
+    model = hub("llama")
+    sites = sites_of(model, Kind)
+    seen: dict[str, list[Site]] = {"nnsight": [], "nnsight_remote": []}
+    for backend, found in seen.items():
+        shown: dict[Site, torch.Tensor] = {}
+        stream(model, sequences(model), sites, shown.__setitem__, backend=backend)
+        found.extend(shown)
+    assert seen["nnsight_remote"] == seen["nnsight"]
+
+
+# --- What travels --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sent(monkeypatch, simulated):
+    """The payloads that nnsight made, as they would be posted."""
+    payloads: list[bytes] = []
+    serialize = RequestModel.serialize.__func__
+
+    def kept(cls, tracer, compress=False):
+        payloads.append(serialize(cls, tracer, compress))
+        return payloads[-1]
+
+    monkeypatch.setattr(RequestModel, "serialize", classmethod(kept))
+    return payloads
+
+
+def test_nothing_of_ours_travels_but_words_and_the_batch(hub, sent):
+    model = hub("llama")
+    captured(model, sequences(model), [Kind.PATTERN, Kind.RESID_POST], "nnsight_remote")
+    (payload,) = sent
+    weights = sum(weight.numel() * weight.element_size() for weight in model.parameters())
+    assert len(payload) < weights / 2
+    for ours in (b"probes.", b"analysis.", b"jaxtyping"):
+        assert ours not in payload.replace(b"probes/backends/nnsight_remote.py", b""), ours
+    assert b"model.layers.1.self_attn" in payload
+
+
+HOST = """
+import sys, torch
+from transformers import AutoModelForCausalLM
+from nnsight.modeling.transformers import TransformersModel
+from nnsight.schema.request import RequestModel
+from nnsight.tracing.tracer import dec, inc
+folder, payload, out = sys.argv[1:]
+torch.set_num_threads(1)
+model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+hosted = TransformersModel(model, task="text-generation", device="cpu")
+blob = open(payload, "rb").read()
+tracer = RequestModel.deserialize(blob, hosted._remoteable_persistent_objects(), compress=False)
+assert not [name for name in sys.modules if name.split(".")[0] in ("probes", "analysis", "data")]
+inc()
+with torch.no_grad():
+    tracer.execute(tracer.info.code)
+dec()
+torch.save({name: tracer.info.frame.f_locals[name] for name in ("kept", "logits")}, out)
+"""
+
+
+def test_another_process_without_our_code_runs_what_travels(hub, sent, tmp_path):
+    """What the simulation in this process cannot show: it runs the block among the names that were here."""
+    model = hub("gpt2")
+    inputs = sequences(model)
+    kinds = [Kind.RESID_PRE, Kind.PATTERN, Kind.HEAD_OUT, Kind.MLP_OUT, Kind.RESID_POST]
+    ours: list[torch.Tensor] = []
+    sites = sites_of(model, kinds)
+    logits = stream(model, inputs, sites, lambda _, one: ours.append(one), backend="nnsight_remote")
+    (tmp_path / "payload").write_bytes(sent[0])
+    (tmp_path / "host.py").write_text(HOST)
+    arguments = ["host.py", str(tmp_path / "gpt2"), "payload", "answer"]
+    done = subprocess.run([sys.executable, "-P", *arguments], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    theirs = torch.load(io.BytesIO((tmp_path / "answer").read_bytes()), weights_only=True)
+    assert_equal(theirs["logits"], logits)
+    for here, there in zip(ours, theirs["kept"], strict=True):
+        assert_equal(there.reshape(here.shape), here)
+
+
+# --- What is refused -----------------------------------------------------------------------------------
+
+
+def test_a_hub_name_is_remembered_with_its_revision(hub):
+    assert hub_of(hub("llama")) == HubName("owner/llama")
+    assert hub_of(hub("llama", "owner/{}@refs")) == HubName("owner/llama", "refs")
+    with Recorder(hub("llama", "owner/{}@refs"), backend="hooks") as recorder:
+        assert hub_of(recorder.model) is not None
+
+
+def refused(model):
+    with pytest.raises(InputError) as told:
+        Recorder(model, backend="nnsight_remote")
+    assert str(told.value) == NOT_HOSTED
+
+
+def test_a_model_from_files_is_refused(hub, simulated, tmp_path):
+    hub("llama")
+    refused(open_model(str(tmp_path / "llama"), dtype="float32", device="cpu").model)
+    refused(open_model("atlas", dtype="float32", device="cpu").model)
+    refused(tiny("llama"))
+
+
+def test_a_changed_model_is_refused(hub, simulated):
+    model = hub("llama")
+    Recorder(model, backend="nnsight_remote")
+    refused(share_weights(model))
+    refused(with_lora(share_weights(model)))
+    Recorder(model, backend="nnsight_remote")
+    with torch.no_grad():
+        model.model.layers[0].mlp.up_proj.weight[0, 0] += 1
+    refused(model)
+    replaced = hub("gpt2")
+    replaced.transformer.h[0].mlp.c_fc.weight = torch.nn.Parameter(replaced.transformer.h[0].mlp.c_fc.weight.clone())
+    refused(replaced)
+    refused(with_lora(hub("llama")))
+    refused(hub("llama").bfloat16())
+
+
+def test_a_quantised_repository_made_dense_here_is_refused(hub, simulated, monkeypatch):
+    monkeypatch.setattr(models, "_is_quantised", lambda config: True)
+    monkeypatch.setattr(models, "open_checkpoint_dense", lambda folder, dtype: tiny("llama"))
+    refused(hub("llama"))
+
+
+def test_a_missing_key_is_one_line(hub, monkeypatch):
+    monkeypatch.setattr(CONFIG.API, "APIKEY", None)
+    model = hub("llama")
+    with pytest.raises(InputError) as told:
+        Recorder(model, backend="nnsight_remote")
+    assert str(told.value) == NO_KEY
+    monkeypatch.setattr(CONFIG.API, "APIKEY", "a-key")
+    recorder = Recorder(model, backend="nnsight_remote")
+    monkeypatch.setattr(CONFIG.API, "APIKEY", None)
+    with pytest.raises(InputError) as told:
+        recorder.stream(sequences(model), [], lambda *_: None)
+    assert str(told.value) == NO_KEY
+
+
+def test_a_host_out_of_reach_is_one_line(hub, monkeypatch):
+    monkeypatch.setattr(CONFIG.API, "APIKEY", "a-key")
+    monkeypatch.setattr(NnsightRemoteBackend, "remote", "http://127.0.0.1:9")
+    monkeypatch.setattr("nnsight.modeling.huggingface._ID_CACHE", {"owner/llama": "owner/llama"})
+    model = hub("llama")
+    with Recorder(model, backend="nnsight_remote") as recorder:
+        key = recorder._backend.traced.to_model_key()  # type: ignore[attr-defined]
+        assert '{"repo_id": "owner/llama", "revision": null, "task": "text-generation"}' in key
+        with pytest.raises(InputError, match=r"^nnsight_remote: the host did not run a pass of 'owner/llama' \(.+\); "):
+            recorder.stream(sequences(model), [], lambda *_: None)
+
+
+def test_a_module_that_is_never_called_stops(hub, simulated):
+    model = hub("llama")
+    model.model.layers[1].forward = lambda states, **keywords: states
+    with pytest.raises(CaptureError, match=r"^A site fired 0 times in one pass of nnsight_remote: .*layers\.1\.mlp"):
+        stream(model, sequences(model), sites_of(model, [Kind.MLP_OUT]), lambda *_: None, backend="nnsight_remote")
+
+
+def test_a_host_whose_weights_are_others_does_not_pass_the_gate(hub, simulated):
+    model = hub("llama")
+    recorder = Recorder(model, backend="nnsight_remote")
+    theirs = recorder._backend.traced._module.model.layers[1].mlp.down_proj  # type: ignore[attr-defined]
+    theirs.weight = torch.nn.Parameter(theirs.weight * 1.1)
+    with pytest.raises(RuntimeError, match=r"^nnsight_remote differs from Hugging Face by"):
+        recorder.parity(sequences(model), sites_of(model, [Kind.RESID_POST])).require()
