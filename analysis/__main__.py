@@ -225,10 +225,11 @@ def doctor_command(
     length: Annotated[int, typer.Option(min=1, help="tokens of a row, for shapes and costs")] = 64,
     batch: Annotated[int, typer.Option(min=1, help="rows of a batch, for shapes and costs")] = 8,
     memory: Annotated[str | None, typer.Option(help="refuse what would take more, such as 8GB")] = None,
+    remote: Annotated[bool, typer.Option("--remote", help="ask nnsight's host for the model, too")] = False,
 ) -> None:
     """Open a model and print its sites, shapes and modules, the parity floor of capture and what it costs."""
     budget = None if memory is None else parse_bytes(memory)
-    show_model(console, model, dtype, device, length=length, batch=batch, memory=budget)
+    show_model(console, model, dtype, device, length=length, batch=batch, memory=budget, hosted=remote)
 
 
 def main() -> None:

@@ -261,11 +261,13 @@ class _Expansion:
         if compression is not None and "calibration_draw" in floors:
             following = self.study.seeds[self.study.seeds.index(replicate) + 1]
             needs["draw.compressed"] = self.compressed(compression, following)
+        settings = self.study.drift.in_replicate(self.study.seeds.index(replicate))
         fields = self.base | {
             "floors": floors,
             "variants": [variant.model_dump(mode="json") for variant in variants],
             "groups": groups_of(self.study)[scope],
-            "drift": self.study.drift.in_replicate(self.study.seeds.index(replicate)).model_dump(mode="json"),
+            # Which cells there are shapes none of them.
+            "drift": settings.model_dump(mode="json", exclude={"around"}),
         }
         name = "dense" if compression is None else compression.name
         return self.add(Cell("drift", f"drift around {name} seed {replicate} ({scope})", fields, needs))
@@ -324,7 +326,8 @@ def expand(study: Study, facts: FactSet, model_sha: str | None = None) -> Plan:
                     expansion.scored(variant, replicate)
                 if scope == ABLATIONS:
                     continue
-                expansion.drift(scope, compression, replicate)
+                if compression is None or study.drift.around == "all":
+                    expansion.drift(scope, compression, replicate)
                 add_inside(expansion, scope, compression, replicate)
                 if scope == MAIN:
                     add_tasks(expansion, compression, replicate)

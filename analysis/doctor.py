@@ -1,6 +1,7 @@
 """What can be read of a model, how exactly, and what it costs: asked before a run, on one small batch."""
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +13,7 @@ from analysis.drift import DRIFT_KINDS
 from analysis.memory import PROCESS, comparison_bytes, spoken_bytes
 from analysis.shapes import Shape
 from data.errors import InputError
-from probes.backends import BACKENDS
+from probes.backends import BACKENDS, HOSTED
 from probes.capture import Parity, Recorder
 from probes.families import family_of
 from probes.inputs import Inputs, build_inputs, encode
@@ -29,13 +30,23 @@ class _Backend:
 
 
 def show_model(
-    console: Console, name: str, dtype: str, device: str, *, length: int = 64, batch: int = 8, memory: int | None = None
+    console: Console,
+    name: str,
+    dtype: str,
+    device: str,
+    *,
+    length: int = 64,
+    batch: int = 8,
+    memory: int | None = None,
+    hosted: bool = False,
 ) -> None:
     """Print a model's sites with shapes and modules, each backend's parity floor, and what capture costs.
 
+    Backends that ask another machine are tried only where `hosted` says so.
+
     Raises:
         InputError: the model cannot be read, its positions end before `length`, or comparing a batch of this size
-            is foretold to take more than `memory` bytes; nothing is run then.
+            is foretold to take more than `memory` bytes; nothing is run then. Or a host did not run a pass.
     """
     opened = open_model(name, dtype=dtype, device=device)
     model = opened.model
@@ -49,7 +60,8 @@ def show_model(
             f"comparing {batch} x {length} tokens of '{name}' needs about {spoken_bytes(needed)} and the budget is "
             f"{spoken_bytes(memory)}: allow more, or lower --batch or --length"
         )
-    found, refused = _backends(model, build_inputs(model, [row, row[:2]]), timed)
+    names = [*BACKENDS, *(HOSTED if hosted else ())]
+    found, refused = _backends(names, model, build_inputs(model, [row, row[:2]]), timed)
     console.print(_sites(name, model, batch, length, found))
     for backend, reason in refused.items():
         console.print(f"{backend}: {reason}", markup=False)
@@ -65,12 +77,12 @@ def show_model(
 
 
 def _backends(
-    model: PreTrainedModel, small: Inputs, timed: Inputs
+    names: Iterable[str], model: PreTrainedModel, small: Inputs, timed: Inputs
 ) -> tuple[dict[str, _Backend], dict[str, InputError]]:
-    """Every backend that can read the model, and why the others cannot."""
+    """Every backend of these that can read the model, and why the others cannot."""
     found: dict[str, _Backend] = {}
     refused: dict[str, InputError] = {}
-    for name in BACKENDS:
+    for name in names:
         try:
             recorder = Recorder(model, backend=name)
         except InputError as error:

@@ -16,6 +16,7 @@ from analysis.claims import claims
 from analysis.engine import Note, Report, drop_damaged, missing, run_cells
 from analysis.engines import open_engine, require_engine, require_place
 from analysis.evidence import Evidence
+from analysis.hosting import check_hosted
 from analysis.hypothesis import Controls, Setting, assess, decide, powers_of
 from analysis.inside_tables import copy_examples
 from analysis.locks import Locks
@@ -60,7 +61,9 @@ def prepare(study: Study, *, absent: bool = False) -> tuple[Plan, FactSet]:
         InputError: whatever of these is missing or does not fit.
     """
     facts = load_facts(study)
-    return expand(study, facts, ABSENT if absent else None), facts
+    plan = expand(study, facts, ABSENT if absent else None)
+    check_hosted(plan)
+    return plan, facts
 
 
 def is_here(study: Study) -> bool:

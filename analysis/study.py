@@ -48,7 +48,10 @@ class Drift(Spec):
     windows: int = Field(default=16, ge=2, description="windows of held-out text")
     length: int = Field(default=64, ge=4, description="tokens of a window")
     batch: int = Field(default=8, ge=1)
-    backend: Literal["transformer_lens", "nnsight", "hooks"] = "transformer_lens"
+    backend: Literal["transformer_lens", "nnsight", "hooks", "nnsight_remote"] = "transformer_lens"
+    around: Literal["all", "dense"] = Field(
+        default="all", description="models whose variants are read: dense and every compressed copy, or dense alone"
+    )
     metrics: tuple[MetricGroup, ...] = Field(default=("basic",), description="groups of metrics: see analysis/drift.py")
     detailed: int | None = Field(
         default=None,

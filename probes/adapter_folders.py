@@ -140,6 +140,15 @@ def folder_sha(folder: Path) -> str:
     return digest.hexdigest()
 
 
+def method_of(folder: Path) -> str:
+    """peft's name of the method whose repair a folder holds, its tensors unread.
+
+    Raises:
+        InputError: there is no such folder, or it is none of peft's.
+    """
+    return str(_json(folder / CONFIG).get("peft_type"))
+
+
 def read_adapter(folder: Path, model: PreTrainedModel, name: str) -> Adapter:
     """Read a folder for a model that is opened by this name.
 

@@ -1,6 +1,7 @@
 """What several tests share: no network, one thread, the five tiny families, and a tokenizer that splits words."""
 
 import os
+import sys
 
 # Read on import: no test may reach for the hub, nor wait for it; and threads of linear algebra, which on tables as
 # small as a test's wait for each other most of the time: four times the work, and as much taken from who runs beside.
@@ -17,6 +18,9 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from probes import models as opening
+from probes.backends import NnsightRemoteBackend
+from probes.models import open_model
 from tests.standing import Studies
 from tests.stored_runs import write_run
 from tests.tiny_models import TINY_TYPES, VOCABULARY, tiny
@@ -72,3 +76,25 @@ def root(tmp_path, monkeypatch) -> Path:
     write_run(runs / "first")
     monkeypatch.setenv("PALIMPSEST_RUNS", str(runs))
     return runs
+
+
+@pytest.fixture
+def simulated(monkeypatch):
+    """nnsight's own simulation of a host: the trace is serialised, our modules are hidden, and it is read back."""
+    monkeypatch.setattr(NnsightRemoteBackend, "remote", "local")
+    monkeypatch.setattr(sys, "path", list(sys.path))  # the simulation puts back what it hides in another order
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch, tokenizer):
+    """A hub with one repository for each family, opened by name as a user opens it."""
+
+    def download(repository, *, revision, **_):
+        folder = tmp_path / repository.partition("/")[2]
+        if not folder.exists():
+            tiny(folder.name).save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
+        return str(folder)
+
+    monkeypatch.setattr(opening, "snapshot_download", download)
+    return lambda model_type, name="owner/{}": open_model(name.format(model_type), dtype="float32", device="cpu").model

@@ -42,7 +42,7 @@ def saved(folder, **overrides):
         (["drift.length=250"], "drift.length: 250 tokens behind the 8 of prompt-8 are more than the 256 positions"),
         (["drift.length=30", LONG, "reported=[prompt-230]"], "drift.length: 30 tokens behind the 230 of prompt-230"),
         (["drift.length=4", LONG.replace("230", "251"), "reported=[prompt-251]"], "questions: '.*' has .* tokens"),
-        (["drift.backend=nnsigth"], "drift.backend: .*'transformer_lens', 'nnsight' or 'hooks'"),
+        (["drift.backend=nnsigth"], "drift.backend: .*'transformer_lens', 'nnsight', 'hooks' or 'nnsight_remote'"),
     ],
 )
 def test_what_does_not_fit_stops_a_study(changes, words, tmp_path, monkeypatch, capsys):

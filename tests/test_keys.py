@@ -89,6 +89,7 @@ CHANGES: dict[str, tuple[Any, set[str]]] = {
     "drift.length": (32, {"drift"}),
     "drift.batch": (4, {"drift"}),
     "drift.backend": ("hooks", {"drift"}),
+    "drift.around": ("dense", {"drift"}),
     "drift.metrics": (["basic", "robust"], {"drift"}),
     "drift.detailed": (1, {"drift"}),
     "drift.floors": (["batch_plan", "sdpa"], {"drift"}),

@@ -1,8 +1,6 @@
 """nnsight's remote execution: what a host sends back is what is read here, and only what a host can hold is asked."""
 
-import io
-import subprocess
-import sys
+import threading
 from dataclasses import replace
 
 import pytest
@@ -19,6 +17,7 @@ from probes.inputs import build_inputs
 from probes.models import open_model
 from probes.sharing import share_weights
 from probes.sites import Kind, Site, sites_of
+from tests.hosts import Host
 from tests.sequences import assert_equal, captured, sequences, with_lora
 from tests.tiny_models import WIDTH, tiny
 
@@ -30,28 +29,6 @@ NOT_HOSTED = (
 )
 NO_KEY = "nnsight_remote needs a key of NDIF, which nnsight keeps: run `nnsight login`, or set NDIF_API_KEY"
 ROWS = [[1, 5, 6, 7], [1, 8]]
-
-
-@pytest.fixture
-def simulated(monkeypatch):
-    """nnsight's own simulation of a host: the trace is serialised, our modules are hidden, and it is read back."""
-    monkeypatch.setattr(NnsightRemoteBackend, "remote", "local")
-    monkeypatch.setattr(sys, "path", list(sys.path))  # the simulation puts back what it hides in another order
-
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch, tokenizer):
-    """A hub with one repository for each family, opened by name as a user opens it."""
-
-    def download(repository, *, revision, **_):
-        folder = tmp_path / repository.partition("/")[2]
-        if not folder.exists():
-            tiny(folder.name).save_pretrained(folder)
-            tokenizer.save_pretrained(folder)
-        return str(folder)
-
-    monkeypatch.setattr(models, "snapshot_download", download)
-    return lambda model_type, name="owner/{}": open_model(name.format(model_type), dtype="float32", device="cpu").model
 
 
 # --- Equal to what is read here ------------------------------------------------------------------------
@@ -142,44 +119,49 @@ def test_nothing_of_ours_travels_but_words_and_the_batch(hub, sent):
     assert b"model.layers.1.self_attn" in payload
 
 
-HOST = """
-import sys, torch
-from transformers import AutoModelForCausalLM
-from nnsight.modeling.transformers import TransformersModel
-from nnsight.schema.request import RequestModel
-from nnsight.tracing.tracer import dec, inc
-folder, payload, out = sys.argv[1:]
-torch.set_num_threads(1)
-model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
-hosted = TransformersModel(model, task="text-generation", device="cpu")
-blob = open(payload, "rb").read()
-tracer = RequestModel.deserialize(blob, hosted._remoteable_persistent_objects(), compress=False)
-assert not [name for name in sys.modules if name.split(".")[0] in ("probes", "analysis", "data")]
-inc()
-with torch.no_grad():
-    tracer.execute(tracer.info.code)
-dec()
-torch.save({name: tracer.info.frame.f_locals[name] for name in ("kept", "logits")}, out)
-"""
+@pytest.fixture
+def host(tmp_path, hub, monkeypatch):
+    """Starts a host that speaks as NDIF does, and lets the backend ask it."""
+    monkeypatch.setattr(CONFIG.API, "APIKEY", "a-key")
+    monkeypatch.setattr("nnsight.modeling.huggingface._ID_CACHE", {"owner/gpt2": "owner/gpt2"})  # else asks the hub
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(name, "127.0.0.1")
+    started: list[Host] = []
+
+    def start(fault=""):
+        started.append(Host(tmp_path / "gpt2", tmp_path / "host", fault))
+        threading.Thread(target=started[0].serve_forever, daemon=True).start()
+        monkeypatch.setattr(NnsightRemoteBackend, "remote", started[0].address)
+        return started[0]
+
+    yield start
+    for one in started:
+        one.shutdown()
+        one.server_close()
 
 
-def test_another_process_without_our_code_runs_what_travels(hub, sent, tmp_path):
-    """What the simulation in this process cannot show: it runs the block among the names that were here."""
-    model = hub("gpt2")
-    inputs = sequences(model)
-    kinds = [Kind.RESID_PRE, Kind.PATTERN, Kind.HEAD_OUT, Kind.MLP_OUT, Kind.RESID_POST]
-    ours: list[torch.Tensor] = []
-    sites = sites_of(model, kinds)
-    logits = stream(model, inputs, sites, lambda _, one: ours.append(one), backend="nnsight_remote")
-    (tmp_path / "payload").write_bytes(sent[0])
-    (tmp_path / "host.py").write_text(HOST)
-    arguments = ["host.py", str(tmp_path / "gpt2"), "payload", "answer"]
-    done = subprocess.run([sys.executable, "-P", *arguments], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    theirs = torch.load(io.BytesIO((tmp_path / "answer").read_bytes()), weights_only=True)
-    assert_equal(theirs["logits"], logits)
-    for here, there in zip(ours, theirs["kept"], strict=True):
-        assert_equal(there.reshape(here.shape), here)
+def test_a_host_without_our_code_answers_what_hooks_read(hub, host):
+    """By nnsight's own client, over sockets: what its simulation, which runs the block in this process, cannot show."""
+    model, asked = hub("gpt2"), host()
+    inputs = build_inputs(model, ROWS, [torch.ones(2, WIDTH), torch.ones(3, WIDTH)])
+    found, truth = captured(model, inputs, backend="nnsight_remote"), captured(model, inputs)
+    assert set(found) == set(truth)
+    for site, tensor in truth.items():
+        assert_equal(found[site], tensor)
+    (request,) = asked.asked
+    assert request["model_key"].endswith('{"repo_id": "owner/gpt2", "revision": null, "task": "text-generation"}')
+    assert request["env"] == {"attn_implementation": "eager"}
+    assert asked.keys == {"a-key"}
+
+
+def test_what_a_host_says_of_a_failure_is_one_line(hub, host):
+    model, _ = hub("gpt2"), host("Traceback:\n  a long one\nOutOfMemoryError: no room\n")
+    with pytest.raises(InputError) as told:
+        stream(model, sequences(model), [], lambda *_: None, backend="nnsight_remote")
+    assert str(told.value) == (
+        "nnsight_remote: the host did not run a pass of 'owner/gpt2' (OutOfMemoryError: no room); "
+        "nnsight.ndif_status() tells what it holds"
+    )
 
 
 # --- What is refused -----------------------------------------------------------------------------------

@@ -63,7 +63,7 @@ def show_heads(now: View) -> None:
     if attention.empty:
         raise InputError(
             f"no measurement of attention of what is chosen at the side (scope {now.scope}): "
-            + now.advice("attention", "choose other repairs")
+            + now.advice("attention", "choose other compressions or repairs")
         )
     left, right = st.columns(2)
     with left, st.container():

@@ -91,7 +91,9 @@ def show_drift(now: View) -> None:
     if drift.empty:
         raise InputError(
             f"no layerwise measurement of what is chosen at the side (scope {now.scope}): "
-            + now.advice("drift", "choose other repairs, since re-weighted answers have no inside of their own")
+            + now.advice(
+                "drift", "choose other compressions or repairs, since re-weighted answers have no inside of their own"
+            )
         )
     with st.container(horizontal=True):
         metric, site, group, reference = measurement_of(drift)

@@ -191,7 +191,7 @@ def budget(fields: Fields, study: dict[str, Any], repairs: list[dict[str, Any]])
         floors = fields.some("Floors", FLOORS, list(drift.get("floors", ["batch_plan"])), "floors", help="noise")
     measured: dict[str, Any] = {"questions": questions, "windows": windows, "length": tokens, "batch": rows}
     measured |= {"metrics": metrics, "floors": floors}
-    measured |= {name: drift[name] for name in ("backend", "detailed") if name in drift}
+    measured |= {name: drift[name] for name in ("backend", "around", "detailed") if name in drift}
     return {
         "seeds": study["seeds"] if seeds == len(study["seeds"]) else list(range(seeds)),
         "reported": reported,
