@@ -18,11 +18,9 @@ from probes.models import open_model
 from probes.sharing import share_weights
 from probes.sites import Kind, Site, sites_of
 from tests.hosts import Host
-from tests.sequences import assert_equal, captured, sequences, with_lora
+from tests.sequences import assert_equal, captured, every_type, sequences, with_lora
 from tests.tiny_models import WIDTH, tiny
 
-TYPES = ("llama", "gpt2", "opt", "gpt_neox")
-every_hosted = pytest.mark.parametrize("model_type", TYPES)
 NOT_HOSTED = (
     "nnsight_remote reads a model where the hub's weights are hosted, and this one was opened from files, copied or "
     "changed: open it by its hub name and leave it as it is, or use transformer_lens, nnsight or hooks"
@@ -34,7 +32,7 @@ ROWS = [[1, 5, 6, 7], [1, 8]]
 # --- Equal to what is read here ------------------------------------------------------------------------
 
 
-@every_hosted
+@every_type
 def test_every_site_of_a_padded_batch_is_what_hooks_read(hub, simulated, model_type):
     model = hub(model_type)
     inputs = sequences(model)
@@ -45,7 +43,7 @@ def test_every_site_of_a_padded_batch_is_what_hooks_read(hub, simulated, model_t
     assert parity(model, inputs, sites_of(model, Kind), backend="nnsight_remote").require().backend == "nnsight_remote"
 
 
-@every_hosted
+@every_type
 def test_prompts_of_two_lengths_travel_as_embeddings(hub, simulated, model_type):
     model = hub(model_type)
     prompts = [torch.randn(length, WIDTH, generator=torch.Generator().manual_seed(length)) for length in (2, 3)]
@@ -58,7 +56,7 @@ def test_prompts_of_two_lengths_travel_as_embeddings(hub, simulated, model_type)
     parity(model, inputs, sites_of(model, Kind), backend="nnsight_remote").require()
 
 
-@every_hosted
+@every_type
 def test_positions_and_mask_travel(hub, simulated, model_type):
     model = hub(model_type)
     inputs = sequences(model)
@@ -67,7 +65,7 @@ def test_positions_and_mask_travel(hub, simulated, model_type):
         parity(model, changed, sites_of(model, Kind), backend="nnsight_remote").require()
 
 
-@every_hosted
+@every_type
 def test_logits_only_where_wanted(hub, simulated, model_type):
     model = hub(model_type)
     inputs = sequences(model)
@@ -227,10 +225,10 @@ def test_a_host_out_of_reach_is_one_line(hub, monkeypatch):
     monkeypatch.setattr(CONFIG.API, "APIKEY", "a-key")
     monkeypatch.setattr(NnsightRemoteBackend, "remote", "http://127.0.0.1:9")
     monkeypatch.setattr("nnsight.modeling.huggingface._ID_CACHE", {"owner/llama": "owner/llama"})
-    model = hub("llama")
+    model = hub("llama", "owner/{}@refs")
     with Recorder(model, backend="nnsight_remote") as recorder:
         key = recorder._backend.traced.to_model_key()  # type: ignore[attr-defined]
-        assert '{"repo_id": "owner/llama", "revision": null, "task": "text-generation"}' in key
+        assert '{"repo_id": "owner/llama", "revision": "refs", "task": "text-generation"}' in key
         with pytest.raises(InputError, match=r"^nnsight_remote: the host did not run a pass of 'owner/llama' \(.+\); "):
             recorder.stream(sequences(model), [], lambda *_: None)
 

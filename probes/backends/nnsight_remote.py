@@ -76,8 +76,9 @@ class NnsightRemoteBackend:
         with self._one_line():
             values, logits = _traced(self.traced, self.remote, places, sent)
         device = inputs.embeds.device
-        for site, value in zip(ordered, values, strict=True):
-            fire(site, taken(site, self.family, self.heads, value.detach().to(device)))
+        for site in ordered:
+            # Let go of one by one: the reducer may keep something of each.
+            fire(site, taken(site, self.family, self.heads, values.pop(0).detach().to(device)))
         return logits.detach().to(device)
 
     def _require_key(self) -> None:
