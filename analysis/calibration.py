@@ -260,9 +260,7 @@ def calibrate(
 ) -> Iterator[list[Row]]:
     """Judge so many organisms at once, each in a process and on one core; gives the rows of each when it is done."""
     judging = partial(judge_all, store, tuple(recipes), scale or Scale(), redraws, judged)
-    if workers == 1:
-        yield from map(judging, seeds)
-        return
+    # One alone too: threads can be told to a process that starts, and tables as small as these wait for theirs.
     with processes(workers) as pool:
         with telling(environment(1)), without_main():
             waiting = [pool.submit(judging, seed) for seed in seeds]

@@ -1,10 +1,12 @@
 """Organisms are what their recipes say, and what the pipeline says of them is what was built in."""
 
+import os
+
 import pandas as pd
 import pytest
 import torch
 
-from analysis.calibration import Scale, calibrate
+from analysis.calibration import Scale, calibrate, judge_all
 from analysis.calibration_table import read_rows, summary, targets, write_table
 from analysis.store import Store
 from data.atlas import load_world
@@ -99,7 +101,7 @@ def test_each_recipe_answers_as_built_over_the_vocabulary(organism, recipe, dens
 def test_the_whole_pipeline_says_of_each_organism_what_is_true(organism, tmp_path, monkeypatch):
     monkeypatch.setattr("analysis.calibration.train_organism", lambda seed: organism)
     recipes = ("locked", "hard-null", "rotated")
-    rows = [row for found in calibrate(Store(tmp_path), [7], recipes, scale=Scale(), redraws=2) for row in found]
+    rows = judge_all(Store(tmp_path), recipes, Scale(), 2, frozenset(), 7)
     said = {(row["recipe"], row["repair"]): row["decision"] for row in rows}
     assert said["locked", "prompt-8"] == "displaced"
     assert said["hard-null", "lora-r4"] == "relearned"
@@ -107,12 +109,23 @@ def test_the_whole_pipeline_says_of_each_organism_what_is_true(organism, tmp_pat
     assert "displaced" not in (said["hard-null", "prompt-8"], said["hard-null", "lora-r4"])
     assert not any("erased" in str(row) for row in rows)
     # Another number of questions a pass: the tuning is in the store, every answer is asked again.
-    other = calibrate(Store(tmp_path), [7], recipes[:1], scale=Scale(score_batch=48))
-    again = [row for found in other for row in found]
+    again = judge_all(Store(tmp_path), recipes[:1], Scale(score_batch=48), 0, frozenset(), 7)
     for first, second in zip([row for row in rows if row["recipe"] == "locked"], again, strict=True):
         assert second["decision"] == first["decision"]
         for name in ("redirected_bits", "redirected_lower", "redirected_upper", "share_estimate"):
             assert second[name] == pytest.approx(first[name], abs=1e-3)
+
+
+def threads_told(*told):
+    """What stands in for judging: nothing is judged, and a row says on how many threads it would be."""
+    return [{"seed": told[-1], "threads": os.environ["OMP_NUM_THREADS"], "torch": torch.get_num_threads()}]
+
+
+def test_every_organism_is_judged_on_one_thread_one_at_a_time_too(tmp_path, monkeypatch):
+    monkeypatch.setattr("analysis.calibration.judge_all", threads_told)
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    found = list(calibrate(Store(tmp_path), [3], ["locked"], workers=1))
+    assert found == [[{"seed": 3, "threads": "1", "torch": 1}]]
 
 
 NULL_ROW = {
@@ -137,7 +150,7 @@ def test_a_table_that_is_added_to_keeps_its_rows_and_judges_none_of_them_again(t
     write_table(rows, tmp_path / "at_once")
     for name in ("organisms.csv", "summary.csv", "recipe.json"):
         assert (tmp_path / "added" / name).read_text() == (tmp_path / "at_once" / name).read_text()
-    assert list(calibrate(Store(tmp_path), [0], ["hard-null"], judged={(0, "hard-null")})) == [[]]
+    assert judge_all(Store(tmp_path), ["hard-null"], Scale(), 0, {(0, "hard-null")}, 0) == []
 
 
 def test_a_table_made_otherwise_is_not_added_to(tmp_path):
