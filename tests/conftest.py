@@ -97,4 +97,6 @@ def hub(tmp_path, monkeypatch, tokenizer):
         return str(folder)
 
     monkeypatch.setattr(opening, "snapshot_download", download)
-    return lambda model_type, name="owner/{}": open_model(name.format(model_type), dtype="float32", device="cpu").model
+    return lambda model_type, name="owner/{}", dtype="float32": (
+        open_model(name.format(model_type), dtype=dtype, device="cpu").model
+    )
