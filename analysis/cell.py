@@ -6,10 +6,12 @@ surroundings, and the versions of the libraries, so that nothing that shapes a n
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from analysis.store import code_hash, content_key, versions
-from analysis.study import Study
+
+if TYPE_CHECKING:  # a worker is handed cells alone; of a study it would import every library before the first
+    from analysis.study import Study
 
 Kind = Literal["compressed", "tuned", "scored", "drift", "lens", "probed", "intervened", "examples", "tasks"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -58,7 +60,7 @@ class Cell:
 class Plan:
     """All cells of a study, in an order in which each comes after what it needs."""
 
-    study: Study
+    study: "Study"
     cells: tuple[Cell, ...]
 
     def of(self, kind: Kind) -> tuple[Cell, ...]:
