@@ -70,6 +70,13 @@ class Source:
         return recovery[recovery["variant"].isin(at_home(self.table("variants"))["variant"])]
 
     @cached_property
+    def chances(self) -> dict[str, float]:
+        """Accuracy of a guess among the candidates, by group."""
+        # Answers are the largest table: chance is read off the columns it needs.
+        columns = ["item", "group", "split", "relation", "answer", "predicted", "reading"]
+        return reading.chances_of(reading.read_table(self.run, "answers", columns))
+
+    @cached_property
     def compared_tasks(self) -> pd.DataFrame:
         """Every variant on every task against its references, as the results table has it."""
         return compare_tasks(self.table("tasks"), self.table("variants"))
@@ -128,11 +135,7 @@ def _recovery(source: Source) -> Drawn:
     recovery = source.own_recovery
     for scope in source.scopes():
         for group in source.groups(scope):
-            # Answers are the largest table: chance is read off the columns it needs.
-            columns = ["item", "group", "split", "relation", "answer", "predicted", "reading"]
-            if "chance" not in source.held:
-                source.held["chance"] = reading.read_table(source.run, "answers", columns).drop_duplicates()
-            chance = reading.chance_of(source.held["chance"], group)
+            chance = source.chances.get(group)
             yield f"{scope}-{group}", recovery_figure(recovery, scope, group, READING, chance=chance)
 
 

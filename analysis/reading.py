@@ -233,23 +233,22 @@ def recovery_rows(recovery: pd.DataFrame, scope: str, group: str, reading: str) 
     return wide.reindex(columns=columns).join(added)
 
 
-def chance_of(answers: pd.DataFrame, group: str, split: str = "test") -> float | None:
-    """Accuracy of a uniform guess among the candidates, a mean over the items of a group.
+def chances_of(answers: pd.DataFrame, split: str = "test") -> dict[str, float]:
+    """Accuracy of a uniform guess among the candidates by group, a mean over the group's items.
 
     The lists are read off the answers themselves: answers that were ever given for one another stand in one list.
     The full vocabulary has no such list.
     """
     asked = answers[answers["reading"] == "candidates"]
-    items = asked[(asked["group"] == group) & (asked["split"] == split)].drop_duplicates("item")
+    items = asked.loc[asked["split"] == split, ["group", "item", "relation", "answer"]].drop_duplicates()
     asked = asked[["relation", "answer", "predicted"]].drop_duplicates()  # half a million answers give few pairs
     words = pd.Index(pd.unique(pd.concat([_word(asked, "answer"), _word(asked, "predicted")])))
     links = (words.get_indexer(_word(asked, "answer")), words.get_indexer(_word(asked, "predicted")))
     graph = coo_array((np.ones(len(asked)), links), shape=(len(words), len(words)))
     _, lists = connected_components(graph, directed=False)
-    sizes = np.bincount(lists)
-    if items.empty:
-        return None
-    return float(np.mean(1 / sizes[lists[words.get_indexer(_word(items, "answer"))]]))
+    guessed = 1 / np.bincount(lists)[lists[words.get_indexer(_word(items, "answer"))]]
+    means = pd.Series(guessed, index=items.index).groupby(items["group"]).mean()
+    return {str(group): float(mean) for group, mean in means.items()}
 
 
 def _word(answers: pd.DataFrame, column: str) -> pd.Series:
@@ -293,7 +292,7 @@ __all__ = [
     "MANIFEST",
     "Example",
     "Shown",
-    "chance_of",
+    "chances_of",
     "compact",
     "list_runs",
     "p_words",

@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 from analysis.figures_heads import cell_of
 from analysis.look import SITES
 from analysis.pages.picking import question_words
-from analysis.reading import chance_of, compact, list_runs, read_manifest, read_table, run_below, sentence_of
+from analysis.reading import chances_of, compact, list_runs, read_manifest, read_table, run_below, sentence_of
 from data.errors import InputError
 from tests.stored_runs import LOST, PREDICTION, SETTING, write_run
 
@@ -433,8 +433,8 @@ def test_another_schema_is_refused(root):
 
 def test_chance_is_read_off_the_lists(root):
     answers = read_table(root / "first", "answers")
-    assert chance_of(answers, "facts") == pytest.approx(1 / 6 + 4 / 6 * 1)
-    assert chance_of(answers, "nobody") is None
+    assert chances_of(answers)["facts"] == pytest.approx(1 / 6 + 4 / 6 * 1)
+    assert "nobody" not in chances_of(answers)
 
 
 def test_figures_in_few_characters():
@@ -457,7 +457,7 @@ def test_only_the_rows_that_are_shown_of_a_large_run_are_read(root, monkeypatch)
     variants = view.table("variants").query("scope == 'main'").set_index("variant_id")["compression"]
     for name in ("answers", "drift", "attention"):
         assert set(variants.loc[view.rows(name)["variant_id"].unique()]) == {"dense", "gptq-3bit"}
-    assert view.chance("facts") == chance_of(read_table(root / "first", "answers"), "facts")
+    assert view.chance("facts") == chances_of(read_table(root / "first", "answers"))["facts"]
     monkeypatch.setattr(shared, "AT_FIRST", 120)
     assert len(view.rows("drift")) == len(view.table("drift"))
 

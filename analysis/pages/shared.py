@@ -79,7 +79,7 @@ class View:
         """Accuracy of a guess among the candidates; the full vocabulary has no such line."""
         # Computed once for a run, whatever is chosen, but for one that is never read whole.
         asked = replace(self, repairs=(), seed=None, compressions=self.compressions if self.is_large else ())
-        return _chance(asked, group) if self.reading == "candidates" else None
+        return _chances(asked).get(group) if self.reading == "candidates" else None
 
     def variants(self) -> pd.DataFrame:
         """The variants that the shared choices keep."""
@@ -139,8 +139,8 @@ def _json(run: Path, name: str, stamp: str) -> dict[str, Any]:
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
-def _chance(now: View, group: str) -> float | None:
-    return reading.chance_of(now.rows("answers", *ANSWERS), group)
+def _chances(now: View) -> dict[str, float]:
+    return reading.chances_of(now.rows("answers", *ANSWERS))
 
 
 def runs_root() -> Path:
