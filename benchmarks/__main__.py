@@ -19,6 +19,7 @@ from benchmarks.kills import demo_kill_counts, kill_counts
 from benchmarks.latency import latency_ratios
 from benchmarks.measure import Ratio
 from benchmarks.models import Bench
+from benchmarks.pages import page_seconds
 from benchmarks.tasks import task_ratios
 
 BENCHMARKS: dict[str, Callable[[int], dict[str, Ratio]]] = {
@@ -27,18 +28,19 @@ BENCHMARKS: dict[str, Callable[[int], dict[str, Ratio]]] = {
     "memory": memory_ratios,
     "tasks": task_ratios,
     "engine": engine_ratios,
+    "pages": page_seconds,
     "kills": kill_counts,
     "demo_kills": demo_kill_counts,
     "gpu": gpu_ratios,
 }
-ON_REQUEST = ("kills", "demo_kills", "gpu")
-"""What takes half an hour and measures no speed, and what needs a GPU."""
+ON_REQUEST = ("pages", "kills", "demo_kills", "gpu")
+"""What needs a finished run and a browser, takes half an hour and measures no speed, or needs a GPU."""
 KEPT = Path("runs/bench.json")
 COLUMNS = ("benchmark", "ratio", "target", "met", "unit", "against")
 
 
 def main(
-    only: Annotated[list[str] | None, typer.Option(help=f"{', '.join(BENCHMARKS)}; the last three if told")] = None,
+    only: Annotated[list[str] | None, typer.Option(help=f"{', '.join(BENCHMARKS)}; the last four if told")] = None,
     rounds: Annotated[int, typer.Option(min=1, help="interleaved repetitions; the median counts")] = 5,
     out: Annotated[Path | None, typer.Option(help="a CSV file for the table")] = None,
 ) -> None:

@@ -117,6 +117,9 @@ def show_drift(now: View) -> None:
         "came from an earlier layer.",
     )
     go_to("attention", f"Heads of layer {layer}", layer=layer)
+    same = figures.chosen(drift, metric=metric, site=site, reference=reference)
+    for other in unique(same["group"]):  # while the page is read: the first choice of the other waits for no drawing
+        curves(now, metric, site, other, reference)
 
 
 @panel

@@ -11,9 +11,12 @@ from analysis.figures_prompts import latency_figure
 from analysis.figures_recovery import flips_figure, parameters_figure
 from analysis.pages.account import show_account
 from analysis.pages.drawing import drawn, show, take
-from analysis.pages.shared import ANSWERS, View, go_to, group_of, panel, view
+from analysis.pages.shared import ANSWERS, View, go_to, group_of, groups_of, panel, view
 from analysis.repair_report import latency_of, timing_scatter
 from analysis.transfer_figure import transfer_figure
+
+AHEAD = 4
+"""Groups whose first chart is drawn before it is asked for."""
 
 
 @drawn
@@ -175,6 +178,8 @@ def show_page(now: View) -> None:
     with closed("What a repair does where it was not tuned", "transfer_open") as part:
         if part.open:
             show_transfer(now, group)
+    for other in groups_of(now)[:AHEAD]:  # while the page is read: the first choice of a group waits for no drawing
+        recovery_chart(now, other)
 
 
 def closed(label: str, key: str) -> Any:

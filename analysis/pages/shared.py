@@ -302,10 +302,15 @@ def panel(draw: Callable[P, None]) -> Callable[P, None]:
     return shown
 
 
+def groups_of(now: View) -> list[str]:
+    """The groups of facts of the scope."""
+    recovery = now.table("recovery")
+    return unique(recovery.loc[recovery["scope"] == now.scope, "group"])
+
+
 def group_of(now: View, key: str = "group") -> str:
     """A group of facts of the scope, chosen."""
-    recovery = now.table("recovery")
-    groups = unique(recovery.loc[recovery["scope"] == now.scope, "group"])
+    groups = groups_of(now)
     if not groups:
         raise InputError(f"run '{now.run.name}': table 'recovery' has nothing of scope '{now.scope}'")
     return pick(
