@@ -170,9 +170,7 @@ def show_page(now: View) -> None:
     show_recovery(now, group)
     show_cost(now, group)
     show_flips(now, group)  # late: its intervals are computed for this page
-    with closed(
-        "What each setting still answers, got back and was taught anew (as on Question)", "account_open"
-    ) as part:
+    with closed("What each setting still answers, got back and was taught anew", "account_open") as part:
         if part.open:
             show_account(now)
     with closed("What a repair does where it was not tuned", "transfer_open") as part:
