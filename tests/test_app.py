@@ -10,6 +10,7 @@ from streamlit.testing.v1 import AppTest
 
 from analysis.figures_heads import cell_of
 from analysis.look import SITES
+from analysis.pages.drawing import without_minus_zero
 from analysis.pages.picking import question_words
 from analysis.reading import chances_of, compact, list_runs, read_manifest, read_table, run_below, sentence_of
 from data.errors import InputError
@@ -435,6 +436,14 @@ def test_chance_is_read_off_the_lists(root):
     answers = read_table(root / "first", "answers")
     assert chances_of(answers)["facts"] == pytest.approx(1 / 6 + 4 / 6 * 1)
     assert "nobody" not in chances_of(answers)
+
+
+def test_nothing_shows_as_minus_zero_and_all_else_keeps_its_digits():
+    table = pd.DataFrame({"name": ["a", "b", "c"], "bits": [-0.0049, -0.00501, 0.1234], "n": [1, 2, 3]})
+    shown = without_minus_zero(table)
+    assert [f"{bits:+.2f}" for bits in shown["bits"]] == ["+0.00", "-0.01", "+0.12"]
+    assert list(shown["bits"][1:]) == [-0.00501, 0.1234]
+    assert shown[["name", "n"]].equals(table[["name", "n"]])
 
 
 def test_figures_in_few_characters():

@@ -7,7 +7,7 @@ from analysis import causal
 from analysis.figures import Figure
 from analysis.inside_figures import heads_figure, interventions_figure
 from analysis.look import SITES
-from analysis.pages.drawing import drawn, hundredths, show, take
+from analysis.pages.drawing import drawn, show, take, without_minus_zero
 from analysis.pages.picking import pick, unique
 from analysis.pages.shared import View, go_to, panel, view
 from analysis.reading import p_words
@@ -90,7 +90,7 @@ def show_places(own: pd.DataFrame, kind: str) -> None:
     ).sort_values("value", ascending=False)
     number = st.column_config.NumberColumn
     st.dataframe(
-        hundredths(
+        without_minus_zero(
             shown[["site", "layers", "head", "value", "lower", "upper", "placebo", "p_placebo", "items", "lost"]]
         ),
         hide_index=True,

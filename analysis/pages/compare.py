@@ -7,7 +7,7 @@ import streamlit as st
 
 from analysis import reading
 from analysis.figures_compare import compare_figure, of_both
-from analysis.pages.drawing import hundredths, show, take
+from analysis.pages.drawing import show, take, without_minus_zero
 from analysis.pages.picking import pick
 from analysis.pages.shared import View, group_of, other_view, panel, readable, runs_root, view
 from analysis.selecting import at_home
@@ -116,7 +116,7 @@ def show_both(now: View, other: View) -> None:
     ]
     table = joined(parts[0], parts[1], titles)
     st.dataframe(
-        hundredths(table),
+        without_minus_zero(table),
         hide_index=True,
         height=460,
         key="compare_table",

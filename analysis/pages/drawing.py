@@ -84,7 +84,8 @@ def take(table: pd.DataFrame, name: str) -> None:
     )
 
 
-def hundredths(table: pd.DataFrame) -> pd.DataFrame:
-    """Numbers as precise as they are shown, so that none that is nothing stands there as -0.00."""
-    numbers = table.select_dtypes("float").round(2) + 0.0
-    return table.assign(**{str(name): numbers[name] for name in numbers})
+def without_minus_zero(table: pd.DataFrame) -> pd.DataFrame:
+    """Zero for what a column of hundredths would show as -0.00; every other number as precise as it is."""
+    numbers = table.select_dtypes("float")
+    plain = numbers.mask((numbers < 0) & (numbers > -0.005), 0.0)
+    return table.assign(**{str(name): plain[name] for name in plain})

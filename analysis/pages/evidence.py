@@ -10,7 +10,7 @@ from analysis import reading, saying
 from analysis.figures import Figure
 from analysis.figures_account import comparisons_figure
 from analysis.figures_evidence import calibration_figure
-from analysis.pages.drawing import drawn, hundredths, show, take
+from analysis.pages.drawing import drawn, show, take, without_minus_zero
 from analysis.pages.picking import pick, unique
 from analysis.pages.shared import View, go_to, panel, view
 from analysis.report_markdown import TERMS
@@ -120,13 +120,13 @@ def said_of(prediction: dict[str, Any]) -> str:
 
 
 def with_p_words(table: pd.DataFrame) -> pd.DataFrame:
-    """Every p as it is written elsewhere, nothing where there is none; other numbers to a hundredth."""
+    """Every p as it is written elsewhere, nothing where there is none."""
     told = {
         name: [reading.p_words(p) if pd.notna(p) else "" for p in table[name]]
         for name in ("p", "p_corrected")
         if name in table
     }
-    return hundredths(table.assign(**told))
+    return without_minus_zero(table.assign(**told))
 
 
 def columns() -> dict[str, Any]:

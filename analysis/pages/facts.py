@@ -13,7 +13,7 @@ from analysis.figures_facts import answer_figure
 from analysis.figures_tokens import first_layers, item_lens_figure
 from analysis.inside_figures import SIGNIFICANT
 from analysis.look import SITES
-from analysis.pages.drawing import drawn, hundredths, show, take
+from analysis.pages.drawing import drawn, show, take, without_minus_zero
 from analysis.pages.picking import pick, pick_named, question_words, unique
 from analysis.pages.shared import ANSWERS, View, go_to, group_of, panel, view
 from analysis.reading import compact, p_words
@@ -125,7 +125,7 @@ def show_item(now: View, group: str, item: str) -> None:
     read = "read by repairs" if fact["split"] == "tune" else "never read by a repair"
     st.markdown(f"**{fact['relation']} of {fact['entity']}**: {fact['answer']} ({fact['split']} subject, {read})")
     st.dataframe(
-        hundredths(told[["variant", "answers", "right", "log_prob", "replicates"]]),
+        without_minus_zero(told[["variant", "answers", "right", "log_prob", "replicates"]]),
         hide_index=True,
         height=min(38 + 35 * len(told), 420),
         key="answers_table",
