@@ -174,6 +174,25 @@ def test_facts_opens_on_a_question_that_was_looked_into(root):
     assert question_words(str(older.value)) == older.options[0]
 
 
+def test_what_a_search_does_not_find_in_a_group_is_said_of_the_others(root):
+    answers, recovery = (root / "first" / f"{name}.parquet" for name in ("answers", "recovery"))
+    rows, found = pd.read_parquet(answers), pd.read_parquet(recovery)
+    moved = (rows["group"] == "facts") & (rows["entity"] == "land of oslo")
+    rows.assign(group=rows["group"].mask(moved, "others")).to_parquet(answers, index=False)
+    pd.concat([found, found[found["group"] == "facts"].assign(group="others")]).to_parquet(recovery, index=False)
+    assert "group others above has what is searched" in opened("facts", find="oslo").info[0].value
+    assert not opened("facts", find="oslo", group="others").info
+    assert "clear the search" in opened("facts", find="oslo turin").info[0].value
+
+
+def test_evidence_leads_to_the_group_of_the_question_that_was_kept(root):
+    write_run(root / "older")
+    (root / "older" / "examples.parquet").unlink()
+    for run, group in (("first", "facts"), ("older", None)):
+        link = next(one.proto for one in opened("evidence", run=run).get("page_link") if one.proto.page == "facts")
+        assert dict(parse_qsl(link.query_string)).get("with-group") == group
+
+
 def test_attention_opens_on_the_question_that_was_kept(root):
     link = next(one.proto for one in opened("facts", find="oslo").get("page_link") if one.proto.page == "attention")
     steps = dict(parse_qsl(link.query_string))

@@ -1,5 +1,6 @@
 """Evidence: each comparison, what H0 and H1 say, what came out, and the same test where the truth is known."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from analysis.pages.drawing import drawn, show, take, without_minus_zero
 from analysis.pages.picking import pick, unique
 from analysis.pages.shared import View, go_to, panel, view
 from analysis.report_markdown import TERMS
+from data.errors import InputError
 
 NUMBERS = ("estimate", "lower", "upper", "p", "p_corrected")
 
@@ -73,8 +75,20 @@ def show_setting(now: View, table: pd.DataFrame) -> None:
         st.markdown(TERMS)
     repair, compression = rows["repair"].iloc[0], rows["compression"].iloc[0]
     with st.container(horizontal=True):
-        go_to("facts", "Which facts these are", compression=[compression], repair=[repair])
-        go_to("drift", "Where it parts from dense", compression=[compression], repair=[repair])
+        here: dict[str, str | list[str]] = {"compression": [compression], "repair": [repair]}
+        go_to("facts", "Which facts these are", **here, **group_kept(now, compression))
+        go_to("drift", "Where it parts from dense", **here)
+
+
+def group_kept(now: View, compression: str) -> dict[str, str]:
+    """The group of the question that was kept token by token of a compressed copy, as a choice; none without one."""
+    variants = now.variants()
+    own = variants.loc[variants["compression"] == compression, "variant_id"]
+    with suppress(InputError):  # older runs kept none
+        kept = now.table("examples", "variant_id", "group")
+        groups = unique(kept.loc[kept["variant_id"].isin(own), "group"])
+        return {"group": groups[0]} if groups else {}
+    return {}
 
 
 @panel

@@ -15,7 +15,7 @@ from analysis.inside_figures import SIGNIFICANT
 from analysis.look import SITES
 from analysis.pages.drawing import drawn, show, take, without_minus_zero
 from analysis.pages.picking import pick, pick_named, question_words, unique
-from analysis.pages.shared import ANSWERS, View, go_to, group_of, panel, view
+from analysis.pages.shared import ANSWERS, View, go_to, group_of, groups_of, panel, view
 from analysis.reading import compact, p_words
 from data.errors import InputError
 
@@ -75,16 +75,12 @@ def show_search(now: View, group: str) -> None:
             which = pick("Which questions", list(WHICH), "which", help="against dense; most replicates decide")
             variant = pick("Setting", settings, "of", help="whose losses and returns are listed")
     kept = chosen_of(now, table, which, variant.split(" + ")[0], variant)
-    for word in words.lower().split():
-        hit = kept["entity"].str.lower().str.contains(word, regex=False)
-        for column in ("relation", "answer"):
-            hit |= kept[column].str.lower().str.contains(word, regex=False)
-        kept = kept[hit]
+    kept = found_in(kept, words)
     names = unique(kept["item"])
     told = f"{len(kept):,} of {len(table):,} questions of group {group}"
     st.caption(told if len(names) <= MOST else f"{told}; the first {MOST} are listed, so narrow the search")
     if not names:
-        st.info("No question fits: clear the search, or choose other questions.", icon=":material/search_off:")
+        st.info(f"No question fits: {advice_of(now, group, words)}.", icon=":material/search_off:")
         return
     shown = kept[["item", "relation", "entity", "answer", "split"]].head(MOST)
     st.dataframe(shown.drop(columns="item"), hide_index=True, height=200, key="questions")
@@ -95,12 +91,32 @@ def show_search(now: View, group: str) -> None:
     show_steps(now, item, variant)
 
 
+def found_in(table: pd.DataFrame, words: str) -> pd.DataFrame:
+    """The questions of which every word is in the subject, the relation or the answer."""
+    for word in words.lower().split():
+        hit = table["entity"].str.lower().str.contains(word, regex=False)
+        for column in ("relation", "answer"):
+            hit |= table[column].str.lower().str.contains(word, regex=False)
+        table = table[hit]
+    return table
+
+
+def advice_of(now: View, group: str, words: str) -> str:
+    """What to do where no question fits: another group may have what is searched."""
+    others = [other for other in groups_of(now) if other != group and len(found_in(questions(now, other), words))]
+    if words and others:
+        return f"group {' and group '.join(others)} above has what is searched"
+    return "clear the search, or choose other questions"
+
+
 def telling_of(now: View, names: list[str]) -> str:
     """Of these questions the first that was looked into, token by token or by the lens; without one, the first."""
-    listed = set(names)
+    listed, shown = set(names), set(now.variants()["variant_id"])
     for table in ("examples", "lens_items"):
         with suppress(InputError):  # an older run's lack of it is told where it would be shown
-            if found := next((item for item in unique(now.table(table, "item")["item"]) if item in listed), None):
+            held = now.table(table, "variant_id", "item")
+            own = unique(held.loc[held["variant_id"].isin(shown), "item"])
+            if found := next((item for item in own if item in listed), None):
                 return found
     return names[0]
 
