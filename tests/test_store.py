@@ -15,7 +15,7 @@ from analysis.cell import Cell, Kind, computed_with
 from data.errors import InputError
 
 DECIDING = ("set_num_threads", "use_deterministic_algorithms", "PYTHONHASHSEED", "CUBLAS_WORKSPACE_CONFIG", "OMP_NUM")
-UNCOUNTED = {"httpx", "huggingface_hub", "jaxtyping", "loguru", "lm_eval", "pydantic", "yaml"}
+UNCOUNTED = {"httpx", "huggingface_hub", "jaxtyping", "loguru", "lm_eval", "pydantic", "websocket", "yaml"}
 """What fetches, checks or reads and adds up nothing; lm-eval's version is in the fields of the cells that it scores."""
 
 
