@@ -3,6 +3,8 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from urllib.parse import unquote
@@ -79,6 +81,22 @@ def form(walk):
     manifest = json.loads((folder / "manifest.json").read_text())
     (folder / "manifest.json").write_text(json.dumps(manifest | {"study": SMALL}))
     yield folder
+    leaves_alone(run)
+
+
+@pytest.fixture
+def demo(walk):
+    """The run that `make demo` makes, beside the first; gone afterwards."""
+    _, run, _, _ = walk
+    command = [sys.executable, "-m", "analysis", "run", "atlas", "--out", str(run.parent)]
+    done = subprocess.run(command, cwd=screenshots.ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    yield run.parent / "atlas"
+    leaves_alone(run)
+
+
+def leaves_alone(run: Path) -> None:
+    """Take away every folder beside a run."""
     for other in run.parent.iterdir():
         if other.is_dir() and other != run:
             shutil.rmtree(other)
@@ -199,6 +217,15 @@ def test_a_study_from_the_form_to_its_answer_and_a_typed_text(walk, form):
     goes_from_the_question_to_a_head(fresh, address, folder)
     sees_own_accuracies(page, address, folder)
     types_a_text(page, address, folder.name)
+    assert complaints == []
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+@pytest.mark.timeout(2400)  # six minutes on two idle cores
+def test_the_demo_is_walked_through(walk, demo):
+    address, _, fresh, complaints = walk
+    goes_from_the_question_to_a_head(fresh, address, demo)
     assert complaints == []
 
 
