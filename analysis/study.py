@@ -99,7 +99,9 @@ class Study(Spec):
     reported: tuple[str, ...] = Field(min_length=1)
     """Names of the repairs whose verdicts count, named before the run."""
     tuning: Tuning
-    placebos: int = Field(default=8, ge=8, description="untrained prompts per setting, shared out over its replicates")
+    placebos: int = Field(
+        default=8, ge=8, le=1000, description="untrained prompts per setting, shared out over its replicates"
+    )
     transfer: Transfer | None = None
     ablations: Ablations | None = None
     """How much of a repair is needed, on one compression; not asked unless told."""

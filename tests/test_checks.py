@@ -43,6 +43,7 @@ def saved(folder, **overrides):
         (["drift.length=30", LONG, "reported=[prompt-230]"], "drift.length: 30 tokens behind the 230 of prompt-230"),
         (["drift.length=4", LONG.replace("230", "251"), "reported=[prompt-251]"], "questions: '.*' has .* tokens"),
         (["drift.backend=nnsigth"], "drift.backend: .*'transformer_lens', 'nnsight', 'hooks' or 'nnsight_remote'"),
+        (["placebos=9223372036854775808"], "placebos: .*less than or equal to 1000"),
     ],
 )
 def test_what_does_not_fit_stops_a_study(changes, words, tmp_path, monkeypatch, capsys):
