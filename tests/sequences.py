@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from probes.backends import BACKENDS
-from probes.capture import stream
+from probes.capture import Recorder, stream
 from probes.families import family_of
 from probes.sites import Kind, Site, sites_of
 from tests.tiny_models import TINY_TYPES
@@ -66,3 +66,15 @@ def with_lora(model: PreTrainedModel) -> PreTrainedModel:
         torch.manual_seed(5)
         peft.inject_adapter_in_model(config, model)
     return model.eval()
+
+
+def requires_logits_where_wanted(model, backend: str) -> None:
+    """A backend gives all logits, those of chosen positions, or none, and no gradient."""
+    inputs = sequences(model)
+    with Recorder(model, backend=backend) as recorder:
+        full = recorder.stream(inputs, [], lambda *_: None)
+        some = recorder.stream(inputs, [], lambda *_: None, logits_at=torch.tensor([4, 8]))
+        none = recorder.stream(inputs, [], lambda *_: None, logits_at=torch.tensor([], dtype=torch.long))
+    assert_equal(some, full[:, [4, 8]])
+    assert none.shape == (3, 0, model.config.vocab_size)
+    assert not full.requires_grad

@@ -25,6 +25,7 @@ from tests.sequences import (
     every_backend,
     every_model,
     every_type,
+    requires_logits_where_wanted,
     sequences,
     with_lora,
 )
@@ -196,15 +197,7 @@ def test_patterns_are_not_kept(model_type, backend):
 @every_backend
 @every_type
 def test_logits_only_where_wanted(model_type, backend):
-    model = tiny(model_type)
-    inputs = sequences(model)
-    with Recorder(model, backend=backend) as recorder:
-        full = recorder.stream(inputs, [], lambda *_: None)
-        some = recorder.stream(inputs, [], lambda *_: None, logits_at=torch.tensor([4, 8]))
-        none = recorder.stream(inputs, [], lambda *_: None, logits_at=torch.tensor([], dtype=torch.long))
-    assert_equal(some, full[:, [4, 8]])
-    assert none.shape == (3, 0, model.config.vocab_size)
-    assert not full.requires_grad
+    requires_logits_where_wanted(tiny(model_type), backend)
 
 
 # --- Faults are caught --------------------------------------------------------------------------------

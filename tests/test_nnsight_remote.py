@@ -18,7 +18,14 @@ from probes.models import open_model
 from probes.sharing import share_weights
 from probes.sites import Kind, Site, sites_of
 from tests.hosts import Host
-from tests.sequences import assert_equal, captured, every_type, sequences, with_lora
+from tests.sequences import (
+    assert_equal,
+    captured,
+    every_type,
+    requires_logits_where_wanted,
+    sequences,
+    with_lora,
+)
 from tests.tiny_models import WIDTH, tiny
 
 NOT_HOSTED = (
@@ -72,15 +79,7 @@ def test_positions_and_mask_travel(hub, simulated, model_type):
 
 @every_type
 def test_logits_only_where_wanted(hub, simulated, model_type):
-    model = hub(model_type)
-    inputs = sequences(model)
-    with Recorder(model, backend="nnsight_remote") as recorder:
-        full = recorder.stream(inputs, [], lambda *_: None)
-        some = recorder.stream(inputs, [], lambda *_: None, logits_at=torch.tensor([4, 8]))
-        none = recorder.stream(inputs, [], lambda *_: None, logits_at=torch.tensor([], dtype=torch.long))
-    assert_equal(some, full[:, [4, 8]])
-    assert none.shape == (3, 0, model.config.vocab_size)
-    assert not full.requires_grad
+    requires_logits_where_wanted(hub(model_type), "nnsight_remote")
 
 
 def test_sites_come_in_the_order_of_the_pass(hub, simulated):
