@@ -57,7 +57,7 @@ def dense(fields: dict[str, Any]) -> OpenedModel:
 def _compressed(model: str, model_sha: str, dtype: str, device: str, folder: Path) -> OpenedModel:
     """A compressed copy: the dense model with the stored layers in place of its own."""
     opened = _opened(model, model_sha, dtype, device)
-    baked = bake(opened.model, load_file(folder / WEIGHTS)).eval()
+    baked = bake(opened.model, load_file(folder / WEIGHTS).items()).eval()
     baked.requires_grad_(False)
     return replace(opened, model=baked)
 

@@ -26,14 +26,14 @@ class PeakMemory:
         if _CLEAR.exists():
             give_back()
             _CLEAR.write_text(_RESET_PEAK)
-            self._before = _status("VmRSS")
+            self._before = status_bytes("VmRSS")
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._before is not None:
-            self.total = _status("VmHWM")
+            self.total = status_bytes("VmHWM")
             self.beyond = self.total - self._before
 
 
@@ -48,6 +48,7 @@ def give_back() -> None:
         trim(0)
 
 
-def _status(name: str) -> int:
+def status_bytes(name: str) -> int:
+    """A figure of this process as Linux's /proc tells it, such as `VmRSS`."""
     line = next(line for line in _STATUS.read_text().splitlines() if line.startswith(f"{name}:"))
     return int(line.split()[1]) * 1024

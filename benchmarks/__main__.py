@@ -4,6 +4,7 @@ import csv
 import json
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -14,12 +15,12 @@ from rich.table import Table
 from analysis.store import write_atomically
 from benchmarks.drift import drift_ratios, memory_ratios
 from benchmarks.engine import engine_ratios
-from benchmarks.gpu import gpu_ratios
 from benchmarks.kills import demo_kill_counts, kill_counts
 from benchmarks.latency import latency_ratios
 from benchmarks.measure import Ratio
 from benchmarks.models import Bench
 from benchmarks.pages import page_seconds
+from benchmarks.sizes import SUBJECTS, size_ratios
 from benchmarks.tasks import task_ratios
 
 BENCHMARKS: dict[str, Callable[[int], dict[str, Ratio]]] = {
@@ -31,16 +32,16 @@ BENCHMARKS: dict[str, Callable[[int], dict[str, Ratio]]] = {
     "pages": page_seconds,
     "kills": kill_counts,
     "demo_kills": demo_kill_counts,
-    "gpu": gpu_ratios,
+    **{name: partial(size_ratios, name) for name in SUBJECTS},
 }
-ON_REQUEST = ("pages", "kills", "demo_kills", "gpu")
-"""What needs a finished run and a browser, takes half an hour and measures no speed, or needs a GPU."""
+ON_REQUEST = ("pages", "kills", "demo_kills", *SUBJECTS)
+"""What needs a finished run and a browser, takes half an hour and measures no speed, or takes 14 GB a copy."""
 KEPT = Path("runs/bench.json")
 COLUMNS = ("benchmark", "ratio", "target", "met", "unit", "against")
 
 
 def main(
-    only: Annotated[list[str] | None, typer.Option(help=f"{', '.join(BENCHMARKS)}; the last four if told")] = None,
+    only: Annotated[list[str] | None, typer.Option(help=f"{', '.join(BENCHMARKS)}; the last five if told")] = None,
     rounds: Annotated[int, typer.Option(min=1, help="interleaved repetitions; the median counts")] = 5,
     out: Annotated[Path | None, typer.Option(help="a CSV file for the table")] = None,
 ) -> None:

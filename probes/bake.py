@@ -16,7 +16,7 @@ import json
 import logging
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -91,26 +91,27 @@ class CompressionProof:
 
 
 @torch.no_grad()
-def effective_weights(model: PreTrainedModel, names: list[str]) -> dict[str, Float[Tensor, "out in"]]:
-    """Return, by layer name, the weight with which the compressor's forward pass multiplies."""
+def effective_weights(model: PreTrainedModel, names: list[str]) -> Iterator[tuple[str, Float[Tensor, "out in"]]]:
+    """Give, one layer after another, its name and the weight with which the compressor's forward pass multiplies."""
     # Imported here because it costs a second that a reader of finished runs need not pay.
     from compressed_tensors.quantization import forward_quantize
 
-    weights = {}
     for name in names:
         layer: Any = model.get_submodule(name)
         weight = layer.weight.detach()
         if hasattr(layer, "quantization_scheme"):
             weight = forward_quantize(layer, weight, "weight", layer.quantization_scheme.weights)
-        weights[name] = weight.to(layer.weight.dtype).clone()
-    return weights
+        yield name, weight.to(layer.weight.dtype)
 
 
 @torch.no_grad()
-def bake(dense: PreTrainedModel, weights: dict[str, Float[Tensor, "out in"]]) -> PreTrainedModel:
-    """Return a copy of `dense` in which the named layers hold the given weights; `dense` is not changed."""
+def bake(dense: PreTrainedModel, weights: Iterable[tuple[str, Float[Tensor, "out in"]]]) -> PreTrainedModel:
+    """Return a copy of `dense` in which the named layers hold the given weights; `dense` is not changed.
+
+    Weights are taken one by one: a model of a GPU's size is not held once more meanwhile.
+    """
     baked = copy.deepcopy(dense).eval()
-    for name, weight in weights.items():
+    for name, weight in weights:
         oriented_weight(baked, name).copy_(weight)
     return baked
 

@@ -204,7 +204,7 @@ def compress(
         elif spec.pruner is not None:
             oneshot.prune(copied, tokenizer, spec, names, blocks)
         if spec.pruner is not None and spec.quantiser is not None:
-            pruned = {name: weight == 0 for name, weight in effective_weights(copied, names).items()}
+            pruned = {name: weight == 0 for name, weight in effective_weights(copied, names)}
         if spec.quantiser is not None:
             oneshot.quantise(copied, tokenizer, spec, names, blocks)
         place_as(copied, model)

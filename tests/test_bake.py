@@ -67,7 +67,7 @@ def test_a_model_that_stores_dense_weights_and_rounds_on_the_way_is_not_mistaken
     working, names = copy.deepcopy(dense), names_of(dense)
     with quiet():
         oneshot.quantise(working, tokenizer, spec, names, blocks_of_text())
-    stored = bake(dense, {name: oriented_weight(working, name) for name in names})
+    stored = bake(dense, [(name, oriented_weight(working, name)) for name in names])
     with pytest.raises(RuntimeError, match="is still dense"):
         prove(dense, working, stored, names, spec.promise, blocks_of_text()[0])
 

@@ -25,11 +25,11 @@ SHAPES = ("dense", "compressed", "prompted", "cached prompt", "prefix", "lora", 
 
 def compressed(model: Any) -> Any:
     """Half of every layer's weights gone, baked as a compressed copy is."""
-    layers = {f"{name}.weight": layer.weight.clone() for name, layer in family_of(model).linears_of(model).items()}
-    for weight in layers.values():
+    family = family_of(model)
+    weights = {name: layer.weight.clone() for name, layer in family.linears_of(model).items()}
+    for weight in weights.values():
         weight[weight.abs() < weight.abs().median()] = 0
-    named = {name.removesuffix(".weight"): weight for name, weight in layers.items()}
-    return bake(model, {name: one.T.contiguous() if family_of(model).conv1d else one for name, one in named.items()})
+    return bake(model, [(name, one.T if family.conv1d else one) for name, one in weights.items()])
 
 
 def variant(shape: str, model: Any) -> Variant:
