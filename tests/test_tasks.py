@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from typing import Any
 
 import pytest
@@ -52,6 +53,12 @@ def test_every_item_is_answered_as_lm_evals_own_model_answers_it(model, tokenize
         for column in ("item", "correct", "correct_norm", "choice", "choice_norm", "said", "answer", "greedy"):
             assert mine[column].tolist() == other[column].tolist(), (source.name, column)
         assert not mine["tokens_cut"].any()
+
+
+def test_nothing_is_read_from_lm_evals_cache_which_would_unpickle_it(model, tokenizer, folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sqlitedict", None)  # what it would open the cache with
+    lm = VariantLM(Variant("dense", model, tokenizer), batch=3)
+    assert all(len(score_task(lm, source, 2, 0)) == 2 for source in find_tasks(None, str(folder)))
 
 
 def test_the_right_answer_is_read_from_every_shape(tokenizer, folder):
