@@ -5,7 +5,8 @@ In numbers of the model's dtype unless said, T tokens a row, L layers:
     compressed     a third copy while it is proved; the inputs of one block for all samples, twice; one Hessian (fp32)
     tuned          what the backward pass keeps of every layer: about 16 widths and 4 inner widths a token, 3 patterns
     scored         keys and values, the tensors of one layer, logits of one batch three times (fp32)
-    drift          two references: four states and a pattern per layer; a variant's layer beside them
+    drift          two references: four states and a pattern per layer; a variant's layer beside them; as much again as
+                   one reference where a host sends the tensors
     lens, probed   the tensors of one layer, logits of one batch three times (fp32); examples: of one question
     tasks          keys and values of a context for four answers, one layer's tensors, logits of 1,024 positions (fp32)
     intervened     states of both models at every site and layer, the tensors of one layer, logits of one batch (fp32)
@@ -64,13 +65,18 @@ def _scored(fields: dict[str, Any], shape: Shape) -> int:
 
 def _drift(fields: dict[str, Any], shape: Shape) -> int:
     drift = fields["drift"]
-    return comparison_bytes(shape, drift["batch"], max(drift["length"], QUESTION))
+    rows, length = drift["batch"], max(drift["length"], QUESTION)
+    sent = _reference(shape, rows, length) if drift["backend"] == "nnsight_remote" else 0
+    return comparison_bytes(shape, rows, length) + sent
 
 
 def comparison_bytes(shape: Shape, rows: int, length: int) -> int:
     """What comparing one batch takes beyond the weights: two references, and a variant's layer beside them."""
-    reference = shape.number * shape.layers * rows * length * (4 * shape.width + shape.heads * length)
-    return 2 * reference + 2 * shape.layer(rows, length)
+    return 2 * _reference(shape, rows, length) + 2 * shape.layer(rows, length)
+
+
+def _reference(shape: Shape, rows: int, length: int) -> int:
+    return shape.number * shape.layers * rows * length * (4 * shape.width + shape.heads * length)
 
 
 def _read(fields: dict[str, Any], shape: Shape) -> int:

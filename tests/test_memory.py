@@ -1,6 +1,7 @@
 """What a cell is foretold to take, and what happens where that is too much."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -44,6 +45,15 @@ def test_the_shape_of_every_family_is_read(family):
     assert shape.parameters == sum(one.numel() for one in model.parameters())
     assert shape.weights == 4 * shape.parameters
     assert min(shape.layers, shape.width, shape.inner, shape.heads, shape.vocabulary) > 1
+
+
+def test_what_a_host_sends_back_takes_memory(cells):
+    cell = next(cell for cell in cells if cell.kind == "drift")
+    hosted = replace(cell, fields=cell.fields | {"drift": cell.fields["drift"] | {"backend": "nnsight_remote"}})
+    drift = cell.fields["drift"]
+    tokens = drift["batch"] * drift["length"]
+    states = SHAPE.number * SHAPE.layers * tokens * (4 * SHAPE.width + SHAPE.heads * drift["length"])
+    assert bytes_for(hosted, SHAPE) - bytes_for(cell, SHAPE) == states
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "examples"])  # these are read one by one
