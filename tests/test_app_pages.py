@@ -254,7 +254,7 @@ def test_two_runs_stand_side_by_side(root):
     figures = page.dataframe[1].value
     assert {"accuracy, share right", "bits per fact"} >= set(figures["measure"])
     assert " x " in figures["n in 1"].iloc[0]
-    assert len(page.get("plotly_chart")) == 1
+    assert len(page.get("plotly_chart")) == 2
     assert set(page.table[0].value.index) <= {"name", "title"}
     manifest = json.loads((root / "second" / "manifest.json").read_text())
     manifest["study"] |= {"seeds": [*manifest["seeds"], 7], "tuning": {"steps": 5, "batch": None}}

@@ -17,7 +17,7 @@ from analysis.figures import (
     recovery_figure,
     write_figure,
 )
-from analysis.figures_compare import compare_figure, of_both
+from analysis.figures_compare import compare_drift_figure, compare_figure, drift_of_both, of_both
 from analysis.figures_heads import heads_figure
 from analysis.look import FLOOR_NAME, SYMBOLS, colour_of, counts_of, dashes_of, filled, looks_of, symbols_of
 from data.errors import InputError
@@ -138,6 +138,24 @@ def test_two_runs_are_drawn_by_the_variants_that_both_have():
     assert list(values["second"]) == list(values["first"] / 2)
     assert {"1: a", "2: b"} <= {trace.name for trace in found.figure.data}
     assert of_both((first, second), "main", "elsewhere", "candidates").empty
+
+
+def test_layers_of_two_runs_are_drawn_by_the_variants_that_both_have():
+    variants = variants_frame()
+    first = drift_frame(variants)
+    fewer = variants[variants["compression"] != "wanda-70%"]
+    told = {"metric": "cosine", "site": "resid_post", "group": "questions", "reference": "dense"}
+    both = drift_of_both((first, first.assign(value=first["value"] / 2)), (variants, fewer), **told)
+    assert set(both["compression"]) == set(COMPRESSIONS) - {"wanda-70%"}
+    values = both.pivot(index=["variant", "layer"], columns="run", values="value")
+    assert list(values["second"]) == pytest.approx(list(values["first"] / 2))
+    found = compare_drift_figure(both, ("1: a", "2: b"), **told)
+    drawn = {(line.customdata[0][2], tuple(line.y)) for line in lines_of(found)}
+    wanted = {(2, tuple(rows["value"])) for _, rows in both.groupby(["variant", "run"])}
+    assert drawn == wanted
+    rings = [line for line in lines_of(found) if line.marker.symbol.endswith("-open")]
+    assert len(rings) * 2 == len(lines_of(found))
+    assert drift_of_both((first, first), (variants, fewer), **told | {"group": "text"}).empty
 
 
 def test_drift_averages_replicates_and_keeps_the_widest_interval():

@@ -6,9 +6,9 @@ import pandas as pd
 import streamlit as st
 
 from analysis import reading
-from analysis.figures_compare import compare_figure, of_both
+from analysis.figures_compare import compare_drift_figure, compare_figure, drift_of_both, of_both
 from analysis.pages.drawing import show, take, without_minus_zero
-from analysis.pages.picking import pick
+from analysis.pages.picking import pick, pick_measurement
 from analysis.pages.shared import View, group_of, other_view, panel, readable, runs_root, view
 from analysis.selecting import at_home
 from data.errors import InputError
@@ -128,8 +128,10 @@ def show_both(now: View, other: View) -> None:
         "95 % intervals over replicates and subjects of each run by itself; n: test subjects x replicates. Intervals "
         "that lie apart differ; those that overlap may differ too: no paired test spans two runs. Empty: the run does "
         "not have this variant. Of the choices at the side, scope and reading hold here; compressions, repairs and "
-        "seed do not narrow it."
+        "seed narrow the layers below alone."
     )
+    st.subheader("Layer by layer")
+    show_layers(now, other, titles)
     shown = differences(now.manifest()["study"], other.manifest()["study"], titles)
     st.subheader("What the studies differ in")
     if shown.empty:
@@ -153,6 +155,33 @@ def show_marks(now: View, other: View, titles: tuple[str, str]) -> None:
         "compare_chart",
         "Open marks are the first run's, filled ones the second's: where the two bars of a row lie apart, the runs "
         "differ by more than their own replicates and subjects do.",
+    )
+
+
+@st.fragment
+@panel
+def show_layers(now: View, other: View, titles: tuple[str, str]) -> None:
+    views = (now, other)
+    variants = tuple(one.variants() for one in views)
+    first, second = (one.rows("drift") for one in views)
+    first = first[first["variant_id"].isin(variants[0]["variant_id"])]
+    second = second[second["variant_id"].isin(variants[1]["variant_id"])]
+    measured = ["metric", "site", "group", "reference"]
+    offered = first[measured].drop_duplicates().merge(second[measured].drop_duplicates())
+    if offered.empty:
+        st.caption(f"No drift of a variant of scope {now.scope} was measured alike in both runs.")
+        return
+    with st.container(horizontal=True):
+        told = dict(zip(measured, pick_measurement(offered), strict=True))
+    both = drift_of_both((first, second), variants, **told)
+    if both.empty:
+        st.caption("None of the variants chosen at the side is in both runs.")
+        return
+    show(
+        compare_drift_figure(both, titles, **told),
+        "compare_drift_chart",
+        "Rings are the first run's, dots the second's: a dot in its ring is a layer that drifted alike. Runs of other "
+        "texts, models or seeds differ for those reasons too: the list below says in what the studies differ.",
     )
 
 

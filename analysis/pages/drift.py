@@ -12,7 +12,7 @@ from analysis.figures_drift import closer_figure, layer_figure
 from analysis.inside_figures import lens_figure
 from analysis.look import METRICS
 from analysis.pages.drawing import drawn, show
-from analysis.pages.picking import pick, pick_metric, pick_reference, pick_site, unique
+from analysis.pages.picking import pick, pick_measurement, pick_metric, unique
 from analysis.pages.shared import View, go_to, panel, view
 from data.errors import InputError
 
@@ -73,17 +73,6 @@ def lens_chart(now: View, metric: str, group: str) -> Figure:
     return lens_figure(now.rows("lens"), now.of_all_seeds(), metric, group)
 
 
-def measurement_of(drift: pd.DataFrame) -> tuple[str, str, str, str]:
-    """Metric, site, group and reference, chosen: some metrics are measured at one site, or against one reference."""
-    metric = pick_metric(drift, "metric")
-    own = drift[drift["metric"] == metric]
-    site = pick_site(own, "site")
-    own = own[own["site"] == site]
-    group = pick("Read on", unique(own["group"]), "read_on", help="questions as asked, or running text")
-    own = own[own["group"] == group]
-    return metric, site, group, pick_reference(unique(own["reference"]), "reference")
-
-
 @st.fragment
 @panel
 def show_drift(now: View) -> None:
@@ -96,7 +85,7 @@ def show_drift(now: View) -> None:
             )
         )
     with st.container(horizontal=True):
-        metric, site, group, reference = measurement_of(drift)
+        metric, site, group, reference = pick_measurement(drift)
     show(
         curves(now, metric, site, group, reference),
         "drift_chart",

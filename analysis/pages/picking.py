@@ -117,3 +117,14 @@ def pick_site(table: pd.DataFrame, key: str) -> str:
 def pick_reference(names: list[str], key: str) -> str:
     """What a variant is compared with."""
     return pick_named("Reference", names, key, REFERENCES)
+
+
+def pick_measurement(drift: pd.DataFrame) -> tuple[str, str, str, str]:
+    """Metric, site, group and reference, chosen: some metrics are measured at one site, or against one reference."""
+    metric = pick_metric(drift, "metric")
+    own = drift[drift["metric"] == metric]
+    site = pick_site(own, "site")
+    own = own[own["site"] == site]
+    group = pick("Read on", unique(own["group"]), "read_on", help="questions as asked, or running text")
+    own = own[own["group"] == group]
+    return metric, site, group, pick_reference(unique(own["reference"]), "reference")
