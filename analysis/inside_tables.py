@@ -8,7 +8,7 @@ import pandas as pd
 from analysis import work_examples, work_intervened, work_lens, work_probed
 from analysis.cell import Kind, Plan
 from analysis.run_files import EXAMPLES
-from analysis.store import Store
+from analysis.store import Store, names_in
 
 COLUMNS: dict[str, tuple[Kind, tuple[str, ...]]] = {
     "lens": ("lens", work_lens.COLUMNS),
@@ -35,8 +35,9 @@ def copy_examples(plan: Plan, store: Store, folder: Path) -> None:
     shutil.rmtree(draft, ignore_errors=True)
     for cell in plan.of("examples"):
         draft.mkdir(exist_ok=True)
-        for path in sorted(store.folder(cell.key).glob("*.npz")):
-            shutil.copyfile(path, draft / path.name)
+        for name in sorted(names_in(store.folder(cell.key))):
+            if name.endswith(".npz"):
+                shutil.copyfile(store.folder(cell.key) / name, draft / name)
     shutil.rmtree(folder / EXAMPLES, ignore_errors=True)
     if draft.is_dir():
         draft.replace(folder / EXAMPLES)

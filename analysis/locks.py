@@ -108,11 +108,12 @@ class Locks:
                 _overwrite(lock.path, GIVEN_BACK)
 
     def finish(self, name: str) -> None:
-        """Remove a lock whose work is finished, and those it was taken over from."""
+        """Remove a lock whose work is finished, and those it was taken over from; whoever took it over keeps theirs."""
         with self._guard:
-            self._held.pop(name)
+            own = _number(self._held.pop(name).path)
             for path in self.folder.glob(f"{name}.*"):
-                path.unlink(missing_ok=True)
+                if 0 <= _number(path) <= own:
+                    path.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def holding(self, name: str) -> Iterator[None]:
@@ -126,10 +127,9 @@ class Locks:
 
     def _highest(self, name: str) -> tuple[int, bytes]:
         """The number that holds a lock, -1 where none does, and its bytes."""
-        numbers = [int(path.suffix[1:]) for path in self.folder.glob(f"{name}.*") if path.suffix[1:].isdigit()]
-        number = max(numbers, default=-1)
+        number = max(map(_number, self.folder.glob(f"{name}.*")), default=-1)
         try:
-            return number, (self.folder / f"{name}.{number}").read_bytes() if numbers else b""
+            return number, (self.folder / f"{name}.{number}").read_bytes() if number >= 0 else b""
         except FileNotFoundError:  # finished meanwhile: seen again, it will be gone
             return number, b""
 
@@ -151,6 +151,12 @@ class Locks:
                     # A folder that cannot be reached for a while is no reason to stop; the next beat tries again.
                     with contextlib.suppress(OSError):
                         _overwrite(lock.path, lock.text)
+
+
+def _number(path: Path) -> int:
+    """How often a lock had been taken over when this file of it was made; -1 for a file of another kind."""
+    told = path.suffix[1:]
+    return int(told) if told.isdecimal() else -1
 
 
 def _overwrite(path: Path, text: bytes) -> None:

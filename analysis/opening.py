@@ -112,14 +112,19 @@ def open_variant(fields: dict[str, Any], spec: VariantSpec, needs: dict[str, Pat
 def _carrying(name: str, opened: OpenedModel, folder: Path) -> Variant:
     """A variant with what one cell made and kept: a prompt, a prefix or an adapter."""
     model, tokenizer = opened.model, opened.tokenizer
-    if (folder / PROMPT).is_file():
+    made = [part for part in (PROMPT, PREFIX, SMALL_PROMPT, SMALL_PREFIX, ADAPTER) if (folder / part).exists()]
+    if len(made) != 1:
+        raise InputError(
+            f"'{folder}' holds {' and '.join(made) or 'no repair'}, and a cell makes one: delete the folder"
+        )
+    if PROMPT in made:
         return Variant(name, model, tokenizer, prompt=load_prompts(folder / PROMPT)[0].to(model.device))
-    if (folder / PREFIX).is_file():
+    if PREFIX in made:
         flat = load_prompts(folder / PREFIX)[0].to(model.device)
         return Variant(name, model, tokenizer, prefix=TunedPrefix(flat, model))
-    if (folder / SMALL_PROMPT).is_file():
+    if SMALL_PROMPT in made:
         return Variant(name, model, tokenizer, prompt=load_small(folder / SMALL_PROMPT, model.dtype).to(model.device))
-    if (folder / SMALL_PREFIX).is_file():
+    if SMALL_PREFIX in made:
         flat = load_small(folder / SMALL_PREFIX, model.dtype).to(model.device)
         return Variant(name, model, tokenizer, prefix=TunedPrefix(flat, model))
     return Variant(name, adapted(load_lora(model, folder / ADAPTER)), tokenizer)

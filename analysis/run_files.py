@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from analysis.store import SCHEMA, content_key, sha_of
+from analysis.store import SCHEMA, Written, content_key, sha_of, written
 from data.errors import InputError
 
 MANIFEST = "manifest.json"
@@ -66,14 +66,12 @@ def sealed_text(text: str) -> str:
 
 
 def unsealed_text(text: str) -> str:
-    """A text without the checksum that it was sealed with; one of before there were checksums is given as it is.
+    """A text without the checksum that it was sealed with.
 
     Raises:
-        ValueError: it is not what was sealed.
+        ValueError: it is not what was sealed, or has no checksum, as one that was cut has none.
     """
-    body, mark, found = text.rpartition(TEXT_SEAL)
-    if not mark:
-        return text
+    body, _, found = text.rpartition(TEXT_SEAL)
     if sealed_text(body) != text:
         raise ValueError(f"not what was written: its checksum is not {found.strip()}")
     return body
@@ -97,12 +95,12 @@ def require_whole(run: Path, name: str) -> None:
     """
     if not (run / MANIFEST).is_file():  # being written: its readers are those who write it
         return
-    expected = _checksums(run, _written(run / MANIFEST)).get(name)
+    expected = _checksums(run, written(run / MANIFEST)).get(name)
     path = run / name
     if expected is None:
         return
     try:
-        found = _sha(path, _written(path))
+        found = _sha(path, written(path))
     except OSError as error:
         raise InputError(
             f"run '{run.name}': '{name}' cannot be read ({type(error).__name__}): run the study again, which writes "
@@ -115,18 +113,12 @@ def require_whole(run: Path, name: str) -> None:
         )
 
 
-def _written(path: Path) -> tuple[int, int, int]:
-    """What changes when a file is written."""
-    told = path.stat()
-    return told.st_mtime_ns, told.st_size, told.st_ino
-
-
 @lru_cache(maxsize=64)
-def _checksums(run: Path, written: tuple[int, int, int]) -> dict[str, str]:
+def _checksums(run: Path, stamp: Written) -> dict[str, str]:
     found: dict[str, str] = read_manifest(run).get("files", {})
     return found
 
 
 @lru_cache(maxsize=4096)
-def _sha(path: Path, written: tuple[int, int, int]) -> str:
+def _sha(path: Path, stamp: Written) -> str:
     return sha_of(path)

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from data.errors import InputError
 
@@ -126,17 +126,19 @@ class Store:
         return (self.folder(key) / CELL).is_file()
 
     def damage(self, key: str) -> str | None:
-        """What is wrong with a finished cell's files, read once per process; None where they are as written."""
-        if (self.folder(key), key) not in _WHOLE:
-            if found := _damage(self.folder(key), key):
+        """What is wrong with a finished cell's files, read once per process unless written since; None: nothing."""
+        folder = self.folder(key)
+        stamps = _stamps(folder)  # taken before the files are read: what is written meanwhile is seen the next time
+        if _WHOLE.get(folder) != stamps:
+            if found := _damage(folder, key):
                 return found
-            _WHOLE.add((self.folder(key), key))
+            _WHOLE[folder] = stamps
         return None
 
     def forget(self, keys: Iterable[str]) -> None:
         """Drop cells, finished or left without their description, so that they are computed anew."""
         for key in keys:
-            _WHOLE.discard((self.folder(key), key))
+            _WHOLE.pop(self.folder(key), None)
             # Out of its place in one step: killed while it deletes, it leaves a draft and no half of a cell.
             gone = self.cells / f".{key}.{uuid.uuid4().hex[:8]}"
             with contextlib.suppress(FileNotFoundError):
@@ -168,8 +170,33 @@ class Store:
             shutil.rmtree(draft, ignore_errors=True)
 
 
-_WHOLE: set[tuple[Path, str]] = set()
-"""Cells whose files this process has compared with their checksums."""
+Written: TypeAlias = tuple[int, int, int]
+_WHOLE: dict[Path, dict[str, Written]] = {}
+"""Cells whose files this process has compared with their checksums, and what those files were then."""
+
+
+def written(path: Path) -> Written:
+    """What changes when a file is written."""
+    told = path.stat()
+    return told.st_mtime_ns, told.st_size, told.st_ino
+
+
+def _stamps(folder: Path) -> dict[str, Written]:
+    """What changes when any file below a folder is written, by its path there; what cannot be reached is left out."""
+    found = {}
+    for path in folder.rglob("*"):
+        with contextlib.suppress(OSError):
+            found[str(path.relative_to(folder))] = written(path)
+    return found
+
+
+def names_in(cell: Path) -> frozenset[str]:
+    """The files that a finished cell was written with: what others put beside them is not read.
+
+    A cell of before there were checksums does not say: of one, whatever is there.
+    """
+    stored = json.loads((cell / CELL).read_text(encoding="utf-8"))
+    return frozenset(stored[CHECKSUMS] if CHECKSUMS in stored else checksums(cell))
 
 
 def sha_of(path: Path) -> str:

@@ -22,7 +22,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal
 
-from data.atlas import load_world
+from data.atlas import FOLDER, load_world
 from data.atlas.world import biography
 from data.errors import InputError
 from data.facts import Fact
@@ -125,15 +125,15 @@ def pinned(source: str) -> str:
 
 
 def text_sha(source: str) -> str:
-    """Hash of a text file's bytes, or of the language reference's words, which differ between Pythons.
+    """Hash of a text file's bytes, of the atlas's facts, or of the language reference, which differs between Pythons.
 
-    The atlas's text is code of ours; a hub's data set is told apart by its commit, which its source names.
+    A hub's data set is told apart by its commit, which its source names.
     """
     if source == "pydoc":
         return _pydoc_sha()
-    if not source.startswith("file:"):
+    if source != "atlas" and not source.startswith("file:"):
         return ""
-    path = Path(source.removeprefix("file:")).expanduser()
+    path = FOLDER / "facts.json" if source == "atlas" else Path(source.removeprefix("file:")).expanduser()
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 
 

@@ -97,13 +97,13 @@ def hub_name(name: str) -> HubName | None:
 
 
 def _gguf_file(path: Path) -> ModelSource:
-    """A GGUF file, known by its first bytes."""
+    """A GGUF file, known by its first bytes, with what lies beside it: a tokenizer there is read instead of its own."""
     if not path.is_file():
         raise InputError(f"model '{path}': there is no such GGUF file")
     with path.open("rb") as file:
         if file.read(4) != GGUF_MAGIC:
             raise InputError(f"model '{path}': not a GGUF file; give a .gguf file, a folder, a hub id or 'atlas'")
-    return ModelSource(path.parent, path.name, _sha([path]))
+    return ModelSource(path.parent, path.name, _sha([*_described(path.parent), path]))
 
 
 def _local_folder(folder: Path) -> ModelSource:
@@ -119,8 +119,12 @@ def _local_folder(folder: Path) -> ModelSource:
                 "the model as safetensors, or name a revision that has them (model@revision)"
             )
         raise InputError(f"model '{folder}': the folder holds no weights (*.safetensors)")
-    described = sorted([*folder.glob("*.json"), *folder.glob("*.model"), *folder.glob("*.txt"), *weights])
-    return ModelSource(folder, None, _sha(described))
+    return ModelSource(folder, None, _sha(sorted([*_described(folder), *weights])))
+
+
+def _described(folder: Path) -> list[Path]:
+    """What a folder says of its model and tokenizer."""
+    return sorted([*folder.glob("*.json"), *folder.glob("*.model"), *folder.glob("*.txt")])
 
 
 def _download(name: str, hub: HubName, here: bool) -> Path:

@@ -10,6 +10,7 @@ from streamlit.testing.v1 import AppTest
 from analysis.look import SITES
 from analysis.pages.drawing import without_minus_zero
 from analysis.reading import chances_of, read_table
+from analysis.run_files import sealed_text
 from tests.stored_runs import write_run
 
 ROOT = Path(__file__).parent.parent
@@ -89,7 +90,9 @@ def test_a_figure_is_shown_again_as_it_was(root):
 def test_a_figure_of_times_is_drawn_anew_when_they_are_measured(root):
     assert "nothing was timed" in opened("figures", figure="latency").warning[0].value
     (root / "first" / "latency.csv").write_text(
-        "repair,phase,batch,form,ratio,compression,tokens,rounds\nprompt-4,prefill,1,,1.25,gptq-3bit,64,3\n"
+        sealed_text(
+            "repair,phase,batch,form,ratio,compression,tokens,rounds\nprompt-4,prefill,1,,1.25,gptq-3bit,64,3\n"
+        )
     )
     page = opened("figures", figure="latency")
     assert not page.warning

@@ -9,6 +9,7 @@ import pytest
 from analysis.figures_heads import cell_of
 from analysis.pages.picking import question_words
 from analysis.reading import read_table
+from analysis.run_files import sealed_text
 from tests.stored_runs import LOST, PREDICTION, write_run
 from tests.test_app import CHARTS, errors_of, opened, words_of
 
@@ -48,14 +49,13 @@ def test_the_account_beside_recovery_is_drawn_when_it_is_opened(root):
 def test_time_is_shown_where_it_was_measured_and_said_to_be_missing_where_not(root):
     assert "repairs first --latency" in words_of(opened("recovery"))
     path = root / "first" / "latency.csv"
-    path.write_text(
-        "repair,phase,batch,form,ratio,compression,tokens,rounds\nprompt-4,prefill,1,,1.25,gptq-3bit,64,3\n"
-    )
+    timed = "repair,phase,batch,form,ratio,compression,tokens,rounds\nprompt-4,prefill,1,,1.25,gptq-3bit,64,3\n"
+    path.write_text(sealed_text(timed))
     page = opened("recovery")
     assert len(page.get("plotly_chart")) == CHARTS["recovery"] + 1
     assert "What recovery costs in time" in words_of(page)
     assert "was timed" not in words_of(page)
-    path.write_text(path.read_text() + "lora-r4,prefill,1,merged,0.93,gptq-3bit,64,3\n")
+    path.write_text(sealed_text(timed + "lora-r4,prefill,1,merged,0.93,gptq-3bit,64,3\n"))
     assert "the same computation was timed 0.07 off 1" in words_of(opened("recovery"))
     path.write_text("not a table of times\n")
     damaged = opened("recovery")

@@ -163,9 +163,9 @@ def test_times_are_read_as_they_were_written_or_refused(tmp_path):
     path.write_text(sealed_text(written.to_csv(index=False)))
     pd.testing.assert_frame_equal(read_latency(tmp_path), written)
     whole = path.read_text()
-    for harmed in (whole.replace("1.25", "1.35"), whole[:-3] + "\n", whole.replace("# sha256", "# sha257")):
+    cut = written.to_csv(index=False)
+    changed = (whole.replace("1.25", "1.35"), whole[:-3] + "\n", whole.replace("# sha256", "# sha257"))
+    for harmed in (*changed, cut, cut[:-2]):
         path.write_text(harmed)
         with pytest.raises(InputError, match=r"latency.csv cannot be read \(.*Error\): `python -m analysis repairs"):
             read_latency(tmp_path)
-    path.write_text(written.to_csv(index=False))  # of before there were checksums
-    pd.testing.assert_frame_equal(read_latency(tmp_path), written)

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from analysis import run
 from analysis.cell import Plan
 from analysis.engine import drop_damaged, missing, run_cells
-from analysis.store import _WHOLE, CELL, CHECKSUMS, Store
+from analysis.store import CELL, CHECKSUMS, Store
 from analysis.study import SHIPPED, load_study
 from data.errors import InputError
 from data.facts import FactSet, load_csv
@@ -221,7 +221,6 @@ def test_damaged_cells_are_mended_to_the_same_bytes(request, tmp_path, monkeypat
     for seed in range(request.config.getoption("--fuzz") // 4):
         draw = random.Random(seed)
         harmed = [harm(store.folder(draw.choice(plan.cells).key), draw) for _ in range(draw.randint(1, 4))]
-        _WHOLE.clear()  # as a new process, which has read nothing yet
         mend(plan, store, found_on_the_way=draw.random() < 0.5)
         assert kept_in(store) == whole, (seed, harmed)
         assert not list(store.cells.glob(".*")), "drafts are left behind"

@@ -17,7 +17,7 @@ from analysis.floors import doubles_of
 from analysis.opening import clean_blocks, dense
 from analysis.study import Study
 from analysis.study_blocks import OWN_TEXT
-from data.atlas import load_world
+from data.atlas import FOLDER, load_world
 from data.errors import InputError
 from probes.adapter_folders import write_prompt
 from probes.models import locate, open_model
@@ -237,6 +237,15 @@ def test_what_ones_own_files_hold_is_in_every_key(own, file, tmp_path):
     second = planned(own)
     assert all(not first[kind] & second[kind] for kind in KINDS)
     assert first != planned(own | {"model": "atlas", "facts": "atlas", "groups": ["open"]})
+
+
+def test_the_facts_that_the_atlass_text_tells_are_in_every_key(own, tmp_path, monkeypatch):
+    told = own | {"text": "atlas"}
+    first = planned(told)
+    (tmp_path / "facts.json").write_bytes((FOLDER / "facts.json").read_bytes().replace(b"drum", b"harp", 1))
+    monkeypatch.setattr("data.text.FOLDER", tmp_path)
+    second = planned(told)
+    assert all(not first[kind] & second[kind] for kind in KINDS)
 
 
 def _cut(path: Path) -> None:

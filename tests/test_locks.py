@@ -102,3 +102,18 @@ def test_one_of_several_takes_over_what_was_left_behind(tmp_path, foreign):
         assert not waiter.take("cell")
     time.sleep(0.1)
     assert sum(waiter.take("cell") for waiter in waiters) == 1
+
+
+def test_who_was_taken_over_leaves_the_lock_to_the_new_holder(tmp_path, foreign):
+    """One sleeps past its time, wakes and finishes while another holds its lock."""
+    sleeper, holder, third = (Locks(tmp_path, stale=0.05) for _ in range(3))
+    (tmp_path / "locks").mkdir()
+    assert sleeper.take("run")
+    assert not holder.take("run")
+    time.sleep(0.1)
+    assert holder.take("run")
+    sleeper.finish("run")
+    assert not third.take("run")
+    holder.finish("run")
+    assert not list((tmp_path / "locks").iterdir())
+    assert third.take("run")

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from data.errors import InputError
-from probes.models import _clean, locate, open_model
+from probes.models import GGUF_MAGIC, _clean, locate, open_model
 from tests.tiny_models import TINY_TYPES, VOCABULARY, tiny
 
 IDS = torch.tensor([[5, 9, 33, 7, 12]])
@@ -106,6 +106,18 @@ def test_a_folder_that_is_not_there_is_refused(name):
 @pytest.mark.parametrize("name", ["palimpsest-nobody/no-model", "palimpsest-nobody/no-model@v1", "not a name!"])
 def test_a_hub_model_out_of_reach_is_refused(name):
     assert "check the name and the connection" in refusal(name)
+
+
+def test_what_lies_beside_a_gguf_file_and_is_read_with_it_is_in_its_hash(tmp_path):
+    path = tmp_path / "model.gguf"
+    path.write_bytes(GGUF_MAGIC + bytes(20))
+    alone = locate(str(path)).sha
+    (tmp_path / "notes.md").write_text("not read")
+    assert locate(str(path)).sha == alone
+    (tmp_path / "tokenizer.json").write_text("{}")
+    beside = locate(str(path)).sha
+    (tmp_path / "tokenizer.json").write_text("{ }")
+    assert len({alone, beside, locate(str(path)).sha}) == 3
 
 
 def test_a_gguf_file_is_known_by_its_first_bytes(tmp_path):

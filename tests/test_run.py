@@ -20,7 +20,7 @@ from analysis.opening import dense
 from analysis.predictions import predictions_sha, written
 from analysis.reading import read_table
 from analysis.run_files import sealed
-from analysis.store import _WHOLE, CELL, Store, _closure, checksums
+from analysis.store import CELL, Store, _closure, checksums
 from analysis.study import Study
 from analysis.worker import COST
 from benchmarks.kills import STUDY as KILLED
@@ -226,7 +226,6 @@ def test_a_damaged_cell_is_named_and_computed_anew_to_the_same_bytes(finished, s
     path = store.folder(cell.key) / "answers.parquet"
     whole = path.read_bytes()
     path.write_bytes(whole[:-10])
-    _WHOLE.clear()  # as a new process has it
     notes: list[str] = []
     started: list[str] = []
     again = studies.run(STUDY, out, on_note=notes.append, on_cell=lambda one, seconds: started.append(one.label))

@@ -134,6 +134,26 @@ def test_a_cut_or_missing_file_is_found(kept):
     assert found.damage(key) == "weights.bin is missing"
 
 
+def test_a_cell_that_was_whole_is_looked_at_again_once_it_was_written(kept):
+    """Within one process: a worker reads one cell for many others, a notebook runs a study twice."""
+    found, key = kept
+    assert found.damage(key) is None
+    path = found.folder(key) / "numbers.txt"
+    path.write_text("1 2 4\n")
+    assert found.damage(key) == "numbers.txt is not what was written"
+    path.write_text("1 2 3\n")
+    assert found.damage(key) is None
+    path.unlink()
+    assert found.damage(key) == "numbers.txt is missing"
+
+
+def test_what_others_put_beside_a_cells_files_is_no_damage_and_not_among_them(kept):
+    found, key = kept
+    (found.folder(key) / "foreign.npz").write_bytes(b"not of it")
+    assert found.damage(key) is None
+    assert store.names_in(found.folder(key)) == {"numbers.txt", "weights.bin"}
+
+
 def test_a_cell_that_lost_its_description_is_written_anew(kept):
     """As after a kill while a cell was being dropped, or a lost file."""
     found, key = kept
