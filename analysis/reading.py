@@ -24,9 +24,9 @@ from analysis.scopes import MAIN
 from data.errors import InputError
 
 LATENCY = "latency.csv"
+"""Beside the tables where repairs were timed (`analysis/latency.py`): times are no result, and differ every time."""
 MERGED = "merged"
 """The form in which latency times LoRA inside the weights."""
-"""Beside the tables where repairs were timed (`analysis/latency.py`): times are no result, and differ every time."""
 CALIBRATION = Path(__file__).parent.parent / "data" / "calibration"
 """The committed table of the pipeline where the truth is known; of the product, not of a run."""
 GROUP_NOTE = {
