@@ -23,6 +23,7 @@ from typing import Any, Literal
 import psutil
 import yaml
 
+from analysis.processes import began, machine
 from analysis.progress import Step, last_step
 from analysis.store import open_root, write_atomically
 from data.errors import InputError
@@ -134,8 +135,7 @@ def launch(text: str, root: Path) -> Path:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # the app's own end, or Ctrl-C in its terminal, does not reach it
             )
-        born = psutil.Process(started.pid).create_time()
-        write_atomically(folder / PROCESS, json.dumps({"pid": started.pid, "born": born, "started": time.time()}))
+        write_atomically(folder / PROCESS, json.dumps(_birth(started.pid) | {"started": time.time()}))
     return folder
 
 
@@ -155,7 +155,7 @@ def stop(launched: Launched) -> None:
         # It leads a process group of its own, workers included; interrupted, they clear up what is half done.
         for ending in (signal.SIGINT, signal.SIGKILL):
             try:
-                os.killpg(process.pid, ending)
+                os.killpg(process, ending)
             except ProcessLookupError:  # it ended by itself meanwhile
                 return
             until = time.monotonic() + PATIENCE
@@ -235,24 +235,38 @@ def _read(text: str) -> Estimate:
     return Estimate(int(cells[1]), int(cells[2]), float(minutes[1]), tuple(effects), text)
 
 
-def _process(folder: Path) -> psutil.Process | None:
-    """The process of a started study while it runs; another one that was given its number later does not count."""
+def _birth(pid: int) -> dict[str, Any]:
+    """What is noted of a process, so that no other one that is given its number later is taken for it."""
+    return {"pid": pid, "machine": machine(), "began": began(pid), "born": psutil.Process(pid).create_time()}
+
+
+def _process(folder: Path) -> int | None:
+    """The number of a started study's process while it runs."""
     if not (folder / PROCESS).is_file():
         return None
     stored = _stored(folder)
+    return stored["pid"] if _runs(stored) else None
+
+
+def _runs(stored: dict[str, Any]) -> bool:
+    """Whether the process that was noted still runs; another one with its number does not count."""
+    if stored["machine"] and stored["began"]:
+        return stored["machine"] == machine() and stored["began"] == began(stored["pid"])
+    # A note of before, or not of Linux: the time of birth, which psutil moves along when the clock is set.
     try:
         process = psutil.Process(stored["pid"])
-        alive = process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - stored["born"]) < 1
+        return process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - stored["born"]) < 1
     except psutil.NoSuchProcess:
-        return None
-    return process if alive else None
+        return False
 
 
 def _stored(folder: Path) -> dict[str, Any]:
     try:
         stored = json.loads(_text(folder / PROCESS))
         return {"pid": int(stored["pid"]), "born": float(stored["born"]), "started": float(stored["started"])} | {
-            "stopped": bool(stored.get("stopped"))
+            "machine": stored.get("machine"),
+            "began": stored.get("began"),
+            "stopped": bool(stored.get("stopped")),
         }
     except (ValueError, KeyError, TypeError):
         raise InputError(f"'{folder / PROCESS}' cannot be read: remove that folder and start the study again") from None

@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
+from analysis.processes import began, machine
+
 BEAT = 5.0
 STALE = 60.0
 """Seconds; a network folder may show another machine's writes up to half a minute late."""
@@ -168,7 +170,7 @@ def _overwrite(path: Path, text: bytes) -> None:
 
 def _owner() -> str:
     """This process, in a way that others of this machine can look up and that never comes again."""
-    told = {"machine": _machine(), "process": os.getpid(), "started": _started(os.getpid()), "id": uuid.uuid4().hex}
+    told = {"machine": machine(), "process": os.getpid(), "started": began(os.getpid()), "id": uuid.uuid4().hex}
     return json.dumps(told)
 
 
@@ -176,25 +178,7 @@ def _is_gone(text: bytes) -> bool:
     """Whether the owner was a process of this machine that has ended; False wherever that cannot be known."""
     try:
         told = json.loads(text.splitlines()[0])
-        machine, process, started = told["machine"], int(told["process"]), told["started"]
+        where, process, started = told["machine"], int(told["process"]), told["started"]
     except (ValueError, LookupError, TypeError):
         return False
-    return machine is not None and machine == _machine() and _started(process) != started
-
-
-def _machine() -> str | None:
-    """This boot of this kernel and this container, where Linux says so."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
-    except OSError:
-        return None
-
-
-def _started(process: int) -> str | None:
-    """When a running process began, in ticks since the machine did; None for one that has ended."""
-    try:
-        fields = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
-    except OSError:
-        return None
-    return None if fields[0] in "ZX" else fields[19]
+    return where is not None and where == machine() and began(process) != started

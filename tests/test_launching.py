@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 
+import psutil
 import pytest
 import yaml
 
@@ -121,6 +122,39 @@ def test_another_process_with_the_number_of_one_that_ended_is_not_it(started):
     (one.folder / launching.PROCESS).write_text(json.dumps(stored | {"pid": os.getpid()}))
     assert launching.look_at(one.folder).state == "finished"
     launching.stop(one)  # would end this test run
+
+
+@pytest.mark.parametrize("step", [5, -3600])
+def test_a_clock_that_is_set_ends_no_study(step, started, tmp_path, monkeypatch):
+    one = until("running", started(WAITS))
+    born = psutil.Process.create_time
+    monkeypatch.setattr(psutil.Process, "create_time", lambda process: born(process) + step)  # as /proc/stat's btime
+    assert launching.look_at(one.folder).state == "running"
+    with pytest.raises(InputError, match="running already"):
+        launching.launch(SMALL, tmp_path)
+    launching.stop(one)
+    assert launching.look_at(one.folder).state == "stopped"
+
+
+@pytest.mark.parametrize("other", [{"machine": "another boot"}, {"began": "1"}])
+def test_a_process_of_another_boot_or_birth_is_not_the_one_that_was_noted(other, started):
+    one = until("running", started(WAITS))
+    whole = (one.folder / launching.PROCESS).read_text()
+    (one.folder / launching.PROCESS).write_text(json.dumps(json.loads(whole) | other))
+    assert launching.look_at(one.folder).state == "failed"
+    (one.folder / launching.PROCESS).write_text(whole)
+    assert launching.look_at(one.folder).state == "running"
+
+
+def test_a_note_of_before_is_followed_by_the_time_of_birth(started):
+    one = until("running", started(WAITS))
+    stored = json.loads((one.folder / launching.PROCESS).read_text())
+    before = {name: stored[name] for name in ("pid", "born", "started")}
+    (one.folder / launching.PROCESS).write_text(json.dumps(before))
+    assert launching.look_at(one.folder).state == "running"
+    (one.folder / launching.PROCESS).write_text(json.dumps(before | {"born": before["born"] - 5}))
+    assert launching.look_at(one.folder).state == "failed"
+    (one.folder / launching.PROCESS).write_text(json.dumps(before))
 
 
 def test_an_estimate_without_end_is_one_sentence(tmp_path, monkeypatch):

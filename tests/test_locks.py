@@ -24,7 +24,7 @@ with Locks(Path(sys.argv[1])) as mine:
 @pytest.fixture
 def foreign(monkeypatch):
     """Nobody can look up whether an owner runs: as between machines."""
-    monkeypatch.setattr(locks, "_machine", lambda: None)
+    monkeypatch.setattr(locks, "machine", lambda: None)
 
 
 def test_one_of_many_takes_a_lock(tmp_path):
