@@ -25,7 +25,7 @@ import yaml
 
 from analysis.processes import began, machine
 from analysis.progress import Step, last_step
-from analysis.store import open_root, write_atomically
+from analysis.store import open_root, telling_storage, write_atomically
 from data.errors import InputError
 
 ROOT = Path(__file__).parent.parent
@@ -37,6 +37,8 @@ PATIENCE = 8.0
 """Seconds in which an interrupted run may clear up before it is killed."""
 ESTIMATING = 600
 """Seconds that a dry run may take."""
+PIDS = range(2, 2**22 + 1)
+"""The numbers that Linux gives to processes, but for the first: a signal to its group would reach everybody."""
 State = Literal["running", "finished", "failed", "stopped", "unreadable"]
 
 
@@ -121,22 +123,33 @@ def launch(text: str, root: Path) -> Path:
     """
     name = _name_of(text)
     folder = open_root(root) / FOLDER / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
-    folder.mkdir(parents=True, exist_ok=True)
-    with _alone(folder):
-        if _process(folder) is not None:
-            raise InputError(f"study '{name}' is running already, as it stands here: follow it below, or change it")
-        write_atomically(folder / STUDY, text)
-        with (folder / LOG).open("w") as log:
-            started = subprocess.Popen(
-                _command((folder / STUDY).resolve(), root.resolve()),
-                cwd=ROOT,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # the app's own end, or Ctrl-C in its terminal, does not reach it
-            )
-        write_atomically(folder / PROCESS, json.dumps(_birth(started.pid) | {"started": time.time()}))
+    with telling_storage(root):
+        folder.mkdir(parents=True, exist_ok=True)
+        with _alone(folder):
+            if _process(folder) is not None:
+                raise InputError(f"study '{name}' is running already, as it stands here: follow it below, or change it")
+            write_atomically(folder / STUDY, text)
+            _start(folder, root)
     return folder
+
+
+def _start(folder: Path, root: Path) -> None:
+    """Start the process of a study that is written down, and note it; one that cannot be noted is ended again."""
+    with (folder / LOG).open("w") as log:
+        started = subprocess.Popen(
+            _command((folder / STUDY).resolve(), root.resolve()),
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # the app's own end, or Ctrl-C in its terminal, does not reach it
+        )
+    try:
+        write_atomically(folder / PROCESS, json.dumps(_birth(started.pid) | {"started": time.time()}))
+    except BaseException:
+        started.kill()  # nobody could follow or stop it, and it would be started a second time
+        started.wait()
+        raise
 
 
 def resume(launched: Launched, root: Path) -> Path:
@@ -145,24 +158,35 @@ def resume(launched: Launched, root: Path) -> Path:
 
 
 def stop(launched: Launched) -> None:
-    """End a study's process and its workers; the cells that are finished stay."""
-    with _alone(launched.folder):
-        process = _process(launched.folder)
+    """End a study's process and its workers; the cells that are finished stay.
+
+    Raises:
+        InputError: nothing can be written where it runs; it has ended, but is shown as failed.
+    """
+    folder = launched.folder
+    with telling_storage(folder.parent.parent), _alone(folder):
+        process = _process(folder)
         if process is None:
             return
-        stored = json.loads(_text(launched.folder / PROCESS))
-        write_atomically(launched.folder / PROCESS, json.dumps(stored | {"stopped": True}))
-        # It leads a process group of its own, workers included; interrupted, they clear up what is half done.
-        for ending in (signal.SIGINT, signal.SIGKILL):
-            try:
-                os.killpg(process, ending)
-            except ProcessLookupError:  # it ended by itself meanwhile
+        try:
+            stored = json.loads(_text(folder / PROCESS))
+            write_atomically(folder / PROCESS, json.dumps(stored | {"stopped": True}))
+        finally:
+            _end(folder, process)
+
+
+def _end(folder: Path, process: int) -> None:
+    """Interrupt a process group, so that it clears up what is half done, and kill what is left of it."""
+    for ending in (signal.SIGINT, signal.SIGKILL):
+        try:
+            os.killpg(process, ending)  # a started study leads a group of its own, workers included
+        except ProcessLookupError:  # it ended by itself meanwhile
+            return
+        until = time.monotonic() + PATIENCE
+        while time.monotonic() < until:
+            if _process(folder) is None:
                 return
-            until = time.monotonic() + PATIENCE
-            while time.monotonic() < until:
-                if _process(launched.folder) is None:
-                    return
-                time.sleep(0.1)
+            time.sleep(0.1)
 
 
 def list_launched(root: Path) -> list[Launched]:
@@ -261,14 +285,21 @@ def _runs(stored: dict[str, Any]) -> bool:
 
 
 def _stored(folder: Path) -> dict[str, Any]:
+    """What was noted of a start.
+
+    Raises:
+        InputError: it cannot be read, or names no process that a study can have.
+    """
     try:
         stored = json.loads(_text(folder / PROCESS))
-        return {"pid": int(stored["pid"]), "born": float(stored["born"]), "started": float(stored["started"])} | {
+        if type(stored["pid"]) is not int or stored["pid"] not in PIDS:
+            raise ValueError
+        return {"pid": stored["pid"], "born": float(stored["born"]), "started": float(stored["started"])} | {
             "machine": stored.get("machine"),
             "began": stored.get("began"),
             "stopped": bool(stored.get("stopped")),
         }
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError, OSError):
         raise InputError(f"'{folder / PROCESS}' cannot be read: remove that folder and start the study again") from None
 
 

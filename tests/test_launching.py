@@ -1,10 +1,13 @@
 """Studies started from a page: strict before they start, followed while they run, stopped and gone on with."""
 
+import errno
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
+from typing import Any
 
 import psutil
 import pytest
@@ -177,14 +180,73 @@ def test_a_process_that_ends_before_its_signal_is_stopped(started, monkeypatch):
     assert until("stopped", one).says == ""
 
 
+HUGE = 10**400
+PIDS = [-1, 0, 1, True, 2**22 + 1, 2**70, HUGE, 99.5, "99", None, float("inf")]
+WRONG = [*({"pid": pid} for pid in PIDS), {"born": HUGE}, {"born": None}, {"started": HUGE}]
+
+
 def test_a_damaged_record_hides_no_other(started, tmp_path):
     whole = until("finished", started(FINISHES))
-    damaged = tmp_path / launching.FOLDER / "damaged"
-    damaged.mkdir()
-    (damaged / launching.PROCESS).write_text("{")
+    record = json.loads((whole.folder / launching.PROCESS).read_text())
+    damaged = ["{", "[]", "[" * 100_000, *(json.dumps(record | wrong) for wrong in WRONG)]
+    folders = [tmp_path / launching.FOLDER / f"damaged{place}" for place in range(len(damaged))]
+    for folder, text in zip(folders, damaged, strict=True):
+        folder.mkdir()
+        (folder / launching.PROCESS).write_text(text)
     found = {one.name: one.state for one in launching.list_launched(tmp_path)}
-    assert found == {whole.name: "finished", "damaged": "unreadable"}
-    (damaged / launching.PROCESS).unlink()
+    assert found == {whole.name: "finished"} | dict.fromkeys((folder.name for folder in folders), "unreadable")
+    for folder in folders:
+        (folder / launching.PROCESS).unlink()
+
+
+@pytest.mark.parametrize("name", [launching.STUDY, launching.PROCESS])
+def test_a_start_on_a_full_disk_is_one_sentence_and_leaves_no_process(name, started, tmp_path, monkeypatch):
+    begun: list[subprocess.Popen[bytes]] = []
+
+    class Kept(subprocess.Popen[bytes]):
+        """A process that the test can ask how it ended."""
+
+        def __init__(self, *told: Any, **more: Any) -> None:
+            super().__init__(*told, **more)
+            begun.append(self)
+
+    monkeypatch.setattr(subprocess, "Popen", Kept)
+    full(name, monkeypatch)
+    with pytest.raises(InputError, match=r"cannot be written to \(No space left on device\): make room"):
+        started(WAITS)
+    assert [one.poll() for one in begun] == ([-signal.SIGKILL] if name == launching.PROCESS else [])
+    assert launching.list_launched(tmp_path) == []
+
+
+def test_a_study_ends_where_the_disk_is_too_full_to_note_that_it_was_stopped(started, monkeypatch):
+    one = until("running", started(WAITS))
+    with monkeypatch.context() as patch:
+        full(launching.PROCESS, patch)
+        with pytest.raises(InputError, match=r"cannot be written to \(No space left on device\): make room"):
+            launching.stop(one)
+    assert launching.look_at(one.folder).state == "failed"
+
+
+def full(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let there be no room for files of that name."""
+    write = launching.write_atomically
+
+    def refuse(path, text):
+        if path.name == name:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        write(path, text)
+
+    monkeypatch.setattr(launching, "write_atomically", refuse)
+
+
+def test_the_page_says_that_the_disk_is_full(started, tmp_path, monkeypatch):
+    one = until("running", started(WAITS))
+    monkeypatch.setenv("PALIMPSEST_RUNS", str(tmp_path))
+    page = opened("new_study")
+    full(launching.PROCESS, monkeypatch)
+    page.button(key=f"stop {one.name}").click().run()
+    assert not page.exception
+    assert any("No space left on device" in each.value for each in page.warning)
 
 
 def test_a_damaged_record_is_said_and_the_form_stays(started, tmp_path, monkeypatch):
