@@ -7,7 +7,7 @@ Every task declares its cores, its GPU and its memory, so that Ray starts it whe
 import logging
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -61,14 +61,32 @@ class RayEngine:
 
     @property
     def capacity(self) -> int:
-        """Tasks that the cluster holds now; machines may join and leave."""
-        import ray
-
-        there = ray.cluster_resources()
-        fit = int(there.get("CPU", 0)) // self.threads
-        if self._gpus:
-            fit = min(fit, int(there.get("GPU", 0)))
+        """Tasks that the machines of the cluster hold now; they may join and leave."""
+        fit = sum(map(self._fit, _machines()))
         return fit if self.workers is None else min(fit, self.workers)
+
+    def homeless(self, keys: Iterable[str]) -> set[str]:
+        """Of these cells those that fit no machine that is there now: Ray would keep them queued."""
+        most = self._most
+        return {key for key in keys if self.memory[key] > most}
+
+    def require_room(self, keys: Iterable[str]) -> None:
+        """Refuse cells that fit no machine that is there now.
+
+        Raises:
+            InputError: what the largest of them needs.
+        """
+        self._require_room(max((self.memory[key] for key in keys), default=0))
+
+    @property
+    def _most(self) -> float:
+        """Bytes of the largest cell that a machine holds that is there now; below 0 where none has cores and GPUs."""
+        return max((there.get("memory", 0) for there in _machines() if self._fit(there)), default=-1)
+
+    def _fit(self, there: Mapping[str, float]) -> int:
+        """Tasks that a machine has cores and GPUs for."""
+        fit = int(there.get("CPU", 0)) // self.threads
+        return min(fit, int(there.get("GPU", 0))) if self._gpus else fit
 
     @property
     def _gpus(self) -> int:
@@ -118,13 +136,9 @@ class RayEngine:
 
     def _require_room(self, most: int) -> None:
         """Ray would wait for ever for a machine that can hold a cell of so many bytes."""
-        import ray
-
-        needed = {"CPU": self.threads, "GPU": self._gpus, "memory": most}
-        for node in ray.nodes():
-            if node["Alive"] and all(node["Resources"].get(name, 0) >= amount for name, amount in needed.items()):
-                self._held = max(self._held, most)
-                return
+        if most <= self._most:
+            self._held = max(self._held, most)
+            return
         raise InputError(
             f"no machine of the Ray cluster has {self.threads} cores, {self._gpus} GPUs and {most / 1e9:.1f} GB, which "
             "a cell needs: lower threads, batches or samples, or let a larger machine join"
@@ -147,6 +161,13 @@ class RayEngine:
         placed = self._task.options(memory=self.memory[job.key], **self._options)
         future: Future[Outcome] = placed.remote(job).future()
         return future
+
+
+def _machines() -> list[Mapping[str, float]]:
+    """What each machine of the cluster has that is there now: cores, GPUs and bytes by Ray's names."""
+    import ray
+
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def _require_answer(address: str) -> None:

@@ -9,7 +9,7 @@ the study stops the run after the cells under way.
 import time
 from bisect import insort
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Protocol, Self
 
@@ -23,6 +23,10 @@ ATTEMPTS = 3
 """How often a cell is begun whose worker is lost each time."""
 POLL = 0.5
 """Seconds between looks at cells that another run has under way."""
+LOOK = 5.0
+"""Seconds between looks at the room there is, where nothing else is heard."""
+PATIENCE = 600.0
+"""Seconds in which a machine may come back to a run that has room for nothing."""
 NAMED = 5
 """Failures that a summary names; the rest is counted."""
 Report = Callable[[Cell, float], None]
@@ -46,6 +50,18 @@ class Engine(Protocol):
     @property
     def capacity(self) -> int:
         """Cells at once."""
+        ...
+
+    def homeless(self, keys: Iterable[str]) -> set[str]:
+        """Of these cells those that fit no machine that is there now."""
+        ...
+
+    def require_room(self, keys: Iterable[str]) -> None:
+        """Refuse cells that fit no machine that is there now.
+
+        Raises:
+            InputError: what the largest of them needs.
+        """
         ...
 
     def submit(self, job: Job) -> Future[Outcome]:
@@ -75,7 +91,8 @@ def run_cells(plan: Plan, store: Store, engine: Engine, report: Report, note: No
 
     Raises:
         InputError: a mistake in the study, or no room for results; what is finished stays.
-        UnfinishedError: cells failed or lost their workers too often; names them, after everything else is done.
+        UnfinishedError: cells failed or lost their workers too often; names them, after everything else is done. Or
+            no machine had room for any cell that is left, for as long as `PATIENCE`.
     """
     todo = missing(plan, store)
     if not todo:
@@ -111,37 +128,88 @@ class _Progress:
         self.running: dict[Future[Outcome], Cell] = {}
         self.begun: Counter[str] = Counter()
         self.failures: dict[str, str] = {}
-        self.told_of_others = False
+        self.told_of_others = self.told_of_room = False
+        self.moved = time.monotonic()
+        """When a cell could be computed last, here or by another run."""
 
     def go(self) -> None:
         """Hand out and gather until nothing is left that could be computed; an error lets cells under way finish."""
         try:
             self._go()
         except InputError:
-            wait(self.running)
+            self._let_finish()
             raise
 
     def _go(self) -> None:
         while True:
-            others = self._hand_out()
+            homeless = self.engine.homeless(self._waiting())
+            others = self._hand_out(homeless)
+            self._watch_room(homeless, others)
+            pause = POLL if others else LOOK
             if self.running:
-                finished, _ = wait(self.running, timeout=POLL if others else None, return_when=FIRST_COMPLETED)
+                finished, _ = wait(self.running, timeout=pause, return_when=FIRST_COMPLETED)
                 for future in finished:
                     self._gather(future, self.running.pop(future))
             elif self.ready:
-                time.sleep(POLL)
+                time.sleep(pause)
             else:
                 return
 
-    def _hand_out(self) -> int:
+    def _waiting(self) -> set[str]:
+        """Cells that are handed out or ready to be."""
+        return {cell.key for cell in self.running.values()} | {self.plan.cells[place].key for place in self.ready}
+
+    def _let_finish(self) -> None:
+        """Wait for the cells under way; one whose machine is gone would be waited for without end."""
+        while True:
+            homeless = self.engine.homeless(cell.key for cell in self.running.values())
+            _, left = wait([one for one, cell in self.running.items() if cell.key not in homeless], timeout=LOOK)
+            if not left:
+                return
+
+    def _watch_room(self, homeless: set[str], others: int) -> None:
+        """Say when no machine has room for any cell that is left, and end the run when that lasts.
+
+        Raises:
+            UnfinishedError: no machine came back in time.
+        """
+        waiting = self._waiting()
+        if others or not waiting or waiting - homeless:
+            self.moved, self.told_of_room = time.monotonic(), False
+            return
+        if not self.told_of_room:
+            self.told_of_room = True
+            self.note(
+                f"no machine that is there has room for any of the {len(self.open)} cells that are left: the run waits "
+                f"{PATIENCE / 60:.0f} minutes for one"
+            )
+        if time.monotonic() - self.moved > PATIENCE:
+            self._require_room(waiting)
+
+    def _require_room(self, waiting: set[str]) -> None:
+        try:
+            self.engine.require_room(waiting)
+        except InputError as error:
+            raise UnfinishedError(
+                f"{len(self.open)} of {len(self.plan.cells)} cells are missing, all others are finished: {error}; then "
+                "run the same again to go on"
+            ) from None
+
+    def _hand_out(self, homeless: set[str]) -> int:
         """Start cells that are ready, as many as there is room for; returns how many another run has under way."""
         others = 0
+        # What is queued for a machine that left takes no room from the others.
+        queued = sum(cell.key in homeless for cell in self.running.values())
         for place in list(self.ready):
-            if len(self.running) >= self.engine.capacity:
+            busy = len(self.running) - queued
+            # Without room the homeless are looked through nevertheless: another run may have finished them.
+            if busy and busy >= self.engine.capacity:
                 break
             cell = self.plan.cells[place]
             if self.store.done(cell.key):
                 self._finish(cell, 0.0)
+            elif cell.key in homeless:
+                continue
             elif not self.locks.take(cell.key):
                 others += 1
             elif self.store.done(cell.key):  # finished between the look and the lock
@@ -190,6 +258,7 @@ class _Progress:
         if place in self.ready:
             self.ready.remove(place)
         self.open.discard(cell.key)
+        self.moved = time.monotonic()
         self.report(cell, seconds)
         for other in self.needed_by[cell.key]:
             if other.key in self.open and cell.key in self.lacking[other.key]:

@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 import types
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -90,6 +90,13 @@ class LocalEngine:
     def capacity(self) -> int:
         """Cells at once."""
         return self.workers
+
+    def homeless(self, keys: Iterable[str]) -> set[str]:
+        """None: this machine stays."""
+        return set()
+
+    def require_room(self, keys: Iterable[str]) -> None:
+        """Refuse nothing: `open_engine` has counted the memory."""
 
     def __enter__(self) -> Self:
         told = environment(self.threads)
