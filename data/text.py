@@ -7,7 +7,8 @@ Sources:
     pydoc              prose of the language reference that every Python carries (`pydoc_data.topics`)
     file:PATH          a UTF-8 text file, paragraphs apart by an empty line
     hub:NAME[:CONFIG]  the first documents of a hub data set's train split, column `text` (hub:allenai/c4:en), as it
-                       stands there when a study is planned, or of a commit: hub:NAME[:CONFIG]@COMMIT
+                       stands there when a study is planned, so too of a branch or tag (hub:NAME[:CONFIG]@TAG), or of
+                       a commit, by its 40 digits: hub:NAME[:CONFIG]@COMMIT
 
 No prose by others is committed here: it is read where it lies.
 """
@@ -33,6 +34,7 @@ PARTS: tuple[Part, ...] = ("tuning", "calibration", "heldout")
 HUB_DOCUMENTS = 2000
 PROSE_LETTERS = 0.75
 """Share of letters and spaces from which a paragraph of a reference manual counts as prose, not code."""
+_COMMIT = re.compile("[0-9a-fA-F]{40}")
 
 
 @dataclass(frozen=True)
@@ -117,11 +119,15 @@ def _file(path: Path) -> list[str]:
 
 
 def pinned(source: str) -> str:
-    """A source as a study reads it: of a hub's data set the commit is told, where it can be known."""
-    if not source.startswith("hub:") or "@" in source:
+    """A source as a study reads it: of a hub's data set the commit is told, where it can be known.
+
+    A branch or tag moves on, so that it is no commit.
+    """
+    place, _, revision = source.partition("@")
+    if not source.startswith("hub:") or _COMMIT.fullmatch(revision):
         return source
-    commit = commit_of(source.removeprefix("hub:").partition(":")[0])
-    return f"{source}@{commit}" if commit else source
+    commit = commit_of(place.removeprefix("hub:").partition(":")[0], revision or "main")
+    return f"{place}@{commit}" if commit else source
 
 
 def text_sha(source: str) -> str:

@@ -3,6 +3,8 @@
 The hub is stood in for by data sets of the same names, columns and splits, with content of this file's.
 """
 
+from types import SimpleNamespace
+
 import datasets
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from lm_eval.models.huggingface import HFLM
 
 from analysis.work_tasks import score_task, score_text
 from data.errors import InputError
+from data.hub import commit_of
 from data.task_names import PAPER_TASKS, TEXTS
 from data.tasks import TaskSource, find_tasks, hub_task, open_task
 from data.text import load_text, pinned
@@ -140,10 +143,42 @@ def test_a_hubs_text_is_pinned_to_its_commit_and_read_there(monkeypatch):
         return [{"text": one} for one in PARAGRAPHS]
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    monkeypatch.setattr("data.text.commit_of", lambda dataset: "abc" if dataset == "allenai/c4" else "")
+    monkeypatch.setattr("data.text.commit_of", lambda dataset, _: "abc" if dataset == "allenai/c4" else "")
     assert pinned("pydoc") == "pydoc"
-    assert pinned("hub:allenai/c4:en@old") == "hub:allenai/c4:en@old"
     assert pinned("hub:out/of-reach") == "hub:out/of-reach"
     load_text(pinned("hub:allenai/c4:en"), "heldout")
     load_text("hub:allenai/c4", "heldout")
     assert asked == [("allenai/c4", "en", "abc"), ("allenai/c4", None, None)]
+
+
+def test_a_branch_or_tag_of_a_hubs_text_is_pinned_to_its_commit_and_a_commit_stays(monkeypatch):
+    stands = {("allenai/c4", "main"): "a" * 40, ("allenai/c4", "v1.2"): "b" * 40}
+    monkeypatch.setattr("data.text.commit_of", lambda *asked: stands.get(asked, ""))
+    assert pinned("hub:allenai/c4:en@main") == f"hub:allenai/c4:en@{'a' * 40}" == pinned("hub:allenai/c4:en@")
+    assert pinned("hub:allenai/c4@v1.2") == f"hub:allenai/c4@{'b' * 40}"
+    stands["allenai/c4", "v1.2"] = "c" * 40
+    assert pinned("hub:allenai/c4@v1.2") == f"hub:allenai/c4@{'c' * 40}"
+    assert pinned("hub:out/of-reach@main") == "hub:out/of-reach@main"
+    for commit in ("0123456789" * 4, "ABCDEF0123" * 4):
+        assert pinned(f"hub:allenai/c4:en@{commit}") == f"hub:allenai/c4:en@{commit}"
+
+
+def test_out_of_the_hubs_reach_the_commit_of_a_branch_is_the_one_kept_here(monkeypatch, tmp_path):
+    monkeypatch.setattr("data.hub.constants.HF_HUB_CACHE", str(tmp_path))
+    refs = tmp_path / "datasets--palimpsest-nobody--kept" / "refs"
+    refs.mkdir(parents=True)
+    (refs / "main").write_text("a" * 40)
+    (refs / "v1").write_text("b" * 40)
+    (refs.parent / "beside").write_text("c" * 40)
+    asked = ["main", "v1", "v2", "../beside", "v" * 300, "v\0", "."]
+    assert [commit_of("palimpsest-nobody/kept", one) for one in asked] == ["a" * 40, "b" * 40, *[""] * 5]
+    assert commit_of("palimpsest-nobody/kept") == "a" * 40
+
+
+def test_the_hub_is_asked_for_the_revision_that_is_named(monkeypatch):
+    def dataset_info(self: object, name: str, *, revision: str, timeout: float) -> SimpleNamespace:
+        return SimpleNamespace(sha=f"{name} {revision}")
+
+    monkeypatch.setattr("data.hub.HfApi.dataset_info", dataset_info)
+    assert commit_of("palimpsest-nobody/asked", "v1") == "palimpsest-nobody/asked v1"
+    assert commit_of("palimpsest-nobody/asked") == "palimpsest-nobody/asked main"
