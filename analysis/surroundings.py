@@ -19,6 +19,8 @@ def environment(threads: int) -> dict[str, str]:
     told |= {"PYTHONHASHSEED": "0"}
     # Without it, torch refuses matrix products on a GPU once asked for repeatable ones.
     told |= {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
+    # No metric is fetched as code: such tasks are refused before (`data/task_code.py`), and this stands behind that.
+    told |= {"HF_EVALUATE_OFFLINE": "1"}
     for name in ("HF_HUB_OFFLINE", "HF_HOME"):
         if name in os.environ:
             told[name] = os.environ[name]

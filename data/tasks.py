@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 from data.atlas.tasks import TASKS as ATLAS_TASKS
 from data.errors import InputError
 from data.hub import commit_of
+from data.task_code import foreign_code
 from data.task_names import FILE_NAMES, PAPER_NINE, PAPER_TASKS, domain_of
 
 if TYPE_CHECKING:
@@ -144,30 +145,45 @@ def find_tasks(names: Sequence[str] | None, files: str | None) -> list[TaskSourc
 
 
 def hub_task(name: str) -> TaskSource:
-    """lm-eval's own task of this name, with the commits of the data sets that it reads."""
-    commits = {dataset: commit_of(dataset) for dataset in sorted(_datasets_of(name))}
+    """lm-eval's own task of this name, with the commits of the data sets that it reads.
+
+    Raises:
+        InputError: to score it, code from the hub or of a model's would be run.
+    """
+    _refuse_foreign_code(name)
+    datasets = {one["dataset_path"] for one in _settings_of(name) if isinstance(one.get("dataset_path"), str)}
+    commits = {dataset: commit_of(dataset) for dataset in sorted(datasets)}
     told = [f"{dataset}@{commit}" for dataset, commit in commits.items() if commit]
     return TaskSource(name, sha=" ".join(told))
 
 
-def _datasets_of(name: str) -> set[str]:
-    """The data sets that a task reads, or all the tasks of a group or tag, by lm-eval's settings."""
+def _refuse_foreign_code(name: str) -> None:
+    """Refuse a task, or a group or tag with one in it, by lm-eval's settings: nothing of it is opened before."""
+    for settings in _settings_of(name):
+        if why := foreign_code(settings):
+            one = settings.get("task")
+            told = f"'{one}' of '{name}'" if isinstance(one, str) and one != name else f"'{name}'"
+            raise InputError(f"task {told}: {why}, and such code is never run: leave it out")
+
+
+@lru_cache(maxsize=64)
+def _settings_of(name: str) -> tuple[dict[str, Any], ...]:
+    """lm-eval's settings of a task, or of a group or tag and all that is in it; its functions are not imported."""
     index = lm_eval_tasks().task_index
-    found: set[str] = set()
-    left, seen = [name], set()
+    found: list[dict[str, Any]] = []
+    left: list[Any] = [name]
+    seen: set[str] = set()
     while left:
         one = left.pop()
-        if one in seen or one not in index:
-            continue
-        seen.add(one)
-        settings = index[one].cfg or {}
-        if isinstance(settings.get("dataset_path"), str):
-            found.add(settings["dataset_path"])
-        members = settings.get("task")
-        for member in members if isinstance(members, list) else []:
-            left.append(member if isinstance(member, str) else str(member.get("task") or member.get("group")))
-        left += [other for other, entry in index.items() if one in entry.tags]
-    return found
+        if isinstance(one, dict):  # what is written down under a name, or within a group
+            found.append(one)
+            members = one.get("task")
+            left += [one.get("group"), *(members if isinstance(members, list) else [members])]
+        elif isinstance(one, str) and one in index and one not in seen:
+            seen.add(one)
+            entry = index[one]
+            left += sorted(entry.tags) if entry.cfg is None else [entry.cfg]  # a tag has no settings of its own
+    return tuple(found)
 
 
 def _in_folder(files: str, names: list[str] | None) -> list[TaskSource]:
@@ -291,7 +307,7 @@ def open_task(source: TaskSource) -> dict[str, "Task"]:
     """A task ready to be asked, or all the tasks of a group (mmlu), by name.
 
     Raises:
-        InputError: its data set cannot be reached, or its file has changed.
+        InputError: its data set cannot be reached, its file has changed, or it would run code from the hub.
     """
     if source.file is not None:
         path = source.path
@@ -322,6 +338,7 @@ def _from_file(name: str, path: Path) -> "Task":
 
 def _from_hub(name: str) -> dict[str, "Task"]:
     """lm-eval's task by name."""
+    _refuse_foreign_code(name)
     manager = lm_eval_tasks()
     try:
         return dict(manager.load([name])["tasks"])
