@@ -1,9 +1,10 @@
 """The command line: `python -m analysis run STUDY`, `verdict RUN`; a user's mistake is one line and exit code 2."""
 
+import errno
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -29,6 +30,7 @@ from analysis.store import Store, open_root
 from analysis.study import load_study, shipped_studies
 from analysis.task_report import show_tasks
 from data.errors import InputError
+from data.paths import shown
 
 app = typer.Typer(
     add_completion=False,
@@ -237,8 +239,17 @@ def main() -> None:
     try:
         app()
     except InputError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201
-        sys.exit(2)
+        _refuse(str(error))
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        _refuse(f"'{shown(str(error.filename))}' is too long for the name of a file: shorten it")
+
+
+def _refuse(why: str) -> NoReturn:
+    """Say in one line what a user can mend, and end."""
+    print(f"error: {' '.join(why.split())}", file=sys.stderr)  # noqa: T201
+    sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -88,7 +88,7 @@ def find_parts(run: Path, identities: Sequence[str]) -> dict[str, Parts]:
                 continue
             spec = spec_of(cell["fields"]["variant"])
             needs = {role: store.folder(need) for role, need in cell["needs"].items()}
-        except (ValueError, KeyError, TypeError, ValidationError):
+        except (ValueError, KeyError, TypeError, ValidationError, RecursionError):
             raise InputError(f"cell '{key}' of run '{run.name}' cannot be read: run the study again") from None
         if spec.identity in identities:
             found[spec.identity] = Parts(cell["fields"], spec, needs)

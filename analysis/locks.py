@@ -179,6 +179,6 @@ def _is_gone(text: bytes) -> bool:
     try:
         told = json.loads(text.splitlines()[0])
         where, process, started = told["machine"], int(told["process"]), told["started"]
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, RecursionError):
         return False
     return where is not None and where == machine() and began(process) != started

@@ -57,7 +57,7 @@ def read_calibration(folder: Path = CALIBRATION) -> Calibration:
     try:
         summary, organisms = (pd.read_csv(folder / f"{name}.csv") for name in ("summary", "organisms"))
         return Calibration(summary, organisms, json.loads((folder / "recipe.json").read_text())["targets"])
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, RecursionError) as error:
         raise InputError(
             f"data/calibration cannot be read ({type(error).__name__}): `make calibrate` writes it"
         ) from None

@@ -43,6 +43,7 @@ from analysis.study import Study, groups_of, load_facts
 from analysis.tables import gather
 from data.errors import InputError
 from data.facts import FactSet
+from data.paths import path_fault, shown
 from probes.models import locate
 
 ABSENT = "not on this machine"
@@ -307,8 +308,10 @@ def open_run(name: str, out: Path) -> Path:
     """A finished run's folder by name or path.
 
     Raises:
-        InputError: there is none.
+        InputError: there is none, or none can be called so.
     """
+    if fault := path_fault(str(out / name)):
+        raise InputError(f"run '{shown(name)}': {fault}")
     for folder in (out / name, Path(name)):
         if (folder / MANIFEST).is_file():
             return folder

@@ -31,7 +31,7 @@ def read_json(run: Path, name: str) -> dict[str, Any]:
         require_whole(run, name)
     try:
         stored = json.loads((run / name).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # brackets without end
         raise InputError(f"run '{run.name}': '{name}' cannot be read ({type(error).__name__}): run it again") from None
     if not isinstance(stored, dict):
         raise InputError(f"run '{run.name}': '{name}' holds no object: run it again")

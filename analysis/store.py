@@ -223,7 +223,7 @@ def _damage(folder: Path, key: str) -> str | None:
             return f"{CELL} is not what its key says"
         expected = stored.get(CHECKSUMS)
         return None if expected is None else differing(expected, checksums(folder))
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:  # brackets without end
         return f"it cannot be read ({type(error).__name__})"
 
 

@@ -13,6 +13,7 @@ from analysis.study_blocks import BANK_SEEDS, MOVABLE, TUNED, Ablations, Budget,
 from analysis.study_strings import check_strings
 from data.errors import InputError
 from data.facts import FactSet
+from data.paths import user_path
 from probes.selectors import UNREPORTED
 from probes.specs import (
     AnyCompression,
@@ -313,12 +314,12 @@ def _read_source(source: str, seed: int, candidates: int) -> FactSet:
     if source.startswith("world:"):
         from data.atlas import load_world
 
-        return load_world(Path(source.removeprefix("world:")).expanduser()).facts
+        return load_world(user_path(source.removeprefix("world:"))).facts
     from data import facts
 
     if source == "shipped":
         return facts.load_shipped(seed=seed, candidates=candidates)
-    return facts.load_csv(Path(source).expanduser(), seed=seed, candidates=candidates)
+    return facts.load_csv(user_path(source), seed=seed, candidates=candidates)
 
 
 def shipped_studies() -> list[str]:
@@ -332,7 +333,7 @@ def load_study(name: str, changes: Sequence[str] = ()) -> Study:
     Raises:
         InputError: naming the file, the key and what to do.
     """
-    path = SHIPPED / f"{name}.yaml" if name in shipped_studies() else Path(name).expanduser()
+    path = SHIPPED / f"{name}.yaml" if name in shipped_studies() else user_path(name)
     if not path.is_file():
         raise InputError(
             f"study '{name}': neither a YAML file nor one of the shipped studies ({', '.join(shipped_studies())})"

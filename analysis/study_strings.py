@@ -2,13 +2,13 @@
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-PATHS = re.compile(r"(model|facts|text|.*\.path|.*\.files\.\d+)")
+from data.errors import InputError
+from data.paths import path_fault, user_path
+
+PATHS = re.compile(r"(model|facts|text|.*\.path|.*\.files|.*\.files\.\d+)")
 """Places of a study where a path may stand."""
-LONGEST = 255
-"""Bytes of one name on the file systems in use."""
 
 
 def strings_of(stored: Any, where: str = "") -> Iterator[tuple[str, str]]:
@@ -35,11 +35,11 @@ def check_strings(stored: Any) -> None:
         odd = next((one for one in text if (ord(one) < 32 and one not in "\n\t") or 0xD800 <= ord(one) < 0xE000), None)
         if odd is not None:
             raise ValueError(f"{where}: holds the character U+{ord(odd):04X}, which no name or text may have")
-        if PATHS.fullmatch(where) and any(len(name.encode()) > LONGEST for name in text.split("/")):
-            raise ValueError(f"{where}: no file's name has more than {LONGEST} bytes; shorten it")
         path = text.removeprefix("file:").removeprefix("world:")
+        if PATHS.fullmatch(where) and (fault := path_fault(path)):
+            raise ValueError(f"{where}: {fault}")
         if path.startswith("~"):
             try:
-                Path(path).expanduser()
-            except RuntimeError:
-                raise ValueError(f"{where}: '{path}' begins in the home of a user who is not there") from None
+                user_path(path)
+            except InputError as error:
+                raise ValueError(f"{where}: {error}") from None

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 from data.atlas.tasks import TASKS as ATLAS_TASKS
 from data.errors import InputError
 from data.hub import commit_of
+from data.paths import user_path
 from data.task_code import foreign_code
 from data.task_names import FILE_NAMES, PAPER_NINE, PAPER_TASKS, domain_of
 
@@ -188,7 +189,7 @@ def _settings_of(name: str) -> tuple[dict[str, Any], ...]:
 
 def _in_folder(files: str, names: list[str] | None) -> list[TaskSource]:
     """Tasks from files, every line of which is checked."""
-    folder = ATLAS_TASKS if files == ATLAS else Path(files).expanduser()
+    folder = ATLAS_TASKS if files == ATLAS else user_path(files)
     if not folder.is_dir():
         raise InputError(f"tasks.files: there is no folder '{folder}'")
     there = {path.stem: path for path in sorted(folder.glob("*.jsonl"))}

@@ -28,6 +28,7 @@ from data.atlas.world import biography
 from data.errors import InputError
 from data.facts import Fact
 from data.hub import commit_of
+from data.paths import user_path
 
 Part = Literal["tuning", "calibration", "heldout"]
 PARTS: tuple[Part, ...] = ("tuning", "calibration", "heldout")
@@ -62,7 +63,7 @@ def load_text(source: str, part: Part, seed: int = 0) -> Text:
     if source == "pydoc":
         paragraphs, origin, licence = _pydoc(), "Python language reference (pydoc_data.topics)", "PSF-2.0"
     elif source.startswith("file:"):
-        path = Path(source.removeprefix("file:")).expanduser()
+        path = user_path(source.removeprefix("file:"))
         paragraphs, origin, licence = _file(path), path.name, "the file's own"
     elif source.startswith("hub:"):
         paragraphs, origin, licence = _hub(source.removeprefix("hub:")), source, "the data set's own"
@@ -139,7 +140,7 @@ def text_sha(source: str) -> str:
         return _pydoc_sha()
     if source != "atlas" and not source.startswith("file:"):
         return ""
-    path = FOLDER / "facts.json" if source == "atlas" else Path(source.removeprefix("file:")).expanduser()
+    path = FOLDER / "facts.json" if source == "atlas" else user_path(source.removeprefix("file:"))
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 
 

@@ -175,7 +175,7 @@ def _json(path: Path) -> dict[str, Any]:
         stored = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"adapter '{path.parent}': there is no {path.name}, so it is no folder of peft's") from None
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         raise InputError(f"adapter '{path.parent}': {path.name} is not readable JSON") from None
     if not isinstance(stored, dict):
         raise InputError(f"adapter '{path.parent}': {path.name} does not hold keys and values")

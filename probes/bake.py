@@ -298,7 +298,7 @@ def _read_scheme(path: Path) -> None:
         raise InputError(f"{path} holds no config.json; give the folder of a saved checkpoint.")
     try:
         scheme = json.loads(file.read_text()).get("quantization_config")
-    except (json.JSONDecodeError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise InputError(f"{file} is not a JSON object; save the checkpoint again.") from error
     method = scheme.get("quant_method") if isinstance(scheme, dict) else None
     if method is None:

@@ -27,6 +27,7 @@ from transformers import (
 
 from data import atlas
 from data.errors import InputError
+from data.paths import user_path
 from probes.bake import open_checkpoint_dense
 from probes.families import family_of
 from probes.hosted import HubName, remember_hub
@@ -72,14 +73,14 @@ def locate(name: str, *, here: bool = False) -> ModelSource:
     """Find a model's files, downloading a hub id's unless they have to be `here` already, without opening them.
 
     Raises:
-        InputError: no such model, no weights, a pickle, or a file of the wrong type.
+        InputError: no such model, a name that none can have, no weights, a pickle, or a file of the wrong type.
     """
     hub = hub_name(name)
     if hub is not None:
         return _local_folder(_download(name, hub, here))
     if name in BUNDLED:
         return _local_folder(BUNDLED[name])
-    path = Path(name).expanduser()
+    path = user_path(name)
     if path.is_file() or path.suffix == ".gguf":
         return _gguf_file(path)
     if path.is_dir():
@@ -88,8 +89,12 @@ def locate(name: str, *, here: bool = False) -> ModelSource:
 
 
 def hub_name(name: str) -> HubName | None:
-    """The repository that a name means; None where it means a bundled model, a folder or a file."""
-    path = Path(name).expanduser()
+    """The repository that a name means; None where it means a bundled model, a folder or a file.
+
+    Raises:
+        InputError: neither can be called so.
+    """
+    path = user_path(name)
     local = name in BUNDLED or path.exists() or path.suffix == ".gguf"
     if local or path.is_absolute() or name.startswith(".") or name.count("/") > 1:
         return None

@@ -19,10 +19,12 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 from rich.console import Console
 
-from analysis import report, run_files
+from analysis import launching, report, run_files
+from analysis.locks import _is_gone
 from analysis.reading import (
     LATENCY,
     list_runs,
+    read_calibration,
     read_example,
     read_json,
     read_latency,
@@ -32,7 +34,10 @@ from analysis.reading import (
 )
 from analysis.run_files import sealed_text
 from analysis.store import checksums
+from data.atlas import load_world
 from data.errors import InputError
+from probes.adapter_folders import folder_sha
+from probes.bake import _read_scheme
 from tests.stored_runs import write_run
 from tests.test_fuzz import require_line
 
@@ -169,3 +174,26 @@ def test_times_are_read_as_they_were_written_or_refused(tmp_path):
         path.write_text(harmed)
         with pytest.raises(InputError, match=r"latency.csv cannot be read \(.*Error\): `python -m analysis repairs"):
             read_latency(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "verdict.json"])
+def test_brackets_without_end_are_one_line(name, stored, tmp_path):
+    folder = Path(shutil.copytree(stored, tmp_path / "first"))
+    (folder / name).write_text("[" * 100_000)
+    if name != "manifest.json":  # of a run of before there were checksums
+        manifest = json.loads((folder / "manifest.json").read_text())
+        (folder / "manifest.json").write_text(json.dumps(run_files.sealed(manifest | {"files": {}})))
+    with pytest.raises(InputError, match=rf"'{name}' cannot be read \(RecursionError\)"):
+        read_json(folder, name)
+
+
+def test_brackets_without_end_are_one_line_wherever_json_is_read(tmp_path):
+    for name in ("process.json", "adapter_config.json", "facts.json", "config.json", "recipe.json"):
+        (tmp_path / name).write_text("[" * 100_000)
+    for name in ("summary", "organisms"):
+        (tmp_path / f"{name}.csv").write_text("a\n1\n")
+    for reader in (launching._stored, folder_sha, load_world, _read_scheme, read_calibration):
+        with pytest.raises(InputError) as said:
+            reader(tmp_path)
+        require_line(said.value)
+    assert not _is_gone(b"[" * 100_000)

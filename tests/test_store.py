@@ -118,6 +118,12 @@ def test_a_bit_flipped_anywhere_is_found_and_the_file_named(kept):
     assert found.damage(key) is None
 
 
+def test_brackets_without_end_are_damage_and_no_recursion(kept):
+    found, key = kept
+    (found.folder(key) / "cell.json").write_text("[" * 100_000)
+    assert found.damage(key) == "it cannot be read (RecursionError)"
+
+
 def json_of(path):
     try:
         return json.loads(path.read_bytes())
