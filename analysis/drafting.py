@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from data.errors import InputError
+from data.user_yaml import read_yaml
 
 SHIPPED = Path(__file__).parent.parent / "data" / "studies"
 PRUNERS, QUANTISERS = ("sparsegpt", "wanda", "magnitude"), ("gptq", "rtn")
@@ -88,14 +89,6 @@ def with_further(study: dict[str, Any], text: str) -> dict[str, Any]:
     if double := sorted(set(found) & set(FORM)):
         raise InputError(f"further fields: {', '.join(double)} has a field of its own above")
     return study | found
-
-
-def read_yaml(text: str, where: str) -> Any:
-    """What a piece of YAML says; raise InputError where it says nothing."""
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"{where}: not readable YAML: {' '.join(str(error).split())}") from None
 
 
 def whole_numbers(text: str, where: str) -> list[int]:

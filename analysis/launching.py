@@ -27,6 +27,7 @@ from analysis.processes import began, machine
 from analysis.progress import Step, last_step
 from analysis.store import open_root, telling_storage, write_atomically
 from data.errors import InputError
+from data.user_yaml import read_yaml
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ".launched"
@@ -234,10 +235,7 @@ def _name_of(text: str) -> str:
     Raises:
         InputError: it is no YAML of keys and values, or its name would not do for a folder.
     """
-    try:
-        study = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"the study is not readable YAML: {' '.join(str(error).split())}") from None
+    study = read_yaml(text, "the study")
     name = study.get("name") if isinstance(study, dict) else None
     if not isinstance(name, str) or not NAME.fullmatch(name):
         raise InputError("name: a study is called by letters, digits, dots, dashes and underscores, a letter first")

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from analysis.inside import PROMPT, Inside
@@ -13,7 +12,8 @@ from analysis.study_blocks import BANK_SEEDS, MOVABLE, TUNED, Ablations, Budget,
 from analysis.study_strings import check_strings
 from data.errors import InputError
 from data.facts import FactSet
-from data.paths import user_path
+from data.paths import shown, user_path
+from data.user_yaml import read_yaml
 from probes.selectors import UNREPORTED
 from probes.specs import (
     AnyCompression,
@@ -339,9 +339,10 @@ def load_study(name: str, changes: Sequence[str] = ()) -> Study:
             f"study '{name}': neither a YAML file nor one of the shipped studies ({', '.join(shipped_studies())})"
         )
     try:
-        stored = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"study '{path}' is not readable YAML: {' '.join(str(error).split())}") from None
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"study '{path}' is no UTF-8 text: {error}") from None
+    stored = read_yaml(text, f"study '{path}'")
     if not isinstance(stored, dict):
         raise InputError(f"study '{path}' must hold keys and values")
     for change in changes:
@@ -364,10 +365,7 @@ def _apply(stored: dict[str, Any], change: str) -> None:
         place = place.setdefault(parent, {}) if isinstance(place, dict) else place
     if not isinstance(place, dict):
         raise InputError(f"--set {change}: '{key}' does not lead to a field")
-    try:
-        place[last] = yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise InputError(f"--set {change}: the value is not readable YAML") from None
+    place[last] = read_yaml(value, f"--set {shown(change)}: the value")
 
 
 def _first_fault(error: ValidationError) -> str:

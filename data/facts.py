@@ -16,9 +16,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-import yaml
-
 from data.errors import InputError
+from data.user_yaml import read_yaml
 
 Split = Literal["tune", "calibrate", "test"]
 Phrasing = Literal["tune", "damage", "measure"]
@@ -283,7 +282,7 @@ def _read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
 def _read_relations(path: Path) -> dict[str, Relation]:
     """Phrasings by relation from a YAML file."""
     try:
-        stored = yaml.safe_load(path.read_text(encoding="utf-8"))
+        stored = read_yaml(path.read_text(encoding="utf-8"), str(path))
         return {
             name: Relation(name, tuple(entry["tune"]), entry["damage"], entry["measure"])
             for name, entry in stored.items()
@@ -292,7 +291,7 @@ def _read_relations(path: Path) -> dict[str, Relation]:
         raise InputError(
             f"{path}: the phrasings of the facts are missing; see data/facts/README.md for their shape"
         ) from None
-    except (yaml.YAMLError, KeyError, TypeError, AttributeError, UnicodeDecodeError, OSError) as error:
+    except (KeyError, TypeError, AttributeError, UnicodeDecodeError, OSError) as error:
         reason = " ".join(str(error).split())
         raise InputError(
             f"{path}: not a file of phrasings ({type(error).__name__} {reason}); each relation needs "

@@ -9,6 +9,7 @@ import yaml
 
 from analysis.__main__ import main
 from analysis.study import SHIPPED, load_study, shipped_studies
+from data.errors import InputError
 from probes.adapter_folders import write_prompt
 from probes.prompts import draw_prompt, save_prompts
 from tests.tiny_models import tiny
@@ -193,6 +194,17 @@ def test_every_shipped_study_reads():
     assert known <= set(shipped_studies())
     for name in shipped_studies():
         assert load_study(name).name == name
+
+
+@pytest.mark.parametrize("written", ["[", "name: [" * 10_000, "[" * 100_000])
+def test_a_study_or_a_change_that_is_no_yaml_is_one_line(written, tmp_path):
+    (tmp_path / "study.yaml").write_text(written)
+    with pytest.raises(InputError, match=r"study '.*study.yaml' is not readable YAML: ") as said:
+        load_study(str(tmp_path / "study.yaml"))
+    assert "\n" not in str(said.value)
+    with pytest.raises(InputError, match="the value is not readable YAML: ") as said:
+        load_study("atlas", [f"seeds={written}"])
+    assert len(str(said.value)) < 400
 
 
 def test_a_change_reaches_the_field_and_keeps_the_rest():

@@ -211,11 +211,18 @@ def test_phrasings_that_cannot_be_used_are_refused(change, sentence, tmp_path):
     assert sentence in refusal(write(tmp_path, ROWS, phrasings={"home": PHRASINGS["home"] | change}))
 
 
-@pytest.mark.parametrize("stored", ["[", "home: 3", "- home", "home: {tune: [a]}", b"\xff"])
+@pytest.mark.parametrize("stored", ["home: 3", "- home", "home: {tune: [a]}", b"\xff"])
 def test_a_file_of_phrasings_of_another_shape_is_refused(stored, tmp_path):
     path = write(tmp_path, ROWS)
     path.with_suffix(".yaml").write_bytes(stored if isinstance(stored, bytes) else stored.encode())
     assert "not a file of phrasings" in refusal(path)
+
+
+@pytest.mark.parametrize("stored", ["[", "home: [" * 10_000])
+def test_a_file_of_phrasings_that_is_no_yaml_is_refused(stored, tmp_path):
+    path = write(tmp_path, ROWS)
+    path.with_suffix(".yaml").write_text(stored)
+    assert "is not readable YAML" in refusal(path)
 
 
 # --- The facts that ship ----------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import streamlit as st
 from analysis import drafting, launching
 from analysis.drafting import OTHER, REPAIR_FIELDS
 from data.errors import InputError
+from data.user_yaml import read_yaml
 
 METHODS = [*drafting.QUANTISERS, *drafting.PRUNERS, OTHER]
 DRIFT_METRICS = ["basic", "robust", "geometry", "direction", "heads"]
@@ -112,7 +113,7 @@ def compression(fields: Fields, place: int, given: dict[str, Any]) -> dict[str, 
 def written(fields: Fields, here: str, given: dict[str, Any]) -> dict[str, Any]:
     """A row of a kind that the form has no fields for."""
     text = fields.text("As YAML", launching.as_yaml(given).strip(), f"{here} yaml", help=NO_FORM)
-    told = drafting.read_yaml(text, here)
+    told = read_yaml(text, here)
     if not isinstance(told, dict):
         raise InputError(f"{here}: write keys with values, such as {{kind: reinjected, rank: 4}}")
     return told
