@@ -186,7 +186,7 @@ def calibrate_command(
 ) -> None:
     """Measure false positives, power and coverage on organisms of known truth; goes on where it stopped."""
     from analysis import calibration, calibration_table
-    from analysis.pool import cores
+    from analysis.allowance import cores
     from probes.known_truth import RECIPES
 
     chosen = tuple(recipes.split(","))

@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from analysis.pool import cores
+from analysis.allowance import cores
 from analysis.store import ROOT
 from analysis.surroundings import environment
 from analysis.worker import Job, Outcome, attempt, telling

@@ -3,8 +3,7 @@
 import os
 from typing import Literal, get_args
 
-import psutil
-
+from analysis.allowance import bytes_free
 from analysis.cells import Cell, Plan
 from analysis.engine import Engine
 from analysis.memory import bytes_for, workers_within
@@ -64,5 +63,5 @@ def open_engine(
         return LocalEngine(workers_within(memory, todo, shape, most), study.threads, study.device)
     if study.device == "cpu":
         # Foretold to a factor of two, so that it lowers the number of workers and refuses nothing.
-        most = max(1, min(most, psutil.virtual_memory().available // max(1, largest)))
+        most = max(1, min(most, bytes_free() // max(1, largest)))
     return LocalEngine(most, study.threads, study.device)

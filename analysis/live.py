@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import psutil
 import torch
 from jaxtyping import Float
 from pydantic import ValidationError
 from torch import Tensor
 
+from analysis.allowance import bytes_free
 from analysis.memory import PROCESS, QUESTION
 from analysis.opening import open_variant, spec_of
 from analysis.reading import Shown, read_json
@@ -120,11 +120,6 @@ def bytes_needed(parts: Sequence[Parts]) -> int:
     twins = any(isinstance(one.spec.repair, TwinSpec) for one in parts)
     patterns = 4 * shape.layers * shape.heads * QUESTION**2
     return PROCESS + (1 + len(copies) + twins) * shape.weights + shape.layer(1, QUESTION) + patterns
-
-
-def bytes_free() -> int:
-    """Memory that this machine can give now."""
-    return int(psutil.virtual_memory().available)
 
 
 def check_memory(parts: Sequence[Parts]) -> None:

@@ -154,7 +154,8 @@ class Store:
     def writing(self, key: str, description: dict[str, Any]) -> Iterator[Path]:
         """A folder to fill; it takes its place under the key in one step, or vanishes after an error."""
         self.cells.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f".{key}.", dir=self.cells))
+        draft = self.cells / f".{key}.{uuid.uuid4().hex[:8]}"
+        draft.mkdir()  # whoever may read the runs folder may read its cells: a folder for one's own eyes would not do
         try:
             yield draft
             stored = description | {CHECKSUMS: checksums(draft)}

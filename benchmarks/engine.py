@@ -12,10 +12,11 @@ from tempfile import TemporaryDirectory
 
 import torch
 
+from analysis.allowance import cores
 from analysis.cell import Cell
 from analysis.cluster import RayEngine
 from analysis.engine import Engine, run_cells
-from analysis.pool import LocalEngine, cores
+from analysis.pool import LocalEngine
 from analysis.store import Store
 from benchmarks.measure import Ratio
 from tests.toy_cells import burn_rounds, toy, toy_plan

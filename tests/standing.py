@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from analysis import run
-from analysis.pool import LocalEngine, cores
+from analysis.allowance import cores
+from analysis.pool import LocalEngine
 from analysis.study import Study
 
 
