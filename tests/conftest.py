@@ -100,3 +100,9 @@ def hub(tmp_path, monkeypatch, tokenizer):
     return lambda model_type, name="owner/{}", dtype="float32": (
         open_model(name.format(model_type), dtype=dtype, device="cpu").model
     )
+
+
+@pytest.fixture
+def log(tmp_path):
+    """Where toy cells write that they were begun."""
+    return tmp_path / "begun.log"

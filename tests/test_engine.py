@@ -8,27 +8,22 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
-from typing import Self
 
 import pytest
-from ray.exceptions import LocalRayletDiedError, NodeDiedError, OutOfDiskError, RaySystemError, RuntimeEnvSetupError
+from ray.exceptions import LocalRayletDiedError, OutOfDiskError, RaySystemError, RuntimeEnvSetupError
 
-from analysis import run
-from analysis.cell import Plan
 from analysis.cluster import RayEngine
 from analysis.engine import UnfinishedError, missing, run_cells
-from analysis.engines import open_engine
 from analysis.locks import Locks
 from analysis.pool import LocalEngine, _Slot, workers_for
 from analysis.store import ROOT, Store
 from analysis.surroundings import environment
-from analysis.worker import Job, Outcome, attempt
+from analysis.worker import Job, Outcome
 from data.errors import InputError
-from tests.test_run import STUDY
 from tests.toy_cells import toy, toy_plan
+from tests.toy_engine import Threads, begun, silent
 
 DRIVER = """
 import os, time
@@ -41,49 +36,11 @@ if __name__ == "__main__":
 """
 
 
-class Threads:
-    """An engine without processes: the same scheduling in no time."""
-
-    lost: tuple[type[Exception], ...] = ()
-
-    def __init__(self, capacity: int = 4) -> None:
-        self.capacity = capacity
-
-    def __enter__(self) -> Self:
-        self.pool = ThreadPoolExecutor(self.capacity)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.pool.shutdown()
-
-    def homeless(self, keys: Iterable[str]) -> set[str]:
-        return set()
-
-    def require_room(self, keys: Iterable[str]) -> None:
-        """Threads fit everywhere."""
-
-    def submit(self, job: Job) -> Future[Outcome]:
-        return self.pool.submit(attempt, job)
-
-
-@pytest.fixture
-def log(tmp_path):
-    return tmp_path / "begun.log"
-
-
 def grid(log: Path, **told) -> list:
     """Six roots, twelve cells that read two of them each, and one that reads all of those."""
     roots = [toy(f"root{place}", log, **told) for place in range(6)]
     middle = [toy(f"middle{place}", log, roots[place % 6], roots[(place + 1) % 6], **told) for place in range(12)]
     return [*roots, *middle, toy("last", log, *middle, **told)]
-
-
-def begun(log: Path) -> Counter[str]:
-    return Counter(log.read_text().split())
-
-
-def silent(*_: object) -> None:
-    """Report to nobody."""
 
 
 def test_every_cell_is_computed_once_after_what_it_reads(tmp_path, log):
@@ -228,132 +185,6 @@ def test_a_cell_that_could_not_be_handed_out_begins_again_and_is_given_up_in_the
         run_cells(toy_plan(toy("two", log)), Store(tmp_path / "others"), deaf, silent, silent)
 
 
-class Shrinking(Threads):
-    """A cluster that cells with these names fit no more, once as many looks at it are over."""
-
-    lost = (NodeDiedError,)
-
-    def __init__(self, plan: Plan, *names: str, after: int = 0, until: int | None = None) -> None:
-        super().__init__(1)
-        self.keys = {cell.key for cell in plan.cells if not names or cell.label in names}
-        self.after, self.until, self.looks = after, until, 0
-        self.queue: list[tuple[Job, Future[Outcome]]] = []
-
-    @property
-    def small(self) -> bool:
-        return self.looks > self.after and (self.until is None or self.looks <= self.until)
-
-    @property
-    def capacity(self) -> int:
-        return 0 if self.small else 1
-
-    @capacity.setter
-    def capacity(self, told: int) -> None:
-        """It is as the looks say."""
-
-    def __enter__(self) -> Self:
-        self.pool = ThreadPoolExecutor(1)
-        return self
-
-    def homeless(self, keys: Iterable[str]) -> set[str]:
-        self.looks += 1
-        if not self.small:
-            for job, future in self.queue:
-                future.set_result(attempt(job))
-            self.queue.clear()
-        return self.keys & set(keys) if self.small else set()
-
-    def require_room(self, keys: Iterable[str]) -> None:
-        if self.homeless(keys):
-            raise InputError("no machine has 8.0 GB: let a larger machine join")
-
-
-class Queueing(Shrinking):
-    """One that loses a machine with a cell on it, and keeps the cell queued when it begins again."""
-
-    def submit(self, job: Job) -> Future[Outcome]:
-        future: Future[Outcome] = Future()
-        if self.small:
-            self.queue.append((job, future))
-        else:
-            self.after = self.looks - 1
-            future.set_exception(NodeDiedError("gone"))
-        return future
-
-
-@pytest.fixture
-def hasty(monkeypatch):
-    """Looks and patience of fractions of a second."""
-    monkeypatch.setattr("analysis.engine.LOOK", 0.02)
-    monkeypatch.setattr("analysis.engine.PATIENCE", 0.3)
-
-
-def test_a_run_without_room_says_so_once_and_ends_in_one_line(tmp_path, log, hasty):
-    plan, store = toy_plan(toy("small", log), toy("large", log), toy("huge", log)), Store(tmp_path / "runs")
-    notes: list[str] = []
-    with pytest.raises(UnfinishedError, match=r"^2 of 3 cells are missing, .*: no machine has 8.0 GB: .* to go on$"):
-        run_cells(plan, store, Shrinking(plan, "large", "huge"), silent, notes.append)
-    assert len(notes) == 1
-    assert "has room for any of the 2 cells that are left" in notes[0]
-    assert [cell.label for cell in missing(plan, store)] == ["large", "huge"]
-    run_cells(plan, store, Threads(), silent, silent)  # no lock is left behind
-
-
-def test_a_run_without_room_goes_on_when_a_machine_joins(tmp_path, log, hasty):
-    plan, store = toy_plan(toy("one", log), toy("two", log)), Store(tmp_path / "runs")
-    notes: list[str] = []
-    run_cells(plan, store, Shrinking(plan, until=5), silent, notes.append)
-    assert missing(plan, store) == []
-    assert len(notes) == 1
-
-
-@pytest.mark.parametrize("until", [None, 8])
-def test_a_cell_queued_for_a_machine_that_died_is_not_waited_for_without_end(tmp_path, log, hasty, until):
-    plan, store = toy_plan(toy("one", log)), Store(tmp_path / "runs")
-    notes: list[str] = []
-    cluster = Queueing(plan, after=9, until=until)
-    if until is None:
-        with pytest.raises(UnfinishedError, match="1 of 1 cells are missing"):
-            run_cells(plan, store, cluster, silent, notes.append)
-    else:
-        run_cells(plan, store, cluster, silent, notes.append)
-        assert missing(plan, store) == []
-    assert ["begins again" in note for note in notes] == [True, False]
-    assert "has room for any of the 1 cells" in notes[1]
-
-
-def test_a_run_without_room_takes_what_another_run_finishes(tmp_path, log, hasty):
-    plan, store = toy_plan(toy("one", log, seconds=0.1), toy("two", log)), Store(tmp_path / "runs")
-    other = threading.Thread(target=run_cells, args=[plan, store, Threads(1), silent, silent])
-    other.start()
-    run_cells(plan, store, Shrinking(plan), silent, silent)
-    other.join()
-    assert begun(log) == {"one": 1, "two": 1}
-
-
-def test_a_cluster_counts_what_each_of_its_machines_holds(monkeypatch):
-    def machine(cores: float, gigabytes: float, alive: bool = True, **more: float) -> dict:
-        return {"Alive": alive, "Resources": {"CPU": cores, "memory": gigabytes} | more}
-
-    cluster = RayEngine(2, "cpu", {"small": 1, "large": 4})
-    for machines, capacity, homeless in (
-        ([machine(4, 8)], 2, set()),
-        ([machine(1, 8), machine(1, 8)], 0, {"small", "large"}),
-        ([machine(3, 2), machine(3, 3), machine(1, 8)], 2, {"large"}),
-        ([machine(4, 2), machine(4, 8, alive=False)], 2, {"large"}),
-        ([{"Alive": False, "Resources": {}}], 0, {"small", "large"}),
-    ):
-        monkeypatch.setattr("ray.nodes", lambda machines=machines: machines)
-        assert cluster.capacity == capacity
-        assert cluster.homeless(["small", "large"]) == homeless
-        if homeless:
-            with pytest.raises(InputError, match="no machine of the Ray cluster has 2 cores, 0 GPUs"):
-                cluster.require_room(homeless)
-    cluster.device = "cuda"
-    monkeypatch.setattr("ray.nodes", lambda: [machine(9, 8), machine(9, 2, GPU=3)])
-    assert (cluster.capacity, cluster.homeless(["small", "large"])) == (3, {"large"})
-
-
 def test_killed_workers_cells_begin_again_and_one_that_always_kills_is_given_up(tmp_path, log):
     """In real processes: the kernel ends them as it does when memory runs out."""
     deadly = toy("deadly", log, end="killed")
@@ -380,49 +211,6 @@ def test_a_disk_that_is_full_stops_the_run_with_one_sentence(tmp_path, log):
     assert not [path for path in store.cells.iterdir() if path.name.startswith(".")]
     run_cells(plan, store, Threads(1), silent, silent)
     assert missing(plan, store) == []
-
-
-@pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere", "127.0.0.1:99999", "ray://127.0.0.1:1"])
-def test_a_cluster_that_is_not_there_is_one_line(tmp_path, log, address):
-    cell = toy("one", log)
-    with pytest.raises(InputError, match=f"no Ray cluster can be joined at '{address}'"):
-        run_cells(toy_plan(cell), Store(tmp_path / "runs"), RayEngine(1, "cpu", {}, address), silent, silent)
-    assert not log.exists()
-
-
-def test_a_cluster_can_compute_what_was_finished_at_the_start(tmp_path, monkeypatch):
-    """Found damaged on the way, it is handed out like any other; no machine is asked to hold it before."""
-    plan, _ = run.prepare(STUDY)
-    todo = list(plan.of("drift"))
-    engine = open_engine("ray", plan, todo)
-    assert isinstance(engine, RayEngine)
-    assert set(engine.memory) == {cell.key for cell in plan.cells}
-    assert engine.largest == max(engine.memory[cell.key] for cell in todo) < max(engine.memory.values())
-    engine._task = Placed()
-    finished = Job.of(plan.of("compressed")[0], Store(tmp_path))
-    for held, fits in ((engine.memory[finished.key], True), (engine.largest, False)):
-        engine._held = engine.largest
-        monkeypatch.setattr("ray.nodes", lambda held=held: [{"Alive": True, "Resources": {"CPU": 2, "memory": held}}])
-        if fits:
-            engine.submit(finished)
-            assert engine._task.told == {"memory": engine.memory[finished.key]}
-        else:
-            with pytest.raises(InputError, match=r"no machine of the Ray cluster has 1 cores, 0 GPUs and"):
-                engine.submit(finished)
-
-
-class Placed:
-    """Stands in for a task of Ray's, and keeps what it was placed by."""
-
-    def options(self, **told: int) -> "Placed":
-        self.told = told
-        return self
-
-    def remote(self, job: Job) -> "Placed":
-        return self
-
-    def future(self) -> Future[Outcome]:
-        return Future()
 
 
 def test_every_engine_tells_its_workers_the_same():

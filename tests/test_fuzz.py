@@ -26,9 +26,9 @@ from data.errors import InputError
 from data.facts import FactSet, load_csv
 from data.tasks import SHAPES, find_tasks, read_items
 from probes import models
-from tests.test_engine import Threads, silent
 from tests.test_keys import BASE
 from tests.toy_cells import toy, toy_plan
+from tests.toy_engine import Threads, silent
 
 SHIPPED_STUDIES = [yaml.safe_load(path.read_text()) for path in sorted(SHIPPED.glob("*.yaml"))]
 STUDIES = [BASE, *SHIPPED_STUDIES]
