@@ -19,7 +19,7 @@ from torch import Tensor
 
 from analysis.allowance import bytes_free
 from analysis.memory import PROCESS, QUESTION
-from analysis.opening import open_variant, spec_of
+from analysis.opening import open_variant, require_unchanged, spec_of
 from analysis.reading import Shown, read_json
 from analysis.representations import cosine_and_distance
 from analysis.shapes import Shape
@@ -139,7 +139,9 @@ def check_memory(parts: Sequence[Parts]) -> None:
 def open_parts(parts: Parts) -> Variant:
     """A variant, ready to be asked."""
     with ALONE:
-        return open_variant(parts.fields, parts.spec, parts.needs)
+        variant = open_variant(parts.fields, parts.spec, parts.needs)
+        require_unchanged()
+        return variant
 
 
 def tokens_of(variant: Variant, text: str) -> list[int]:

@@ -1,7 +1,7 @@
 """Open what a cell describes: the dense model once per process, a compressed copy, a variant with its repair."""
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from probes.lora import adapted, load_lora
 from probes.models import TWIN, OpenedModel, open_model
 from probes.prefix_tuning import TunedPrefix
 from probes.prompts import draw_prompt, load_prompts
+from probes.sharing import ChangedWeightsError, Guard
 from probes.small_prompts import load_small
 from probes.specs import EnsembleSpec, IdpSpec, PlaceboSpec, TextSpec, TwinSpec, VariantSpec
 from probes.tuning import encode_blocks
@@ -42,37 +43,92 @@ def open_as_planned(model: str, sha: str, *, dtype: str, device: str) -> OpenedM
     return opened
 
 
+@dataclass(frozen=True, eq=False)
+class _Guarded:
+    """A model that stays open from cell to cell, and the guard of its weights."""
+
+    opened: OpenedModel
+    guard: Guard
+
+
+_used: dict[int, _Guarded] = {}
+"""Models that the cell under way was given, whether or not they are still kept open."""
+
+
+def _use(held: _Guarded) -> _Guarded:
+    """Hand out a model whose weights are still those that were opened.
+
+    Raises:
+        ChangedWeightsError: they are not.
+    """
+    _used[id(held)] = held
+    try:
+        held.guard.look()
+    except ChangedWeightsError:
+        close_models()
+        raise
+    return held
+
+
+def require_unchanged() -> None:
+    """Compare every bit of the models that were used since the last time: asked before a cell is kept.
+
+    Raises:
+        ChangedWeightsError: a weight was changed. All models are closed then, so that no later cell reads it.
+    """
+    try:
+        for held in _used.values():
+            held.guard.verify()
+    except ChangedWeightsError:
+        close_models()
+        raise
+    finally:
+        _used.clear()
+
+
 @lru_cache(maxsize=2)
-def _opened(model: str, model_sha: str, dtype: str, device: str) -> OpenedModel:
+def _opened(model: str, model_sha: str, dtype: str, device: str) -> _Guarded:
     """A dense model (and the atlas's twin beside it); the hash of its files is part of the key."""
-    return open_as_planned(model, model_sha, dtype=dtype, device=device)
+    opened = open_as_planned(model, model_sha, dtype=dtype, device=device)
+    return _Guarded(opened, Guard(opened.model, f"model '{model}'"))
 
 
 def dense(fields: dict[str, Any]) -> OpenedModel:
     """The dense model of a cell."""
-    return _opened(fields["model"], fields["model_sha"], fields["dtype"], fields["device"])
+    return _dense(fields).opened
+
+
+def _dense(fields: dict[str, Any]) -> _Guarded:
+    return _use(_opened(fields["model"], fields["model_sha"], fields["dtype"], fields["device"]))
 
 
 @lru_cache(maxsize=1)
-def _compressed(model: str, model_sha: str, dtype: str, device: str, folder: Path) -> OpenedModel:
+def _compressed(model: str, model_sha: str, dtype: str, device: str, folder: Path) -> _Guarded:
     """A compressed copy: the dense model with the stored layers in place of its own."""
-    opened = _opened(model, model_sha, dtype, device)
+    opened = _opened(model, model_sha, dtype, device).opened
     baked = bake(opened.model, load_file(folder / WEIGHTS).items()).eval()
     baked.requires_grad_(False)
-    return replace(opened, model=baked)
+    return _Guarded(replace(opened, model=baked), Guard(baked, f"the compressed copy of '{model}'"))
 
 
 def close_models() -> None:
     """Let go of the models that this process keeps open: whoever only hands out cells needs their memory no more."""
     _opened.cache_clear()
     _compressed.cache_clear()
+    _used.clear()
 
 
 def parent_model(fields: dict[str, Any], needs: dict[str, Path]) -> OpenedModel:
     """The compressed copy where the cell needs one, else the dense model."""
+    return _parent(fields, needs).opened
+
+
+def _parent(fields: dict[str, Any], needs: dict[str, Path]) -> _Guarded:
     if "compressed" not in needs:
-        return dense(fields)
-    return _compressed(fields["model"], fields["model_sha"], fields["dtype"], fields["device"], needs["compressed"])
+        return _dense(fields)
+    return _use(
+        _compressed(fields["model"], fields["model_sha"], fields["dtype"], fields["device"], needs["compressed"])
+    )
 
 
 def tuned_over(fields: dict[str, Any], needs: dict[str, Path]) -> OpenedModel:
@@ -91,7 +147,16 @@ def parts_of(needs: dict[str, Path], place: str) -> dict[str, Path]:
 
 def open_variant(fields: dict[str, Any], spec: VariantSpec, needs: dict[str, Path]) -> Variant:
     """A variant from the folders of the cells that made its parts."""
-    opened = parent_model(fields, needs)
+    parent = _parent(fields, needs)
+    if isinstance(spec.repair, TwinSpec):
+        parent = _use(_opened(TWIN, fields["twin_sha"], fields["dtype"], fields["device"]))
+    variant = _repaired(fields, spec, needs, parent.opened)
+    variant.guard = parent.guard
+    return variant
+
+
+def _repaired(fields: dict[str, Any], spec: VariantSpec, needs: dict[str, Path], opened: OpenedModel) -> Variant:
+    """A variant over its opened parent."""
     model, repair = opened.model, spec.repair
     plain = Variant(spec.name, model, opened.tokenizer)
     if isinstance(repair, IdpSpec | EnsembleSpec):
@@ -102,8 +167,6 @@ def open_variant(fields: dict[str, Any], spec: VariantSpec, needs: dict[str, Pat
         plain.prompt = draw_prompt(model, repair.length, 10_000 + spec.repair_seed, repair.draw)
     elif isinstance(repair, TextSpec):
         plain.prompt = text_prompts(model, opened.tokenizer, [repair.text])[0]
-    elif isinstance(repair, TwinSpec):
-        plain.model = _opened(TWIN, fields["twin_sha"], fields["dtype"], fields["device"]).model
     elif "tuned0" in needs:
         return _carrying(spec.name, opened, needs["tuned0"])
     return plain

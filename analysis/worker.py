@@ -5,6 +5,7 @@ import gc
 import importlib
 import json
 import os
+import sys
 import time
 import traceback
 from collections.abc import Iterator
@@ -96,9 +97,21 @@ def compute(job: Job) -> float:
     with store.writing(job.key, job.description) as folder:
         with PeakMemory() as peak:
             module.work(job.fields, {role: store.folder(need) for role, need in job.needs.items()}, folder)
+            _require_unchanged()
         seconds = time.perf_counter() - started
         write_atomically(folder / COST, json.dumps({"seconds": round(seconds, 3), "peak_bytes": peak.total}) + "\n")
     return seconds
+
+
+def _require_unchanged() -> None:
+    """Refuse to keep what was computed with weights that were changed on the way.
+
+    Raises:
+        ChangedWeightsError: they were.
+    """
+    # A cell that opens no model never imports what opens them, and need not wait for it now.
+    if opening := sys.modules.get("analysis.opening"):
+        opening.require_unchanged()
 
 
 @cache

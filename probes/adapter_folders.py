@@ -27,16 +27,27 @@ from transformers import PreTrainedModel
 from data.errors import InputError
 from probes.bake import oriented_weight
 from probes.families import family_of
-from probes.lora import load_lora
+from probes.lora import WEIGHTS, load_lora
 from probes.prefix_tuning import FlatPrefix, PrefixShape, TunedPrefix
 from probes.prompts import STORED_NAME, SoftPrompt
 
-CONFIG, WEIGHTS, BASE = "adapter_config.json", "adapter_model.safetensors", "base.json"
+CONFIG, BASE = "adapter_config.json", "base.json"
 PROMPTS: dict[str, type[PromptLearningConfig]] = {
     "PROMPT_TUNING": PromptTuningConfig,
     "P_TUNING": PromptEncoderConfig,
 }
 METHODS = (*PROMPTS, "PREFIX_TUNING", "LORA")
+STARTS = (True, False, "gaussian", "orthogonal")
+"""Ways in which LoRA's factors start (`init_lora_weights`) that leave the base as it is. The others (OLoRA, PiSSA,
+CorDA, LoftQ, ...) take what they start from out of the base's weights, again whenever the folder is opened."""
+LORA_SETTINGS = {
+    *("peft_type", "peft_version", "task_type", "auto_mapping", "base_model_name_or_path", "revision"),
+    *("inference_mode", "r", "lora_alpha", "lora_dropout", "use_rslora", "rank_pattern", "alpha_pattern"),
+    *("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "fan_in_fan_out"),
+    *("init_lora_weights", "runtime_config", "megatron_core", "qalora_group_size", "ensure_weight_tying"),
+}
+"""Settings of LoRA that peft reads as two factors beside a layer, or that change nothing in a model that is asked; any
+other that is set changes what is computed, or is of a newer peft, which this one would drop."""
 FACTOR = re.compile(r"base_model\.model\.(.+)\.lora_([AB])\.weight")
 
 
@@ -133,7 +144,7 @@ def folder_sha(folder: Path) -> str:
     Raises:
         InputError: there is no such folder, or it is none of peft's.
     """
-    _json(folder / CONFIG)
+    check_settings(folder)
     digest = hashlib.sha256()
     for path in (folder / CONFIG, folder / WEIGHTS, folder / BASE):
         digest.update(path.name.encode() + (path.read_bytes() if path.is_file() else b""))
@@ -155,10 +166,7 @@ def read_adapter(folder: Path, model: PreTrainedModel, name: str) -> Adapter:
     Raises:
         InputError: no such folder, a method that is not supported, a pickle, or a base that is not this model.
     """
-    config = _json(folder / CONFIG)
-    method = str(config.get("peft_type"))
-    if method not in METHODS:
-        raise InputError(f"adapter '{folder}': its method is {method}; those that are read are {', '.join(METHODS)}")
+    config, method = check_settings(folder)
     ours = Base.of(model, name)
     _check_base(folder, config, ours)
     tensors = _tensors(folder)
@@ -167,6 +175,30 @@ def read_adapter(folder: Path, model: PreTrainedModel, name: str) -> Adapter:
     else:
         _check_vectors(folder, config, tensors, model, method, ours)
     return Adapter(method, {key: tensor.to(model.device) for key, tensor in tensors.items()}, folder)
+
+
+def check_settings(folder: Path) -> tuple[dict[str, Any], str]:
+    """What a folder's small file says, and its method; its tensors are unread, so that planning can ask.
+
+    Raises:
+        InputError: no such folder, a method that is not supported, or a setting that changes more than is read.
+    """
+    config = _json(folder / CONFIG)
+    method = str(config.get("peft_type"))
+    if method not in METHODS:
+        raise InputError(f"adapter '{folder}': its method is {method}; those that are read are {', '.join(METHODS)}")
+    if method != "LORA":
+        return config, method
+    start = config.get("init_lora_weights", True)
+    if start not in STARTS:
+        raise InputError(
+            f"adapter '{folder}': it starts by {start}, which rewrites the weights of the model under it: save it "
+            "as plain LoRA (peft: save_pretrained(..., path_initial_model_for_weight_conversion=...))"
+        )
+    chosen = {key for key, value in config.items() if value not in (None, False, "none", {}, [])}
+    if extra := sorted(chosen - LORA_SETTINGS):
+        raise InputError(f"adapter '{folder}': {extra[0]} is more than LoRA's two factors, which alone are read")
+    return config, method
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -250,8 +282,6 @@ def _check_factors(
     folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor], model: PreTrainedModel
 ) -> None:
     """LoRA: every factor beside a linear layer that this model has, of that layer's shape, and nothing else."""
-    if extra := [key for key in ("use_dora", "modules_to_save", "trainable_token_indices") if config.get(key)]:
-        raise InputError(f"adapter '{folder}': {extra[0]} is more than LoRA's two factors, which alone are read")
     layers = family_of(model).linears_of(model)
     if not tensors:
         raise InputError(f"adapter '{folder}': {WEIGHTS} holds nothing")

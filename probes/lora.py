@@ -11,11 +11,16 @@ from pathlib import Path
 from typing import Literal, cast
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
+from data.errors import InputError
 from probes.families import family_of
-from probes.sharing import share_weights
+from probes.sharing import share_weights, unchanged
+
+WEIGHTS = "adapter_model.safetensors"
+"""peft's name for the file of an adapter's tensors."""
 
 Targets = Literal["attention", "all"]
 
@@ -51,5 +56,20 @@ def adapted(peft_model: PeftModel) -> PreTrainedModel:
 
 
 def load_lora(model: PreTrainedModel, folder: Path) -> PeftModel:
-    """Put a saved adapter on a copy of the model that shares its weights."""
-    return PeftModel.from_pretrained(share_weights(model), folder).eval()
+    """Put a saved adapter on a copy of the model that shares its weights.
+
+    Raises:
+        ChangedWeightsError: peft wrote into the model's own weights while it opened the adapter.
+        InputError: a tensor of the file has no place in the adapter that its configuration makes, or the other way.
+    """
+    with unchanged(model, f"the model under adapter '{folder}'"):
+        loaded = PeftModel.from_pretrained(share_weights(model), folder).eval()
+    stored = load_file(folder / WEIGHTS)
+    read = get_peft_model_state_dict(loaded, save_embedding_layers=False)
+    if odd := sorted(set(stored) ^ set(read)):
+        missing = "has no place for" if odd[0] in stored else "wants and the file lacks"
+        raise InputError(f"adapter '{folder}': its configuration {missing} {odd[0]}: save the adapter again")
+    for name, tensor in stored.items():
+        if not torch.equal(read[name].cpu(), tensor.to(read[name].dtype)):
+            raise InputError(f"adapter '{folder}': {name} was not read as it is stored: save the adapter again")
+    return loaded

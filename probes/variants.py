@@ -20,6 +20,7 @@ from probes.inputs import Inputs, build_inputs, longest_content
 from probes.prefix import Prefixes
 from probes.prefix_tuning import TunedPrefix, with_prefix
 from probes.prompts import SoftPrompt
+from probes.sharing import Guard
 
 DIFFERENCE_FLOOR = 1e-6
 """Logits of a variant and its parent that nowhere differ by more are the same model twice."""
@@ -54,6 +55,8 @@ class Variant:
     prompt: SoftPrompt | None = None
     bank: PromptBank | None = None
     prefix: TunedPrefix | None = None
+    guard: Guard | None = None
+    """Of the weights that it shares with others; looked at before every pass."""
 
     def __post_init__(self) -> None:
         """Refuse two prompts at once; a model with a prefix becomes a copy, sharing weights, that reads it."""
@@ -73,6 +76,7 @@ class Variant:
 
     def inputs(self, rows: Sequence[Sequence[int]], choice: Choice | None = None) -> Inputs:
         """Inputs for these rows behind the variant's prompt, or behind the prompts already chosen."""
+        self.require_unchanged()
         if self.bank is not None:
             choice = choice or self.choose(rows)
             assert choice is not None
@@ -83,6 +87,15 @@ class Variant:
         if self.prefix is not None:
             return build_inputs(self.model, rows, [self.prefix.placeholder] * len(rows))
         return build_inputs(self.model, rows)
+
+    def require_unchanged(self) -> None:
+        """Compare the counters of the weights that are shared.
+
+        Raises:
+            ChangedWeightsError: one of them was changed.
+        """
+        if self.guard is not None:
+            self.guard.look()
 
     @cached_property
     def prefixes(self) -> Prefixes | None:
@@ -111,6 +124,7 @@ class Variant:
     def _read(
         self, rows: Sequence[Sequence[int]], choice: Choice | None, count: int
     ) -> tuple[Float[Tensor, "batch count vocabulary"], Reading]:
+        self.require_unchanged()
         prefixes, cache = self.prefixes, DynamicCache()
         inputs = build_inputs(self.model, rows, content_start=0 if prefixes is None else prefixes.longest)
         mask = inputs.attention_mask
