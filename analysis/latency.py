@@ -29,6 +29,7 @@ from analysis.tuners import ADAPTER
 from probes.lora import load_lora
 from probes.specs import EnsembleSpec, LoraSpec, ReinjectionSpec, TransferredSpec
 from probes.variants import Reading, Variant
+from probes.windows import attention_mask
 
 COLUMNS = ("repair", "phase", "batch", "form", "ratio", "compression", "tokens", "rounds")
 BATCHES = (1, 8)
@@ -154,12 +155,14 @@ def decoding(model: PreTrainedModel, reading: Reading, count: int) -> Work:
 
     @torch.no_grad()
     def work() -> None:
-        token, mask, position = reading.logits.argmax(-1, keepdim=True), reading.attention_mask, reading.next_position
+        token, position = reading.logits.argmax(-1, keepdim=True), reading.next_position
+        seen, positions = reading.seen, reading.positions
         for _ in range(count):
-            mask = torch.cat([mask, torch.ones_like(token)], dim=1)
+            seen = torch.cat([seen, torch.ones_like(token)], dim=1)
+            positions = torch.cat([positions, position], dim=1)
             output = model(
                 input_ids=token,
-                attention_mask=mask,
+                attention_mask=attention_mask(model, seen, positions, position),
                 position_ids=position,
                 past_key_values=reading.cache,
                 use_cache=True,

@@ -28,6 +28,7 @@ from transformers.pytorch_utils import Conv1D
 from data.errors import InputError
 from probes.bake import CompressionProof, Promise, bake, effective_weights, prove, quiet
 from probes.families import family_of
+from probes.inputs import longest_content
 from probes.spreading import gathered, place_as
 
 _QUANTISERS = ("gptq", "rtn")
@@ -221,7 +222,7 @@ def _check_blocks(model: PreTrainedModel, spec: CompressionSpec, blocks: Int[Ten
             f"{spec.name} asks for {spec.samples} calibration blocks of {spec.block_length} tokens, but has "
             f"{blocks.shape[0]} of {blocks.shape[1]}; change samples and block_length, or give longer text."
         )
-    longest = getattr(model.config, "max_position_embeddings", blocks.shape[1])
+    longest = longest_content(model)
     if blocks.shape[1] > longest:
         raise InputError(
             f"Calibration blocks of {blocks.shape[1]} tokens do not fit the model's {longest} positions; "

@@ -21,6 +21,7 @@ from data.errors import InputError
 from probes.inputs import longest_content
 from probes.prefix import keys_and_values
 from probes.variants import Choice, Reading, Variant
+from probes.windows import attention_mask
 
 HELD_LOGITS = 1024
 """Positions of continuations whose logits are held at once, in every batch plan: about 200 MB a 50,000 words."""
@@ -112,6 +113,8 @@ def _rest(
         targets[place, :length] = torch.tensor(list(tail[1:]))
         mask[place, :length] = 1
     positions = reading.next_position[rows] + torch.arange(longest, device=device)
+    seen = torch.cat([reading.seen[rows], mask], dim=1)
+    keys = torch.cat([reading.positions[rows], positions], dim=1)
     last = longest_content(variant.model) - 1
     if bool(((positions > last) & (mask == 1)).any()):
         raise InputError(
@@ -120,7 +123,7 @@ def _rest(
         )
     output = variant.model(
         inputs_embeds=variant.model.get_input_embeddings()(tokens),
-        attention_mask=torch.cat([reading.attention_mask[rows], mask], dim=1),
+        attention_mask=attention_mask(variant.model, seen, keys, positions),
         position_ids=positions.clamp(max=last),  # of padding alone
         past_key_values=cache,
         use_cache=True,

@@ -28,6 +28,7 @@ from probes.inputs import Inputs, build_inputs, longest_content
 from probes.prefix import Prefixes
 from probes.prompts import SoftPrompt, check_widths
 from probes.sharing import share_weights
+from probes.windows import AttentionMask, by_layer_type, causal
 
 Cost = Literal["none", "first_layer", "full_pass", "full_pass_per_prompt"]
 """What a choice costs beyond the answer's own pass: embeddings at most, one block, one pass, one pass per prompt."""
@@ -141,7 +142,7 @@ class AttentionSelector:
         """Attention that each slot before the content receives, averaged over layers, heads and queries."""
         output = self._model.base_model(
             inputs_embeds=inputs.embeds,
-            attention_mask=_content_mask(inputs, seen),
+            attention_mask=self._mask(inputs, seen),
             position_ids=inputs.position_ids,
             past_key_values=cache,
             output_attentions=True,
@@ -158,6 +159,16 @@ class AttentionSelector:
             queries[:, :-1] = False
         weight = queries / queries.sum(dim=1, keepdim=True)
         return torch.einsum("bq,bqk->bk", weight.to(pattern.dtype), pattern[:, :, : len(seen)])
+
+    def _mask(self, inputs: Inputs, seen: Bool[Tensor, " slot"]) -> AttentionMask:
+        """What content sees behind prompts: of them what is seen by all, and the content before."""
+        content, prefixes = inputs.content, self._prefixes
+        batch, width = content.shape
+        among = causal(width, width, content.device) & content[:, None, :]
+        allowed = torch.cat([seen.expand(*among.shape[:2], -1), among], dim=2)
+        places = prefixes.places(batch, len(seen) // prefixes.longest)
+        positions = torch.cat([places, inputs.position_ids], dim=1)
+        return by_layer_type(self._model, allowed, positions, inputs.position_ids)
 
 
 def check_bank(model: PreTrainedModel, prompts: Sequence[SoftPrompt]) -> None:
@@ -192,16 +203,6 @@ def _check_places(model: PreTrainedModel, settings: Selector) -> None:
                 f"attention selector: {kind}s {list(places)} are not all in this model, whose {kind}s are "
                 f"0 to {there[kind] - 1}"
             )
-
-
-def _content_mask(inputs: Inputs, seen: Bool[Tensor, " slot"]) -> Float[Tensor, "batch 1 query key"]:
-    """The additive mask of content behind prompts: what is seen of them by all, and the content before."""
-    content = inputs.content
-    causal = torch.ones(content.shape[1], content.shape[1], dtype=torch.bool, device=content.device).tril()
-    among = causal & content[:, None, :]
-    allowed = torch.cat([seen.expand(*among.shape[:2], -1), among], dim=2)
-    mask = torch.zeros(allowed.shape, dtype=inputs.embeds.dtype, device=content.device)
-    return mask.masked_fill(~allowed, torch.finfo(mask.dtype).min)[:, None]
 
 
 def first_layers(model: PreTrainedModel, count: int) -> PreTrainedModel:

@@ -7,11 +7,12 @@ positions therefore see what a single unpadded row would show them.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from data.errors import InputError
 
@@ -38,8 +39,29 @@ Prompts = Sequence[Float[Tensor, "length width"]]
 
 
 def longest_content(model: PreTrainedModel, prompt_length: int = 0) -> int:
-    """How many content tokens the model's positions leave beside a prompt."""
-    return int(model.config.max_position_embeddings) - prompt_length
+    """How many content tokens the model's positions leave beside a prompt.
+
+    Where the rotary table depends on the longest row of a batch (longrope), only the positions up to which it is the
+    short one count: past them a row would be read differently beside a longer one, and behind cached keys.
+    """
+    longest = int(model.config.max_position_embeddings)
+    for settings in rotary_settings(model.config):
+        if settings.get("rope_type") == "longrope":
+            longest = min(longest, int(settings["original_max_position_embeddings"]))
+    return longest - prompt_length
+
+
+def spoken_positions(model: PreTrainedModel) -> str:
+    """A model's positions as a sentence has them."""
+    longest = longest_content(model)
+    past = " (past them a longrope model reads a row by the longest beside it)"
+    return f"{longest} positions{past if longest < model.config.max_position_embeddings else ''}"
+
+
+def rotary_settings(config: PretrainedConfig) -> list[dict[str, Any]]:
+    """The settings of a model's rotary tables: one for all layers, one for each type of layer, or none."""
+    told = getattr(config, "rope_parameters", None) or {}
+    return [one for one in told.values() if isinstance(one, dict)] or [told]
 
 
 def build_inputs(
@@ -101,7 +123,7 @@ def _check_rows(model: PreTrainedModel, rows: Sequence[Sequence[int]], lengths: 
     if longest > longest_content(model, start):
         raise InputError(
             f"a text of {longest} tokens behind a prompt of {start} is longer than the model's "
-            f"{model.config.max_position_embeddings} positions: shorten the text or the prompt"
+            f"{spoken_positions(model)}: shorten the text or the prompt"
         )
 
 

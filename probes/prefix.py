@@ -57,6 +57,10 @@ class Prefixes:
             cache.update(keys, values, layer)
         return cache, self.seen[kept].long()
 
+    def places(self, batch: int, prompts: int = 1) -> Int[Tensor, "batch slot"]:
+        """Position of every slot of a row: of one prompt, or of several that stand side by side."""
+        return torch.arange(self.longest, device=self.seen.device).repeat(batch, prompts)
+
     def side_by_side(self, batch: int) -> tuple[DynamicCache, Bool[Tensor, " prompt*slot"]]:
         """For each row the keys and values of all prompts, blind to each other, and which slots are theirs."""
         cache = DynamicCache()

@@ -33,6 +33,7 @@ from probes.idp import Cost
 from probes.inputs import build_inputs
 from probes.prefix import Prefixes
 from probes.prompts import SoftPrompt
+from probes.windows import attention_mask
 
 OutputReading = Literal["likelihood", "entropy", "margin"]
 OUTPUT_READINGS: tuple[OutputReading, ...] = get_args(OutputReading)
@@ -125,9 +126,11 @@ class OutputSelector:
         found: dict[OutputReading, list[Tensor]] = {name: [] for name in OUTPUT_READINGS}
         for place, end in enumerate(prefixes.ends):
             cache, slots = prefixes.chosen(torch.full_like(before, place))
+            seen = torch.cat([slots, inputs.attention_mask], dim=1)
+            positions = torch.cat([prefixes.places(batch), inputs.position_ids], dim=1)
             hidden = self._model.base_model(
                 inputs_embeds=inputs.embeds,
-                attention_mask=torch.cat([slots, inputs.attention_mask], dim=1),
+                attention_mask=attention_mask(self._model, seen, positions, inputs.position_ids),
                 position_ids=inputs.position_ids,
                 past_key_values=cache,
                 use_cache=True,

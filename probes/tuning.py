@@ -21,6 +21,7 @@ from data.errors import InputError
 from probes.inputs import build_inputs, encode, encode_continuations
 from probes.prefix import Prefixes
 from probes.prompts import SoftPrompt
+from probes.windows import attention_mask
 
 WARM_UP = 0.1
 """Share of the steps over which the learning rate rises."""
@@ -95,9 +96,11 @@ def _hidden(
     prefixes = prompt if isinstance(prompt, Prefixes) else Prefixes(model, [prompt])
     inputs = build_inputs(model, rows, content_start=prefixes.longest)
     cache, slots = prefixes.chosen(inputs.attention_mask.new_zeros(len(rows)))
+    seen = torch.cat([slots, inputs.attention_mask], dim=1)
+    positions = torch.cat([prefixes.places(len(rows)), inputs.position_ids], dim=1)
     return model.base_model(
         inputs_embeds=inputs.embeds,
-        attention_mask=torch.cat([slots, inputs.attention_mask], dim=1),
+        attention_mask=attention_mask(model, seen, positions, inputs.position_ids),
         position_ids=inputs.position_ids,
         past_key_values=cache,
         use_cache=True,

@@ -21,6 +21,7 @@ from probes.prefix import Prefixes
 from probes.prefix_tuning import TunedPrefix, with_prefix
 from probes.prompts import SoftPrompt
 from probes.sharing import Guard
+from probes.windows import attention_mask
 
 DIFFERENCE_FLOOR = 1e-6
 """Logits of a variant and its parent that nowhere differ by more are the same model twice."""
@@ -41,7 +42,10 @@ class Reading:
     logits: Float[Tensor, "batch vocabulary"]
     """After the last token of each row."""
     cache: DynamicCache
-    attention_mask: Int[Tensor, "batch key"]
+    seen: Int[Tensor, "batch key"]
+    """1 for every key that is prompt or content."""
+    positions: Int[Tensor, "batch key"]
+    """Position of every key."""
     next_position: Int[Tensor, "batch 1"]
 
 
@@ -127,22 +131,24 @@ class Variant:
         self.require_unchanged()
         prefixes, cache = self.prefixes, DynamicCache()
         inputs = build_inputs(self.model, rows, content_start=0 if prefixes is None else prefixes.longest)
-        mask = inputs.attention_mask
+        seen, positions = inputs.attention_mask, inputs.position_ids
         if prefixes is not None:
             if self.bank is not None:
                 choice = choice or self.choose(rows)
-            kept = mask.new_zeros(len(rows)) if choice is None else choice.kept
+            kept = seen.new_zeros(len(rows)) if choice is None else choice.kept
             cache, slots = prefixes.chosen(kept)
-            mask = torch.cat([slots, mask], dim=1)
+            seen = torch.cat([slots, seen], dim=1)
+            positions = torch.cat([prefixes.places(len(rows)), positions], dim=1)
         output = self.model(
             inputs_embeds=inputs.embeds,
-            attention_mask=mask,
+            attention_mask=attention_mask(self.model, seen, positions, inputs.position_ids),
             position_ids=inputs.position_ids,
             past_key_values=cache,
             use_cache=True,
             logits_to_keep=count,
         )
-        return output.logits, Reading(output.logits[:, -1], cache, mask, inputs.position_ids[:, -1:] + 1)
+        following = inputs.position_ids[:, -1:] + 1
+        return output.logits, Reading(output.logits[:, -1], cache, seen, positions, following)
 
     def logits(self, rows: Sequence[Sequence[int]]) -> Float[Tensor, "batch vocabulary"]:
         """Logits after the last token of each row."""
@@ -178,7 +184,8 @@ class Variant:
                 f"{max(map(len, rows))} tokens and {new_tokens} new ones pass the model's "
                 f"{longest_content(self.model)} positions: shorten the text or ask for fewer"
             )
-        mask, position, logits = reading.attention_mask, reading.next_position, reading.logits
+        seen, positions = reading.seen, reading.positions
+        position, logits = reading.next_position, reading.logits
         said: list[list[int]] = [[] for _ in rows]
         going = set(range(len(rows)))
         for place in range(new_tokens):
@@ -189,10 +196,11 @@ class Variant:
                     going.discard(row)
             if not going or place == new_tokens - 1:
                 break
-            mask = torch.cat([mask, torch.ones_like(token)], dim=1)
+            seen = torch.cat([seen, torch.ones_like(token)], dim=1)
+            positions = torch.cat([positions, position], dim=1)
             output = self.model(
                 inputs_embeds=self.model.get_input_embeddings()(token),
-                attention_mask=mask,
+                attention_mask=attention_mask(self.model, seen, positions, position),
                 position_ids=position,
                 past_key_values=reading.cache,
                 use_cache=True,
