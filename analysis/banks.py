@@ -28,6 +28,7 @@ from probes.selectors import (
     SelectorKind,
 )
 from probes.specs import IdpSpec
+from probes.tokens import encode_questions
 from probes.tuning import TuningRow, statement_rows
 
 
@@ -97,7 +98,7 @@ class Fitting:
         """The oracle's knowledge of these facts' measuring questions: their outcomes in a tuning phrasing."""
         elsewhere = [_answer_alone(item) for item in self.facts.items(people, "tune")]
         measured = self.facts.items(people, "measure")
-        tokens = self.opened.tokenizer([item.question for item in measured]).input_ids
+        tokens = encode_questions(self.opened.tokenizer, [item.question for item in measured])
         return {tuple(row): one for row, one in zip(tokens, self.asked(elsewhere).log_probs.tolist(), strict=True)}
 
     def asked(self, items: Sequence[Item]) -> Outcomes:
@@ -149,8 +150,13 @@ class Fitting:
 
 
 def _answer_alone(item: Item) -> Item:
-    """The item with its right answer for the only candidate: all that a selector learns from, at a part of the work."""
-    return replace(item, candidates=replace(item.candidates, answers=(item.fact.answer,), prior=(1.0,)))
+    """The item with its right answer, and what goes on from it, for the only candidates.
+
+    All that a selector learns from, at a part of the work.
+    """
+    own = item.fact.answer
+    answers = (own, *(other for other in item.candidates.answers if other != own and other.startswith(own)))
+    return replace(item, candidates=replace(item.candidates, answers=answers, prior=(1 / len(answers),) * len(answers)))
 
 
 def fitting(

@@ -9,20 +9,24 @@ from analysis.sizes import check_budget, check_fits, prompt_lengths
 from analysis.study import Study
 from analysis.study_blocks import OWN_TEXT
 from data.errors import InputError
-from data.facts import FactSet
+from data.facts import FactSet, Phrasing
 from data.tasks import TaskSource, open_task
 from data.text import text_as_planned
 from probes.adapter_folders import read_adapter
+from probes.candidates import encode_items
 from probes.capture import Recorder
 from probes.compress import CompressionSpec
-from probes.inputs import encode, encode_continuations, longest_content
+from probes.inputs import longest_content
 from probes.models import OpenedModel, config_of
 from probes.repair_specs import FolderSpec, TextSpec
 from probes.specs import BankSpec, CheckpointSpec
+from probes.tokens import encode
 from probes.tuning import encode_blocks
 
 SAME = ("model_type", "num_hidden_layers", "vocab_size", "hidden_size", "num_attention_heads")
 """What a ready checkpoint shares with the dense model, in order of how much it explains."""
+PHRASINGS: tuple[Phrasing, ...] = ("measure", "damage", "tune")
+"""In which a fact is asked somewhere in a study."""
 HERE = {"device": "cpu"}
 """Where a model is opened to be looked at: who hands out cells may have no GPU, and of one the memory is a worker's."""
 
@@ -97,15 +101,14 @@ def _check_lengths(study: Study, facts: FactSet, opened: OpenedModel) -> None:
 
 def _longest(facts: FactSet, opened: OpenedModel, *, key: str | None = None) -> tuple[int, str]:
     """Tokens and words of the longest question with a candidate answer behind it."""
-    asked = facts.items(facts.select(list(facts.groups)), "measure", key=key)
-    longest_answer = {
-        one: max(one.answers, key=lambda answer: len(encode(opened.tokenizer, f" {answer}"))) for one in facts.lists
-    }
-    pairs = [(item.question, longest_answer[item.candidates]) for item in asked]
-    encoded = encode_continuations(opened.tokenizer, pairs)
-    lengths = [len(question) + len(answer) for question, answer in encoded]
-    place = max(range(len(pairs)), key=lengths.__getitem__)
-    return lengths[place], " ".join(pairs[place])
+    people = facts.select(list(facts.groups))
+    asked = [
+        one for phrasing in PHRASINGS for one in encode_items(opened.tokenizer, facts.items(people, phrasing, key=key))
+    ]
+    longest = max(asked, key=lambda one: len(one.question) + max(map(len, one.tails)))
+    place = max(range(len(longest.tails)), key=lambda place: len(longest.tails[place]))
+    words = f"{longest.item.question} {longest.item.candidates.answers[place]}"
+    return len(longest.question) + len(longest.tails[place]), words
 
 
 def _lengths_brought(study: Study, opened: OpenedModel) -> Iterator[tuple[str, int]]:

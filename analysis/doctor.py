@@ -16,9 +16,10 @@ from data.errors import InputError
 from probes.backends import BACKENDS, HOSTED
 from probes.capture import Parity, Recorder
 from probes.families import family_of
-from probes.inputs import Inputs, build_inputs, encode
+from probes.inputs import Inputs, build_inputs
 from probes.models import open_model
 from probes.sites import Kind, Site, kinds_of, module_name, sites_of, sizes_of
+from probes.tokens import encode
 
 
 @dataclass(frozen=True)

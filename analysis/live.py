@@ -28,11 +28,11 @@ from analysis.work_examples import read_example
 from data.errors import InputError
 from data.facts import Candidates, Fact, Item
 from probes.capture import Recorder
-from probes.inputs import encode
 from probes.models import outline
 from probes.sites import Kind, Site, sites_of
 from probes.specs import TwinSpec, VariantSpec
 from probes.states import Question
+from probes.tokens import encode
 from probes.variants import Variant
 
 ALONE = threading.Lock()

@@ -22,9 +22,10 @@ from analysis.spans import Spans, spans_of
 from analysis.study import Drift
 from data.text import text_as_planned
 from probes.capture import TOLERANCE, Recorder
-from probes.inputs import Inputs, encode
+from probes.inputs import Inputs
 from probes.sites import Kind, Site, sites_of
 from probes.specs import VariantSpec
+from probes.tokens import encode_questions
 from probes.tuning import encode_blocks
 from probes.variants import Variant
 
@@ -187,7 +188,7 @@ def _rows_of(fields: dict[str, Any], settings: Drift) -> dict[str, Rows]:
     chosen = facts.select(fields["groups"], "test")
     picked = evenly(chosen, settings.questions)
     tokenizer = dense(fields).tokenizer
-    questions = [encode(tokenizer, item.question) for item in facts.items(picked, "measure")]
+    questions = encode_questions(tokenizer, [item.question for item in facts.items(picked, "measure")])
     # Held-out text is only measured, never read by a repair: it may state test facts.
     text = text_as_planned(fields["text"], fields["text_sha"], "heldout")
     windows = encode_blocks(tokenizer, text.paragraphs, settings.length)[: settings.windows]

@@ -16,10 +16,10 @@ from analysis.opening import bank_fitting, dense, facts_of, open_variant, parent
 from analysis.readout import ScoredItems, cross_fitted_bits, recalibrate, vocabulary_bits
 from analysis.selection import selector_table
 from data.facts import FactSet, Item, dealt
-from probes.inputs import encode, tokens_of
 from probes.mixture import score_mixture
 from probes.scoring import Score, score
 from probes.specs import EnsembleSpec, IdpSpec, KeySpec, PromptSpec, RecalibrationSpec, Spec, TextSpec, VariantSpec
+from probes.tokens import encode_questions, tokens_of
 from probes.variants import Variant, require_difference
 
 READINGS = ("candidates", "vocabulary")
@@ -86,7 +86,7 @@ def _difference(
     opened = dense(fields) if spec.repair is None else parent_model(fields, needs)
     assert spec.parent is not None
     parent = Variant(spec.parent.name, opened.model, opened.tokenizer)
-    rows = [encode(opened.tokenizer, item.question) for item in items[:8]]
+    rows = encode_questions(opened.tokenizer, [item.question for item in items[:8]])
     return require_difference(variant, parent, rows)
 
 
@@ -107,6 +107,7 @@ def _table(results: list[Score], spec: VariantSpec) -> pd.DataFrame:
             "vocabulary_log_prob": [one.log_prob for one in results],
             "greedy": [one.greedy for one in results],
             "said": [one.said for one in results],
+            "rule": [one.rule for one in results],
         }
     )
 
@@ -153,7 +154,7 @@ def _answers(scores: pd.DataFrame, facts: FactSet) -> pd.DataFrame:
     lists = {one.name: one.answers for one in facts.lists}
     shifted = items.log_probs - items.log_probs.max(axis=1, keepdims=True)
     among = items.right(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
-    common = scores[["item", "group", "split", "phrasing", "relation", "entity", "answer"]]
+    common = scores[["item", "group", "split", "phrasing", "relation", "entity", "answer", "rule"]]
     candidates = common.assign(
         reading="candidates",
         log_prob=among,

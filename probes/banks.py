@@ -25,9 +25,9 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from data.errors import InputError
-from probes.inputs import encode
 from probes.prompts import SoftPrompt
 from probes.selectors import mean_embeddings
+from probes.tokens import encode
 from probes.tuning import TuningRow
 
 BankKind = Literal["seeds", "relations", "clusters", "diverse", "texts", "files", "planted"]

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PretrainedConfig, PreTrainedModel
 
 from data.errors import InputError
 
@@ -109,7 +109,13 @@ def build_inputs(
 def _embedded(model: PreTrainedModel, rows: Sequence[Sequence[int]]) -> tuple[Float[Tensor, "token width"], ...]:
     """Each row's embeddings, looked up all at once."""
     tokens = torch.tensor([token for row in rows for token in row], dtype=torch.long, device=model.device)
-    found: Tensor = model.get_input_embeddings()(tokens)
+    table: Any = model.get_input_embeddings()
+    if len(tokens) and int(tokens.max()) >= table.num_embeddings:
+        raise InputError(
+            f"a text holds token {int(tokens.max())} and the model's embedding has {table.num_embeddings} rows: its "
+            "tokenizer is another model's, or has words that the model was not given"
+        )
+    found: Tensor = table(tokens)
     return found.split([len(row) for row in rows])
 
 
@@ -125,38 +131,3 @@ def _check_rows(model: PreTrainedModel, rows: Sequence[Sequence[int]], lengths: 
             f"a text of {longest} tokens behind a prompt of {start} is longer than the model's "
             f"{spoken_positions(model)}: shorten the text or the prompt"
         )
-
-
-def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """Token ids of a text with whatever the tokenizer puts before a text."""
-    return list(tokenizer(text).input_ids)
-
-
-def tokens_of(tokenizer: PreTrainedTokenizerBase, text: str) -> list[str]:
-    """The tokens of a text as the tokenizer writes them, whatever it puts before a text included."""
-    return [str(token) for token in tokenizer.convert_ids_to_tokens(encode(tokenizer, text))]
-
-
-def encode_continuations(
-    tokenizer: PreTrainedTokenizerBase, pairs: Sequence[tuple[str, str]]
-) -> list[tuple[list[int], list[int]]]:
-    """Token ids of each question and of the answer that follows it after a space.
-
-    Raises:
-        InputError: when a question's tokens are not a prefix of the whole's, so that no boundary exists.
-    """
-    if not pairs:
-        return []
-    questions = list(dict.fromkeys(question for question, _ in pairs))
-    openings = dict(zip(questions, tokenizer(questions).input_ids, strict=True))
-    wholes = tokenizer([f"{question} {answer}" for question, answer in pairs]).input_ids
-    encoded = []
-    for (question, answer), whole in zip(pairs, wholes, strict=True):
-        opening = list(openings[question])
-        if list(whole[: len(opening)]) != opening or len(whole) == len(opening):
-            raise InputError(
-                f"the tokenizer merges the end of '{question}' with '{answer}': rephrase the question so that "
-                "the answer starts a token"
-            )
-        encoded.append((opening, list(whole[len(opening) :])))
-    return encoded

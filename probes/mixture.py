@@ -22,7 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from data.facts import Item
-from probes.inputs import encode_continuations
+from probes.candidates import Asked, encode_items, longer_of
 from probes.scoring import Score
 from probes.variants import Variant
 
@@ -38,23 +38,33 @@ def score_mixture(
     mean: Mean = "probabilities",
 ) -> list[Score]:
     """Scores of the mean over members, one variant per prompt, given each member's own scores of the items."""
-    pairs = [(item.question, item.fact.answer) for item in items]
-    encoded = encode_continuations(members[0].tokenizer, pairs)
-    results: list[Score] = []
-    for first in range(0, len(items), batch):
-        part = encoded[first : first + batch]
-        for place, mixed in enumerate(_mixed(members, part, mean), start=first):
-            _, answer = encoded[place]
-            best = mixed.argmax(dim=1).tolist()
-            results.append(
-                Score(
-                    item=items[place],
-                    log_probs=mean_of([one[place].log_probs for one in singles], mean),
-                    greedy=best == list(answer),
-                    said=str(members[0].tokenizer.decode([best[0]])).strip(),
-                )
-            )
-    return results
+    asked = encode_items(members[0].tokenizer, tuple(items))
+    greedy: list[list[bool]] = [[] for _ in items]
+    words = [""] * len(items)
+    wanted = [(place, tail) for place, one in enumerate(asked) for tail in _decisive(one)]
+    for first in range(0, len(wanted), batch):
+        part = wanted[first : first + batch]
+        mixed = _mixed(members, [(asked[place].question, tail) for place, tail in part], mean)
+        for (place, tail), log_probs in zip(part, mixed, strict=True):
+            best = log_probs.argmax(dim=1).tolist()
+            greedy[place].append(best == tail)
+            words[place] = str(members[0].tokenizer.decode([best[0]])).strip()
+    return [
+        Score(
+            item=one.item,
+            log_probs=mean_of([single[place].log_probs for single in singles], mean),
+            greedy=greedy[place][0] and not any(greedy[place][1:]),
+            said=words[place],
+            rule=one.rule,
+        )
+        for place, one in enumerate(asked)
+    ]
+
+
+def _decisive(asked: Asked) -> list[list[int]]:
+    """The right answer, and the candidates that go on from it, which greedy decoding must not say instead."""
+    right = asked.item.answer_index
+    return [asked.tails[place] for place in (right, *longer_of(asked.tails)[right])]
 
 
 def mean_of(log_probs: Sequence[Sequence[float]], mean: Mean = "probabilities") -> tuple[float, ...]:

@@ -12,6 +12,7 @@ from probes.idp import PromptBank
 from probes.prompts import SoftPrompt
 from probes.scoring import Score, score
 from probes.selectors import FixedSelector
+from probes.tokens import encode_questions
 from probes.variants import Variant
 
 
@@ -56,5 +57,5 @@ def outcomes(
         Variant(f"prompt {kept}", model, tokenizer, bank=PromptBank(model, prompts, FixedSelector(len(prompts), kept)))
         for kept in range(len(prompts))
     ]
-    rows = tokenizer([item.question for item in items]).input_ids
+    rows = encode_questions(tokenizer, [item.question for item in items])
     return Outcomes(tuple(items), rows, [score(one, items, batch=batch) for one in members], members)

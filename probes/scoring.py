@@ -6,14 +6,12 @@ How a question is read and its candidates after it: `probes/continuations.py`.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
-from transformers import PreTrainedTokenizerBase
 
 from data.facts import Item
+from probes.candidates import Asked, Rule, encode_items, exclusive, said_whole
 from probes.continuations import continue_contexts
-from probes.inputs import encode_continuations
 from probes.variants import Variant
 
 
@@ -23,18 +21,20 @@ class Score:
 
     item: Item
     log_probs: tuple[float, ...]
-    """Of each candidate, summed over its tokens, over the full vocabulary."""
+    """Of each candidate, summed over its tokens, over the full vocabulary; less those that go on from it."""
     greedy: bool
-    """Whether every token of the right answer is the most likely one of the vocabulary."""
+    """Whether every token of the right answer is the likeliest of the vocabulary, and no longer candidate is said."""
     said: str
     """The most likely next token."""
     chosen: int | None = None
     """The prompt IDP kept."""
     selector_scores: tuple[float, ...] | None = None
+    rule: Rule = "whole"
+    """How the candidates were scored."""
 
     @property
     def log_prob(self) -> float:
-        """Log-probability of the right answer over the vocabulary."""
+        """Log-probability of the right answer over the vocabulary, as `rule` has it."""
         return self.log_probs[self.item.answer_index]
 
     @property
@@ -44,29 +44,10 @@ class Score:
         return self.item.candidates.answers[best]
 
 
-@dataclass(frozen=True)
-class _Encoded:
-    item: Item
-    question: list[int]
-    candidates: list[list[int]]
-
-
-@lru_cache(maxsize=8)
-def _encode(tokenizer: PreTrainedTokenizerBase, items: tuple[Item, ...]) -> tuple[_Encoded, ...]:
-    """Token ids of every question and of every candidate after it; the same for all variants of a model."""
-    pairs = [(item.question, answer) for item in items for answer in item.candidates.answers]
-    encoded = iter(encode_continuations(tokenizer, pairs))
-    results = []
-    for item in items:
-        mine = [next(encoded) for _ in item.candidates.answers]
-        results.append(_Encoded(item, mine[0][0], [continuation for _, continuation in mine]))
-    return tuple(results)
-
-
 @torch.no_grad()
 def score(variant: Variant, items: Sequence[Item], *, batch: int = 64) -> list[Score]:
     """Score items in a fixed batch plan: sorted by question length, `batch` at a time; returned in the order given."""
-    encoded = _encode(variant.tokenizer, tuple(items))
+    encoded = encode_items(variant.tokenizer, tuple(items))
     order = sorted(range(len(items)), key=lambda place: len(encoded[place].question))
     results: dict[int, Score] = {}
     for first in range(0, len(order), batch):
@@ -76,17 +57,18 @@ def score(variant: Variant, items: Sequence[Item], *, batch: int = 64) -> list[S
     return [results[place] for place in range(len(items))]
 
 
-def _score_batch(variant: Variant, batch: list[_Encoded]) -> list[Score]:
+def _score_batch(variant: Variant, batch: list[Asked]) -> list[Score]:
     """One pass over the questions, one over the rest of the longer candidates."""
-    read = continue_contexts(variant, [one.question for one in batch], [one.candidates for one in batch])
+    read = continue_contexts(variant, [one.question for one in batch], [one.tails for one in batch])
     return [
         Score(
             item=one.item,
-            log_probs=tuple(read.log_probs[row]),
-            greedy=read.greedy[row][one.item.answer_index],
+            log_probs=tuple(exclusive(read.log_probs[row], one.tails)),
+            greedy=said_whole(read.greedy[row], one.tails)[one.item.answer_index],
             said=str(variant.tokenizer.decode([read.likeliest[row]])).strip(),
             chosen=None if read.choice is None else int(read.choice.kept[row]),
             selector_scores=None if read.choice is None else tuple(read.choice.scores[row].tolist()),
+            rule=one.rule,
         )
         for row, one in enumerate(batch)
     ]

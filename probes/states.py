@@ -14,8 +14,8 @@ from transformers import PreTrainedTokenizerBase
 
 from data.errors import InputError
 from data.facts import Item
+from probes.candidates import encode_items
 from probes.capture import Recorder
-from probes.inputs import encode_continuations
 from probes.sites import Kind, Site, sites_of
 from probes.variants import Variant
 
@@ -34,12 +34,9 @@ class Question:
 
 def encode_questions(tokenizer: PreTrainedTokenizerBase, items: Sequence[Item]) -> tuple[Question, ...]:
     """Encode items; raise InputError where no other candidate begins otherwise than the right answer."""
-    pairs = [(item.question, answer) for item in items for answer in item.candidates.answers]
-    encoded = iter(encode_continuations(tokenizer, pairs))
     questions = []
-    for item in items:
-        mine = [next(encoded) for _ in item.candidates.answers]
-        firsts = [continuation[0] for _, continuation in mine]
+    for asked in encode_items(tokenizer, tuple(items)):
+        item, firsts = asked.item, [tail[0] for tail in asked.tails]
         right = firsts[item.answer_index]
         others = tuple(sorted(set(firsts) - {right}))
         if not others:
@@ -47,7 +44,7 @@ def encode_questions(tokenizer: PreTrainedTokenizerBase, items: Sequence[Item]) 
                 f"item '{item.name}': every candidate begins with the same token, so its first token tells "
                 "nothing: give candidates that differ from their start"
             )
-        questions.append(Question(item, tuple(mine[0][0]), right, others))
+        questions.append(Question(item, tuple(asked.question), right, others))
     return tuple(questions)
 
 

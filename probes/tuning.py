@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from data.errors import InputError
-from probes.inputs import build_inputs, encode, encode_continuations
+from probes.inputs import build_inputs
 from probes.prefix import Prefixes
 from probes.prompts import SoftPrompt
+from probes.tokens import encode, encode_continuations
 from probes.windows import attention_mask
 
 WARM_UP = 0.1

@@ -10,8 +10,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from data.errors import InputError
-from probes.inputs import build_inputs, encode, encode_continuations, longest_content
+from probes.inputs import build_inputs, longest_content
 from probes.prompts import draw_prompt
+from probes.tokens import encode, encode_continuations
 from probes.variants import Variant
 from tests.tiny_models import POSITIONS, VOCABULARY, WIDTH, tiny
 

@@ -12,7 +12,7 @@ from analysis.store import Store
 from analysis.study import Study
 from analysis.worker import Job, compute
 from data.errors import InputError
-from probes.inputs import encode
+from probes.tokens import encode
 from tests.test_run import STUDY
 
 LIVE = Study.model_validate(

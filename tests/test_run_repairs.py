@@ -17,13 +17,13 @@ from analysis.study import Study
 from data.errors import InputError
 from probes.adapter_folders import read_adapter
 from probes.idp import PromptBank, Selector
-from probes.inputs import encode
 from probes.lora import adapted, add_lora
 from probes.models import open_model
 from probes.prefix_tuning import TunedPrefix
 from probes.prompts import draw_prompt
 from probes.sharing import share_weights
 from probes.specs import TextSpec
+from probes.tokens import encode
 from probes.variants import Variant, require_difference
 from tests.test_run import STUDY
 from tests.tiny_models import tiny

@@ -3,16 +3,17 @@
 from dataclasses import replace
 from functools import cache, partial
 
+import numpy as np
 import pytest
 import torch
 from transformers import PreTrainedModel
 
 from data.facts import Candidates, Fact, Item
 from probes.idp import PromptBank, Selector
-from probes.inputs import encode, encode_continuations
 from probes.lora import adapted, add_lora
 from probes.prompts import draw_prompt
 from probes.scoring import Score, score
+from probes.tokens import encode, encode_continuations
 from probes.tuning import statement_rows, tune
 from probes.variants import Variant
 from tests.tiny_models import TINY_TYPES, tiny
@@ -58,7 +59,23 @@ def shifted_lora(model: PreTrainedModel):
 
 
 def by_hand(variant: Variant, item: Item) -> list[float]:
-    """One full pass per candidate, by Hugging Face alone; the bank's choice is tested where it is made."""
+    """One full pass per candidate, by Hugging Face alone, then the candidates told apart from longer ones."""
+    tails = tails_of(variant.tokenizer, item)
+    left: dict[tuple[int, ...], float] = {}
+    whole = dict(zip(tails, passes(variant, item), strict=True))
+    for tail in sorted(tails, key=len, reverse=True):  # what begins with a candidate ends as it, or as one of these
+        left[tail] = np.exp(whole[tail]) - sum(left[other] for other in left if other[: len(tail)] == tail)
+    return [float(np.log(left[tail])) for tail in tails]
+
+
+def tails_of(tokenizer, item: Item) -> list[tuple[int, ...]]:
+    """Every candidate's tokens after the question."""
+    question = len(encode(tokenizer, item.question))
+    return [tuple(encode(tokenizer, f"{item.question} {one}")[question:]) for one in item.candidates.answers]
+
+
+def passes(variant: Variant, item: Item) -> list[float]:
+    """Log-probability of each candidate as it stands; the bank's choice is tested where it is made."""
     results = []
     prompt, first = variant.prompt, 0
     if variant.bank is not None:
@@ -144,7 +161,7 @@ def taught(model_type: str, tokenizer) -> PreTrainedModel:
     tune(
         model,
         list(model.parameters()),
-        statement_rows(tokenizer, TAUGHT),
+        statement_rows(tokenizer, [*TAUGHT[:-1], ("dario", "berlin is")]),  # and not `berliners`
         [],
         prompt=None,
         steps=40,
@@ -165,7 +182,9 @@ def test_greedy_is_what_generate_says(model_type, tokenizer):
     for found in score(variant, [*right, *wrong, *ITEMS]):
         ((question, answer),) = encode_continuations(tokenizer, [(found.item.question, found.item.fact.answer)])
         said = variant.generate(question, len(answer))
-        assert found.greedy == (said == answer)
+        on = tuple(variant.generate(question, 4))
+        longer = [tail for tail in tails_of(tokenizer, found.item) if len(tail) > len(answer)]
+        assert found.greedy == (said == answer and not any(on[: len(tail)] == tail for tail in longer))
         assert found.said == tokenizer.decode(said[:1]).strip()
     assert [one.greedy for one in score(variant, right)] == [True] * 4
     assert [one.predicted for one in score(variant, right) if one.item.question == "dario"] == ["berlin"]
