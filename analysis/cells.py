@@ -68,6 +68,7 @@ class _Expansion:
             "fact_seed": study.fact_seed,
             "candidates": study.candidates,
             "relations": study.relations,
+            "template": study.template or "none",
             "facts_sha": facts.sha,
             "text": pinned(study.text),
             "text_sha": text_sha(study.text),

@@ -25,6 +25,7 @@ from probes.prompts import draw_prompt, load_prompts
 from probes.sharing import ChangedWeightsError, Guard
 from probes.small_prompts import load_small
 from probes.specs import EnsembleSpec, IdpSpec, PlaceboSpec, TextSpec, TwinSpec, VariantSpec
+from probes.tokens import Template, ask_by
 from probes.tuning import encode_blocks
 from probes.variants import Variant
 
@@ -87,9 +88,10 @@ def require_unchanged() -> None:
 
 
 @lru_cache(maxsize=2)
-def _opened(model: str, model_sha: str, dtype: str, device: str) -> _Guarded:
+def _opened(model: str, model_sha: str, dtype: str, device: str, template: Template) -> _Guarded:
     """A dense model (and the atlas's twin beside it); the hash of its files is part of the key."""
     opened = open_as_planned(model, model_sha, dtype=dtype, device=device)
+    ask_by(opened.tokenizer, template)
     return _Guarded(opened, Guard(opened.model, f"model '{model}'"))
 
 
@@ -99,13 +101,19 @@ def dense(fields: dict[str, Any]) -> OpenedModel:
 
 
 def _dense(fields: dict[str, Any]) -> _Guarded:
-    return _use(_opened(fields["model"], fields["model_sha"], fields["dtype"], fields["device"]))
+    return _use(_opened(*_place(fields)))
+
+
+def _place(fields: dict[str, Any]) -> tuple[str, str, str, str, Template]:
+    """Which model a cell opens, where, and how it asks it; cells of before there was a choice ask in plain text."""
+    told = fields["model"], fields["model_sha"], fields["dtype"], fields["device"]
+    return *told, fields.get("template", "none")
 
 
 @lru_cache(maxsize=1)
-def _compressed(model: str, model_sha: str, dtype: str, device: str, folder: Path) -> _Guarded:
+def _compressed(place: tuple[str, str, str, str, Template], folder: Path) -> _Guarded:
     """A compressed copy: the dense model with the stored layers in place of its own."""
-    opened = _opened(model, model_sha, dtype, device).opened
+    model, opened = place[0], _opened(*place).opened
     baked = bake(opened.model, load_file(folder / WEIGHTS).items()).eval()
     baked.requires_grad_(False)
     return _Guarded(replace(opened, model=baked), Guard(baked, f"the compressed copy of '{model}'"))
@@ -126,9 +134,7 @@ def parent_model(fields: dict[str, Any], needs: dict[str, Path]) -> OpenedModel:
 def _parent(fields: dict[str, Any], needs: dict[str, Path]) -> _Guarded:
     if "compressed" not in needs:
         return _dense(fields)
-    return _use(
-        _compressed(fields["model"], fields["model_sha"], fields["dtype"], fields["device"], needs["compressed"])
-    )
+    return _use(_compressed(_place(fields), needs["compressed"]))
 
 
 def tuned_over(fields: dict[str, Any], needs: dict[str, Path]) -> OpenedModel:
@@ -149,7 +155,7 @@ def open_variant(fields: dict[str, Any], spec: VariantSpec, needs: dict[str, Pat
     """A variant from the folders of the cells that made its parts."""
     parent = _parent(fields, needs)
     if isinstance(spec.repair, TwinSpec):
-        parent = _use(_opened(TWIN, fields["twin_sha"], fields["dtype"], fields["device"]))
+        parent = _use(_opened(*_place(fields | {"model": TWIN, "model_sha": fields["twin_sha"]})))
     variant = _repaired(fields, spec, needs, parent.opened)
     variant.guard = parent.guard
     return variant

@@ -92,6 +92,9 @@ class Study(Spec):
     groups: tuple[str, ...]
     controls: tuple[Literal["locked", "never"], ...] = ()
     compress_controls: bool = Field(default=False, description="run the controls under every compression too")
+    template: Literal["none", "chat"] | None = None
+    """How facts and tasks are asked: as plain text (none), or through the tokenizer's own chat template. Unless told,
+    as plain text, which is said of a model that has a template."""
     text: str
     compressions: tuple[AnyCompression, ...] = Field(min_length=1)
     seeds: tuple[int, ...] = Field(min_length=1)

@@ -19,6 +19,7 @@ from data.task_names import domain_of
 from data.tasks import TaskSource, drawn, open_task
 from data.text import text_as_planned
 from probes.lm_eval_adapter import VariantLM
+from probes.tokens import asked_by
 
 SCORES = ("acc", "exact_match")
 """What counts as right, by lm-eval's names: the first that a task has."""
@@ -57,7 +58,14 @@ def score_task(lm: Any, source: TaskSource, items: int | None, seed: int) -> pd.
     if rolling := [name for name, task in asked.items() if task.OUTPUT_TYPE == "loglikelihood_rolling"]:
         raise InputError(f"task '{rolling[0]}' is a text's perplexity: name it under tasks.perplexity.texts")
     with contextlib.redirect_stderr(io.StringIO()):  # lm-eval draws bars there, whatever it is told
-        found = evaluate(lm, {"tasks": asked}, samples=samples, bootstrap_iters=0, log_samples=True)
+        found = evaluate(
+            lm,
+            {"tasks": asked},
+            samples=samples,
+            bootstrap_iters=0,
+            log_samples=True,
+            apply_chat_template=asked_by(lm.tokenizer) == "chat",
+        )
     assert found is not None
     rows = [
         item_row(asked[name], sample, lm) | {"item": f"{name}/{sample['doc_id']}"}

@@ -12,7 +12,7 @@ its batches are padded by their longest row; here rows are padded as everywhere 
 
 import json
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import Any, cast
 
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import TemplateLM
@@ -23,6 +23,7 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from data.errors import InputError
 from probes.continuations import Pair, Scored, score_pairs
 from probes.inputs import longest_content
+from probes.tokens import ends_of
 from probes.variants import Variant
 
 GENERATED = 256
@@ -40,12 +41,24 @@ class VariantLM(TemplateLM):
         self.max_length = room if window is None else min(window, room)
         """Tokens that are read at once beside the prompt."""
         self.add_bos_token: bool | None = None
+        self.chat_template_args: dict[str, Any] = {}
         self.cut: dict[tuple[str, str], int] = {}
         """By context and continuation ("" where one is generated): tokens that the context lost."""
         self.chosen: dict[tuple[str, str], int] = {}
         """By context and continuation ("" where one is generated): the prompt that IDP kept."""
 
-    tok_encode = HFLM.tok_encode
+    apply_chat_template = HFLM.apply_chat_template
+
+    def tok_encode(self, string: str, add_special_tokens: bool | None = None, **more: Any) -> list[int]:
+        """Tokens of a text as lm-eval's own model has them, less what a tokenizer ends every text with."""
+        found: list[int] = HFLM.tok_encode(cast(HFLM, self), string, add_special_tokens, **more)
+        closing = list(ends_of(self.tokenizer).closing)
+        return found[: -len(closing)] if closing and found[-len(closing) :] == closing else found
+
+    @property
+    def tokenizer_name(self) -> str:
+        """By which lm-eval would keep the requests that it made: it is asked to keep none."""
+        return str(self.tokenizer.name_or_path).replace("/", "__")
 
     @property
     def eot_token_id(self) -> int | None:
@@ -164,9 +177,9 @@ class VariantLM(TemplateLM):
             read = [rows[place][-spare:] for place in places]
             choice = self.variant.choose(read)
             found = self.variant.generate_rows(read, new, lambda tokens: self._ended(tokens, stops), choice)
-            for row, (place, tokens) in enumerate(zip(places, found, strict=True)):
+            for which, (place, tokens) in enumerate(zip(places, found, strict=True)):
                 if choice is not None:
-                    self.chosen[contexts[place], ""] = int(choice.kept[row])
+                    self.chosen[contexts[place], ""] = int(choice.kept[which])
                 said[place] = postprocess_generated_text(self._text(tokens), stop=stops, think_end_token=None)
         return [said[place] for place in range(len(contexts))]
 
