@@ -12,23 +12,19 @@ What would count against a baked model is any single one of these, and each rais
 import contextlib
 import copy
 import io
-import json
 import logging
 import math
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
 from loguru import logger
 from torch import Tensor
-from transformers import AutoModelForCausalLM, CompressedTensorsConfig, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
-
-from data.errors import InputError
 
 _LIBRARIES = ("llmcompressor", "compressed_tensors")
 _TOKENIZERS = "TOKENIZERS_PARALLELISM"
@@ -152,7 +148,7 @@ def prove(
             if levels[-1] > 2**promise.bits:
                 raise RuntimeError(f"{name} has {levels[-1]} levels in a row and group at {promise.bits} bits.")
     identical = _check_others(dense, compressed, baked, names)
-    difference, tolerance = _compare_logits(compressed, baked, block)
+    difference, tolerance = compare_logits(compressed, baked, block)
     return CompressionProof(
         targeted=len(names),
         changed=len(names),
@@ -242,7 +238,7 @@ def _ties(tensors: dict[str, Tensor]) -> set[frozenset[str]]:
 
 
 @torch.no_grad()
-def _compare_logits(
+def compare_logits(
     compressed: PreTrainedModel, baked: PreTrainedModel, block: Int[Tensor, " length"]
 ) -> tuple[float, float]:
     """Return the greatest difference of logits and its tolerance; raise where the first exceeds the second.
@@ -261,76 +257,3 @@ def _compare_logits(
             f"The baked logits differ from the compressor's by {difference:.3g}, more than {tolerance:.3g}."
         )
     return difference, tolerance
-
-
-def open_checkpoint_dense(path: str | Path, dtype: torch.dtype) -> PreTrainedModel:
-    """Open a local folder saved in the compressed-tensors format as a plain dense model, verified.
-
-    Raises InputError if the folder holds no such checkpoint, needs a library that is not installed, or
-    quantises activations too; RuntimeError if the dense model is not the one the library runs.
-    """
-    _read_scheme(Path(path))
-    with quiet():
-        opened = AutoModelForCausalLM.from_pretrained(
-            path,
-            dtype=dtype,
-            quantization_config=CompressedTensorsConfig(dequantize=True),
-            local_files_only=True,
-            use_safetensors=True,
-        ).eval()
-    # The library's layers keep their scales and schemes, which would be saved again: move to a clean model.
-    config = type(opened.config).from_dict(
-        {key: value for key, value in opened.config.to_dict().items() if key != "quantization_config"}
-    )
-    dense = type(opened)._from_config(config, dtype=dtype).eval()
-    weights = opened.state_dict()
-    dense.load_state_dict({name: weights[name] for name in dense.state_dict()})
-    dense.tie_weights()
-    dense.generation_config = copy.deepcopy(opened.generation_config)
-    _verify_opened(opened, dense)
-    return dense
-
-
-def _read_scheme(path: Path) -> None:
-    """Refuse a folder that cannot be opened dense, before anything is loaded."""
-    file = path / "config.json"
-    if not file.is_file():
-        raise InputError(f"{path} holds no config.json; give the folder of a saved checkpoint.")
-    try:
-        scheme = json.loads(file.read_text()).get("quantization_config")
-    except (ValueError, AttributeError, RecursionError) as error:
-        raise InputError(f"{file} is not a JSON object; save the checkpoint again.") from error
-    method = scheme.get("quant_method") if isinstance(scheme, dict) else None
-    if method is None:
-        raise InputError(f"{path} is not quantised (no quantization_config); open it as a dense model.")
-    if method != "compressed-tensors":
-        raise InputError(
-            f"{path} is quantised with {method}, whose library is not installed; open a checkpoint in the "
-            "compressed-tensors format, or the dense model and compress that."
-        )
-    groups = scheme.get("config_groups") or {}
-    sides = ("input_activations", "output_activations")
-    if any(group.get(side) for group in groups.values() for side in sides) or scheme.get("kv_cache_scheme"):
-        raise InputError(
-            f"{path} quantises activations or the cache as well, which a dense model cannot carry; "
-            "open a checkpoint that quantises weights alone."
-        )
-
-
-def _verify_opened(opened: PreTrainedModel, dense: PreTrainedModel) -> None:
-    """Check coarseness, left-over scales and logits of an opened checkpoint."""
-    names = [name for name, layer in opened.named_modules() if hasattr(layer, "quantization_scheme")]
-    if not names:
-        raise RuntimeError("The checkpoint names a quantisation scheme that matches none of its layers.")
-    if any(hasattr(layer, "quantization_scheme") for layer in dense.modules()):
-        raise RuntimeError("The opened model still carries a quantisation scheme.")
-    for name in names:
-        layer: Any = opened.get_submodule(name)
-        arguments = layer.quantization_scheme.weights
-        weight = oriented_weight(dense, name)
-        group_size = arguments.group_size if arguments.group_size and arguments.group_size > 0 else None
-        if most_levels(weight, group_size) > 2**arguments.num_bits or not bool(torch.isfinite(weight).all()):
-            raise RuntimeError(f"{name} is not the {arguments.num_bits}-bit weight its checkpoint declares.")
-    length = min(32, getattr(dense.config, "max_position_embeddings", 32))
-    block = torch.arange(length) % dense.config.vocab_size
-    _compare_logits(opened, dense, block)

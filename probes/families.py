@@ -189,12 +189,16 @@ SUPPORTED = tuple(_TABLE)
 """The model types that can be opened, hooked and compressed."""
 
 
-def family_of(model: PreTrainedModel) -> Family:
-    """Look a model's family up by `config.model_type`; raise InputError, naming the supported ones."""
-    model_type = getattr(model.config, "model_type", None)
+def require_supported(model_type: str | None) -> str:
+    """Give the type back if models of it can be opened; raise InputError, naming the supported ones, if not."""
     if model_type not in _TABLE:
         raise InputError(f"Models of type {model_type!r} are not supported; open one of type {', '.join(SUPPORTED)}.")
-    family = _TABLE[model_type]
+    return model_type
+
+
+def family_of(model: PreTrainedModel) -> Family:
+    """Look a model's family up by `config.model_type`; raise InputError, naming the supported ones."""
+    family = _TABLE[require_supported(getattr(model.config, "model_type", None))]
     if getattr(model.config, "use_parallel_residual", False):
         return replace(family, between=None)
     if not getattr(model.config, "do_layer_norm_before", True):

@@ -2,19 +2,21 @@
 
 Safetensors or GGUF only, never a pickle; no remote code; dtype and device explicit; eager attention, since the
 other kernels return no pattern and one kernel for everything keeps numbers comparable.
+
+A model is looked at before it is opened: whatever its small files tell, family, form and what its weights hold among
+it, is refused before a weight is read or downloaded.
 """
 
-import hashlib
 import struct
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
@@ -25,18 +27,47 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from data import atlas
 from data.errors import InputError
-from data.paths import user_path
-from probes.bake import open_checkpoint_dense
-from probes.families import family_of
-from probes.hosted import HubName, remember_hub
+from probes.checkpoints import Quantisation, open_checkpoint_dense, quantisation_of
+from probes.families import family_of, require_supported
+from probes.gguf_config import gguf_configuration
+from probes.gguf_files import GgufFile, read_gguf
+from probes.gguf_tokenizers import gguf_tokenizer
+from probes.hosted import remember_hub
+from probes.model_files import (
+    BUNDLED,
+    SMALL,
+    TWIN,
+    WEIGHTS,
+    ModelSource,
+    check_listed,
+    download,
+    hub_name,
+    on_disk,
+    require_config,
+    source_of,
+)
 from probes.spreading import SPREAD, spread
+from probes.stored import check_read, check_stored, stored_in
 
+__all__ = [
+    "BUNDLED",
+    "DTYPES",
+    "TWIN",
+    "ModelSource",
+    "OpenedModel",
+    "Outlook",
+    "check_place",
+    "config_of",
+    "hub_name",
+    "locate",
+    "look",
+    "open_model",
+    "outline",
+]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-TWIN = "atlas-twin"
-BUNDLED = {"atlas": atlas.FOLDER / "model", TWIN: atlas.FOLDER / "twin"}
-GGUF_MAGIC = b"GGUF"
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
+"""Of which one beside a GGUF file is read instead of the tokenizer that the file holds."""
 UNREADABLE = (ValueError, OSError, LookupError, RuntimeError, ImportError, SafetensorError, struct.error)
 """What the libraries raise at files that are cut short, damaged or of another kind."""
 
@@ -51,22 +82,41 @@ class OpenedModel:
     """Empty, or a sentence such as that the "dense" weights were dequantised from a file."""
     sha: str
     """Hash of the files that it was read from."""
+    read_beside: tuple[str, ...] = ()
+    """What of the files was read beside the weights and a plain configuration, as sentences."""
 
 
 @dataclass(frozen=True)
-class ModelSource:
-    """Where a model's files are, and the hash of those that shape it."""
+class Outlook:
+    """What a model's small files say of it, before a weight is read or downloaded."""
 
+    name: str
+    """As the user calls it."""
     folder: Path
-    gguf: str | None
-    sha: str
+    """Where its files are; of a hub's model only the small ones may be there yet."""
+    gguf: GgufFile | None
+    """The header of its file, where it is a GGUF."""
+    config: PretrainedConfig
+    """Its configuration, whatever it was read from."""
+    quantisation: Quantisation | None
+    """How its weights are quantised; None for plain ones, and for a GGUF, which says it of every tensor."""
+    read_beside: tuple[str, ...]
+    """What was read beside the weights and a plain configuration, as sentences."""
+    left_out: frozenset[str] = frozenset()
+    """Tensors in its files that an older library stored and that the model makes itself."""
 
     @property
-    def note(self) -> str:
-        """What has to be said wherever numbers of this model stand; empty for plain weights."""
-        if self.gguf is None:
-            return ""
-        return f'"dense" here is the file {self.gguf}, dequantised: not the weights it was made from'
+    def model_type(self) -> str:
+        """Its family, which is a supported one."""
+        return str(self.config.model_type)
+
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """Open its tokenizer.
+
+        Raises:
+            InputError: it has none, or it does not open.
+        """
+        return _opened_tokenizer(self)[0]
 
 
 def locate(name: str, *, here: bool = False) -> ModelSource:
@@ -75,85 +125,65 @@ def locate(name: str, *, here: bool = False) -> ModelSource:
     Raises:
         InputError: no such model, a name that none can have, no weights, a pickle, or a file of the wrong type.
     """
+    if hub_name(name) is not None and not here:
+        look(name)
+    return _whole(name, here=here)
+
+
+def _whole(name: str, *, here: bool = False) -> ModelSource:
+    """All of a model's files, that were looked at before."""
     hub = hub_name(name)
-    if hub is not None:
-        return _local_folder(_download(name, hub, here))
-    if name in BUNDLED:
-        return _local_folder(BUNDLED[name])
-    path = user_path(name)
-    if path.is_file() or path.suffix == ".gguf":
-        return _gguf_file(path)
-    if path.is_dir():
-        return _local_folder(path)
-    raise InputError(f"model '{name}': there is no such folder or file")
+    place = on_disk(name) if hub is None else (download(name, hub, here, (*SMALL, WEIGHTS)), None)
+    return source_of(*place)
 
 
-def hub_name(name: str) -> HubName | None:
-    """The repository that a name means; None where it means a bundled model, a folder or a file.
+def look(name: str) -> Outlook:
+    """Read a model's small files, downloading a hub id's, and refuse what they show cannot be opened.
 
     Raises:
-        InputError: neither can be called so.
+        InputError: no such model; or its file types, family, quantisation, keys or tensors do not fit, named.
     """
-    path = user_path(name)
-    local = name in BUNDLED or path.exists() or path.suffix == ".gguf"
-    if local or path.is_absolute() or name.startswith(".") or name.count("/") > 1:
-        return None
-    return HubName.parse(name)
+    hub = hub_name(name)
+    if hub is None:
+        folder, gguf = on_disk(name)
+    else:
+        folder, gguf = download(name, hub, False, SMALL), None
+        require_config(folder)
+        check_listed(name, hub)
+    if gguf is not None:
+        return _look_gguf(name, folder, gguf)
+    return _look_folder(name, folder, weights=hub is None)
 
 
-def _gguf_file(path: Path) -> ModelSource:
-    """A GGUF file, known by its first bytes, with what lies beside it: a tokenizer there is read instead of its own."""
-    if not path.is_file():
-        raise InputError(f"model '{path}': there is no such GGUF file")
-    with path.open("rb") as file:
-        if file.read(4) != GGUF_MAGIC:
-            raise InputError(f"model '{path}': not a GGUF file; give a .gguf file, a folder, a hub id or 'atlas'")
-    return ModelSource(path.parent, path.name, _sha([*_described(path.parent), path]))
+def _look_gguf(name: str, folder: Path, file: str) -> Outlook:
+    with _in_one_line(name):
+        header = read_gguf(folder / file)
+        config, told = gguf_configuration(header)
+        return Outlook(name, folder, header, config, None, told)
 
 
-def _local_folder(folder: Path) -> ModelSource:
-    """A folder in Hugging Face's form."""
-    if not (folder / "config.json").is_file():
-        raise InputError(f"model '{folder}': the folder has no config.json, so it is not a saved model")
-    weights = sorted(folder.glob("*.safetensors"))
-    if not weights:
-        pickles = [*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")]
-        if pickles:
-            raise InputError(
-                f"model '{folder}': its weights ({pickles[0].name}) are a pickle, which is never opened: save "
-                "the model as safetensors, or name a revision that has them (model@revision)"
-            )
-        raise InputError(f"model '{folder}': the folder holds no weights (*.safetensors)")
-    return ModelSource(folder, None, _sha(sorted([*_described(folder), *weights])))
+def _look_folder(name: str, folder: Path, *, weights: bool) -> Outlook:
+    with _in_one_line(name):
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        require_supported(config.model_type)
+        quantisation = quantisation_of(folder)
+        left = check_stored(folder, config, quantised=quantisation is not None) if weights else {}
+        counted = Counter(left.values())
+        told = tuple(f"{count} {kind}" for kind, count in counted.items())
+        return Outlook(name, folder, None, config, quantisation, told, frozenset(left))
 
 
-def _described(folder: Path) -> list[Path]:
-    """What a folder says of its model and tokenizer."""
-    return sorted([*folder.glob("*.json"), *folder.glob("*.model"), *folder.glob("*.txt")])
-
-
-def _download(name: str, hub: HubName, here: bool) -> Path:
-    """The snapshot of a hub id (`owner/name` or `owner/name@revision`), from the cache where it is there."""
-    patterns = ["*.safetensors", "*.json", "*.model", "*.txt"]
+@contextmanager
+def _in_one_line(name: str) -> Iterator[None]:
+    """Make one line of what a library says of a model's files that it cannot read."""
     try:
-        return Path(
-            snapshot_download(hub.repository, revision=hub.revision, allow_patterns=patterns, local_files_only=here)
-        )
-    except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError, OSError) as error:
-        raise InputError(
-            f"model '{name}': neither a local folder or file nor a hub model that can be reached "
-            f"({type(error).__name__}); check the name and the connection"
-        ) from None
-
-
-def _sha(paths: list[Path]) -> str:
-    """Hash of names and contents."""
-    digest = hashlib.sha256()
-    for path in paths:
-        digest.update(path.name.encode())
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
+        yield
+    except InputError:
+        raise
+    except UNREADABLE as error:
+        said = str(error).strip()
+        reason = said.splitlines()[0] if said else type(error).__name__
+        raise InputError(f"model '{name}' does not open: {reason}") from error
 
 
 def outline(name: str, shape: Mapping[str, Any] | None = None) -> PreTrainedModel:
@@ -165,7 +195,7 @@ def outline(name: str, shape: Mapping[str, Any] | None = None) -> PreTrainedMode
         InputError: no such model, or a shape that makes none.
     """
     if shape is None:
-        config = _config(locate(name))
+        config = look(name).config
     else:
         try:
             config = AutoConfig.for_model(**shape)
@@ -185,18 +215,17 @@ def open_model(name: str, *, dtype: str, device: str) -> OpenedModel:
     Raises:
         InputError: naming what is missing or unsupported.
     """
-    source = locate(name)
     check_place(dtype, device)
+    outlook, hub = look(name), hub_name(name)
+    source = _whole(name)
+    if hub is not None:
+        outlook = _look_folder(name, source.folder, weights=True)
     chatter = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     try:
-        model, tokenizer = _read(source, DTYPES[dtype])
-    except UNREADABLE as error:
-        if isinstance(error, InputError):
-            raise
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(f"model '{name}' does not open: {reason}") from error
+        tokenizer, told = _opened_tokenizer(outlook)
+        model = _opened_model(outlook, source, DTYPES[dtype])
     finally:
         transformers.logging.set_verbosity(chatter)
     family_of(model)
@@ -205,32 +234,27 @@ def open_model(name: str, *, dtype: str, device: str) -> OpenedModel:
         spread(model)
     else:
         model.to(torch.device(device))  # type: ignore[arg-type]  # a decorator hides the signature
-    hub = hub_name(name)
-    if hub is not None and not _is_quantised(_config(source)):  # else its weights were made dense here
+    if hub is not None and outlook.quantisation is None:  # else its weights were made dense here
         remember_hub(model, hub)
-    return OpenedModel(model.eval(), tokenizer, source.note, source.sha)
+    beside = (*outlook.read_beside, *told, *_narrowed(outlook, source, dtype))
+    return OpenedModel(model.eval(), tokenizer, source.note, source.sha, beside)
 
 
 def config_of(name: str) -> PretrainedConfig:
     """A model's configuration, its weights unread.
 
     Raises:
-        InputError: there is no such model, or its configuration does not open.
+        InputError: there is no such model, or its small files show that it cannot be opened.
     """
-    source = locate(name)
-    try:
-        return _config(source)
-    except UNREADABLE as error:
-        raise InputError(f"model '{name}' does not open: {str(error).strip().splitlines()[0]}") from error
+    return look(name).config
 
 
-def _config(source: ModelSource) -> PretrainedConfig:
-    given = {"gguf_file": source.gguf} if source.gguf else {}
-    return AutoConfig.from_pretrained(source.folder, trust_remote_code=False, **given)
-
-
-def _is_quantised(config: PretrainedConfig) -> bool:
-    return getattr(config, "quantization_config", None) is not None
+def _narrowed(outlook: Outlook, source: ModelSource, dtype: str) -> tuple[str, ...]:
+    """A sentence where weights are stored more exactly than they are read."""
+    if outlook.gguf is not None or outlook.quantisation is not None or dtype == "float32":
+        return ()
+    wider = sum(one.dtype in ("F32", "F64") for one in stored_in(source.folder).values())
+    return (f"{wider} tensors are stored in float32 and were read in {dtype}",) if wider else ()
 
 
 def check_place(dtype: str, device: str) -> None:
@@ -249,31 +273,39 @@ def check_place(dtype: str, device: str) -> None:
         raise InputError(f"device '{device}': this machine has no usable GPU; set device: cpu")
 
 
-def _read(source: ModelSource, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Weights and tokenizer; a quantised file becomes a plain dense model with a clean configuration."""
-    gguf = {"gguf_file": source.gguf} if source.gguf else {}
-    tokenizer = AutoTokenizer.from_pretrained(source.folder, trust_remote_code=False, **gguf)
-    if _is_quantised(_config(source)) and not source.gguf:
-        model = open_checkpoint_dense(source.folder, dtype)
+def _opened_tokenizer(outlook: Outlook) -> tuple[PreTrainedTokenizerBase, tuple[str, ...]]:
+    """A model's tokenizer, and what was read with it; that beside a GGUF file goes before the file's own."""
+    with _in_one_line(outlook.name):
+        if outlook.gguf is None:
+            return AutoTokenizer.from_pretrained(outlook.folder, trust_remote_code=False), ()
+        beside = [name for name in TOKENIZERS if (outlook.folder / name).is_file()]
+        if not beside:
+            return gguf_tokenizer(outlook.gguf)
+        read = AutoTokenizer.from_pretrained(outlook.folder, trust_remote_code=False, config=outlook.config)
+        return read, (f"the tokenizer is that of {beside[0]} beside the file, not the file's own",)
+
+
+def _opened_model(outlook: Outlook, source: ModelSource, dtype: torch.dtype) -> PreTrainedModel:
+    """A model with its weights; of a quantised file a plain dense one with a clean configuration."""
+    if outlook.quantisation is not None:
+        with _in_one_line(outlook.name):
+            model = open_checkpoint_dense(source.folder, dtype)
         model.set_attn_implementation("eager")
-        return model, tokenizer
-    read: Any = AutoModelForCausalLM.from_pretrained(
-        source.folder,
-        dtype=dtype,
-        use_safetensors=True,
-        trust_remote_code=False,
-        attn_implementation="eager",
-        output_loading_info=True,
-        **gguf,
-    )
-    model, told = read
-    if told["missing_keys"]:
-        # The library draws them at random and goes on.
-        absent = sorted(told["missing_keys"])
-        raise InputError(
-            f"model '{source.folder}': its weights lack {len(absent)} tensors ({absent[0]}): save the model again"
+        return model
+    given = {} if outlook.gguf is None else {"gguf_file": source.gguf, "config": outlook.config}
+    with _in_one_line(outlook.name):
+        read: Any = AutoModelForCausalLM.from_pretrained(
+            source.folder,
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=False,
+            attn_implementation="eager",
+            output_loading_info=True,
+            **given,
         )
-    return (_clean(model) if source.gguf else model), tokenizer
+        model, told = read
+        check_read(outlook.name, told, model, outlook.left_out)
+        return _clean(model) if outlook.gguf is not None else model
 
 
 def _clean(model: PreTrainedModel) -> PreTrainedModel:

@@ -18,7 +18,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from probes import models as opening
+from probes import model_files
 from probes.backends import NnsightRemoteBackend
 from probes.models import open_model
 from tests.standing import Studies
@@ -96,7 +96,7 @@ def hub(tmp_path, monkeypatch, tokenizer):
             tokenizer.save_pretrained(folder)
         return str(folder)
 
-    monkeypatch.setattr(opening, "snapshot_download", download)
+    monkeypatch.setattr(model_files, "snapshot_download", download)
     return lambda model_type, name="owner/{}", dtype="float32": (
         open_model(name.format(model_type), dtype=dtype, device="cpu").model
     )

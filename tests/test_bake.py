@@ -15,11 +15,11 @@ from probes.bake import (
     bake,
     effective_weights,
     most_levels,
-    open_checkpoint_dense,
     oriented_weight,
     prove,
     quiet,
 )
+from probes.checkpoints import open_checkpoint_dense
 from probes.compress import compress
 from tests.compressing import RECIPES, blocks_of_text, digest, names_of, spec_of
 from tests.tiny_models import tiny
@@ -180,7 +180,10 @@ def test_a_ready_checkpoint_opens_in_half_precision(checkpoint):
         (None, "no config.json"),
         ("{", "not a JSON object"),
         ('{"model_type": "llama"}', "is not quantised"),
-        ('{"quantization_config": {"quant_method": "gptq"}}', "quantised with gptq, whose library"),
+        (
+            '{"quantization_config": {"quant_method": "gptq"}}',
+            "quantised with gptq, and such checkpoints are not opened here",
+        ),
         (
             '{"quantization_config": {"quant_method": "compressed-tensors", "config_groups": '
             '{"group_0": {"weights": {}, "input_activations": {"num_bits": 8}}}}}',

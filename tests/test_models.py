@@ -11,7 +11,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from data.errors import InputError
-from probes.models import GGUF_MAGIC, _clean, locate, open_model
+from probes.gguf_files import GGUF_MAGIC
+from probes.models import _clean, locate, open_model
 from tests.tiny_models import TINY_TYPES, VOCABULARY, tiny
 
 IDS = torch.tensor([[5, 9, 33, 7, 12]])

@@ -12,6 +12,7 @@ from data.errors import InputError
 from probes import models
 from probes.backends import NnsightRemoteBackend
 from probes.capture import CaptureError, Recorder, parity, stream
+from probes.checkpoints import Quantisation
 from probes.hosted import HubName, hub_of
 from probes.inputs import build_inputs
 from probes.models import open_model
@@ -207,7 +208,7 @@ def test_a_changed_model_is_refused(hub, simulated):
 
 
 def test_a_quantised_repository_made_dense_here_is_refused(hub, simulated, monkeypatch):
-    monkeypatch.setattr(models, "_is_quantised", lambda config: True)
+    monkeypatch.setattr(models, "quantisation_of", lambda folder: Quantisation("compressed-tensors", None))
     monkeypatch.setattr(models, "open_checkpoint_dense", lambda folder, dtype: tiny("llama"))
     refused(hub("llama"))
 
