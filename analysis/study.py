@@ -8,12 +8,12 @@ from pydantic import Field, ValidationError, model_validator
 
 from analysis.inside import PROMPT, Inside
 from analysis.scopes import ABLATIONS, MAIN
-from analysis.study_blocks import BANK_SEEDS, MOVABLE, TUNED, Ablations, Budget, Tasks, Transfer
+from analysis.study_blocks import BANK_SEEDS, MOVABLE, TUNED, Ablations, Budget, Name, Tasks, Transfer
+from analysis.study_files import StudyFile
 from analysis.study_strings import check_strings
 from data.errors import InputError
 from data.facts import FactSet
-from data.paths import shown, user_path
-from data.user_yaml import read_yaml
+from data.paths import user_path
 from probes.selectors import UNREPORTED
 from probes.specs import (
     AnyCompression,
@@ -87,7 +87,7 @@ class Study(Spec):
     facts: str
     fact_seed: int = 0
     candidates: int = Field(default=12, ge=2, description="longest list of candidate answers")
-    relations: tuple[str, ...] | None = None
+    relations: tuple[Name, ...] | None = None
     """Relations asked; all of them unless told."""
     groups: tuple[str, ...]
     controls: tuple[Literal["locked", "never"], ...] = ()
@@ -341,41 +341,9 @@ def load_study(name: str, changes: Sequence[str] = ()) -> Study:
         raise InputError(
             f"study '{name}': neither a YAML file nor one of the shipped studies ({', '.join(shipped_studies())})"
         )
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(f"study '{path}' is no UTF-8 text: {error}") from None
-    stored = read_yaml(text, f"study '{path}'")
-    if not isinstance(stored, dict):
-        raise InputError(f"study '{path}' must hold keys and values")
-    for change in changes:
-        _apply(stored, change)
+    file = StudyFile.read(path, changes)
     try:
         # Through JSON's types, so that YAML lists count as tuples.
-        return Study.model_validate(stored)
+        return Study.model_validate(file.stored)
     except ValidationError as error:
-        raise InputError(f"study '{name}': {_first_fault(error)}") from None
-
-
-def _apply(stored: dict[str, Any], change: str) -> None:
-    """Set one dotted key."""
-    key, equals, value = change.partition("=")
-    if not equals or not key:
-        raise InputError(f"--set {change}: write key=value")
-    *parents, last = key.split(".")
-    place = stored
-    for parent in parents:
-        place = place.setdefault(parent, {}) if isinstance(place, dict) else place
-    if not isinstance(place, dict):
-        raise InputError(f"--set {change}: '{key}' does not lead to a field")
-    place[last] = read_yaml(value, f"--set {shown(change)}: the value")
-
-
-def _first_fault(error: ValidationError) -> str:
-    """The first complaint as one sentence, with where it was found."""
-    fault = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in fault["loc"])
-    if fault["type"] == "extra_forbidden":
-        return f"unknown key '{where}': remove it or mend its spelling"
-    message = str(fault["msg"]).removeprefix("Value error, ")
-    return f"{where}: {message}" if where else message
+        raise InputError(f"study '{name}': {file.fault(error)}") from None

@@ -5,10 +5,11 @@ variants are scored on.
 """
 
 from collections.abc import Sequence
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from data.names import read_name
 from data.task_names import PAPER_NINE, TEXTS
 from probes.specs import (
     AnyCompression,
@@ -29,6 +30,8 @@ BANK_SEEDS = 1000
 """Prompt j of the bank of seed s is the prompt of seed s + 1000 j: the first one is the single prompt's twin. Hence a
 study's seeds lie below."""
 Rule = Literal["parameters", "tokens", "steps"]
+Name = Annotated[str, AfterValidator(read_name)]
+"""A name of the facts, in the form in which they keep it."""
 
 
 class Windows(Spec):
@@ -45,7 +48,7 @@ class Transfer(Spec):
     """Names of single repairs: prompt, prefix, p-tuning or LoRA; the first prompt unless told."""
     compressions: bool = True
     """Used on every compression and on dense, wherever they were tuned."""
-    relations: tuple[str, ...] = ()
+    relations: tuple[Name, ...] = ()
     """Tuned on the facts of these relations alone as well, and asked all; none unless told."""
     text: Windows | None = None
     """Tuned on running text alone as well, this much of it a step."""
