@@ -1,15 +1,6 @@
 """Evaluation tasks: lm-eval's own by name where a hub is reached, or JSONL files, one item a line, where it is not.
 
-The shapes of a line, told by its keys:
-
-    question, choices, answer        the most likely choice counts; `answer` is its place, from 0
-    options, continuation, answer    contexts that differ, one same continuation; the place of the right context
-    context, continuation            the continuation counts when it is what greedy decoding says
-    prompt, answer                   the same
-    question, aliases                what is said up to the end of a line or clause counts when it is an alias, or the
-                                     `answer` where the line names one
-    question, answers                counts when greedy decoding says one of the answers
-
+`data/task_files.py` has the shapes of a line.
 The folder `atlas` is the one that ships: tasks in the atlas's own words (`data/atlas/tasks.py`).
 """
 
@@ -18,22 +9,23 @@ import hashlib
 import json
 import logging
 import random
-import re
-import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data.atlas.tasks import TASKS as ATLAS_TASKS
 from data.errors import InputError
 from data.hub import commit_of
+from data.names import canonical, read_name
 from data.paths import user_path
 from data.task_code import foreign_code
+from data.task_files import NAMES, Shape, read_items
 from data.task_names import FILE_NAMES, PAPER_NINE, PAPER_TASKS, domain_of
 
 if TYPE_CHECKING:
+    from datasets import Dataset
     from lm_eval.api.task import Task
     from lm_eval.tasks import TaskManager
 
@@ -42,60 +34,6 @@ FEW = 20
 ATLAS = "atlas"
 """The folder of tasks that ships; a user's own of that name is `./atlas`."""
 _SHIPPED = f"{ATLAS}:"
-_QUESTION = "Question: {{question}}\nAnswer:"
-_MEAN = {"aggregation": "mean", "higher_is_better": True}
-_ACCURACY = [{"metric": "acc", **_MEAN}]
-_BOTH = [*_ACCURACY, {"metric": "acc_norm", **_MEAN}]
-_FILTERS = ("remove_whitespace", "take_first")
-_HALF = re.compile("[\ud800-\udfff]")
-_GREEDY = {"output_type": "loglikelihood", "metric_list": _ACCURACY}
-
-
-@dataclass(frozen=True)
-class Shape:
-    """A form of item: what each field holds, and how lm-eval asks it."""
-
-    fields: Mapping[str, str]
-    """By name: `text`, `texts`, or `place in X`, where X is another field."""
-    settings: Mapping[str, Any]
-
-
-SHAPES = (
-    Shape(
-        {"question": "text", "choices": "texts", "answer": "place in choices"},
-        {"output_type": "multiple_choice", "doc_to_text": _QUESTION, "doc_to_choice": "choices"}
-        | {"doc_to_target": "answer", "metric_list": _BOTH},
-    ),
-    Shape(
-        {"options": "texts", "continuation": "text", "answer": "place in options"},
-        {"output_type": "multiple_choice", "doc_to_text": "answer", "doc_to_choice": "options"}
-        | {"doc_to_target": "continuation", "metric_list": _ACCURACY},
-    ),
-    Shape(
-        {"context": "text", "continuation": "text"},
-        _GREEDY | {"doc_to_text": "context", "doc_to_target": "{{' ' + continuation}}"},
-    ),
-    Shape(
-        {"prompt": "text", "answer": "text"},
-        _GREEDY | {"doc_to_text": "prompt", "doc_to_target": "{{' ' + answer}}"},
-    ),
-    Shape(
-        {"question": "text", "aliases": "texts"},
-        {"output_type": "generate_until", "doc_to_text": _QUESTION, "doc_to_target": "aliases"}
-        | {"generation_kwargs": {"until": ["\n", ".", ","], "do_sample": False, "max_gen_toks": 24}}
-        | {
-            "filter_list": [
-                {"name": "words", "filter": [{"function": "remove_whitespace"}, {"function": "take_first"}]}
-            ]
-        }
-        | {"metric_list": [{"metric": "exact_match", "ignore_case": True, "ignore_punctuation": True, **_MEAN}]},
-    ),
-    Shape(
-        {"question": "text", "answers": "texts"},
-        {"output_type": "multiple_choice", "doc_to_text": _QUESTION, "doc_to_choice": "answers"}
-        | {"doc_to_target": "{{range(answers | length) | list}}", "metric_list": [{"metric": "exact_match", **_MEAN}]},
-    ),
-)
 
 
 @dataclass(frozen=True)
@@ -107,6 +45,8 @@ class TaskSource:
     """As typed, so that no cell's key tells where this checkout lies: `atlas:` begins a file that ships."""
     sha: str = ""
     """Hash of the file's bytes; of lm-eval's own task the commits of its data sets, where they can be known."""
+    note: str = field(default="", compare=False)
+    """What is to be said of its file (`data/task_files.py`)."""
 
     @property
     def path(self) -> Path:
@@ -192,18 +132,26 @@ def _in_folder(files: str, names: list[str] | None) -> list[TaskSource]:
     folder = ATLAS_TASKS if files == ATLAS else user_path(files)
     if not folder.is_dir():
         raise InputError(f"tasks.files: there is no folder '{folder}'")
-    there = {path.stem: path for path in sorted(folder.glob("*.jsonl"))}
+    there: dict[str, Path] = {}
+    for path in sorted(folder.glob("*.jsonl")):
+        name = read_name(path.stem, f"tasks.files: '{folder}': the name of a file")
+        if name in there:
+            raise InputError(f"tasks.files: '{folder}' holds two files {name}.jsonl in other spellings: rename one")
+        there[name] = path
     if not there:
         raise InputError(f"tasks.files: '{folder}' holds no file *.jsonl, one task each")
     found = []
-    for name in list(there) if names is None else names:
-        path = there.get(name) or there.get(FILE_NAMES.get(name, name))
-        if path is None:
+    for name in list(there) if names is None else map(canonical, names):
+        if (asked := there.get(name) or there.get(FILE_NAMES.get(name, name))) is None:
             raise InputError(f"tasks: '{folder}' has no file {name}.jsonl{_nearest(name, list(there))}")
-        read_items(path)
-        file = f"{_SHIPPED}{path.name}" if files == ATLAS else str(path)
-        found.append(TaskSource(name, file, hashlib.sha256(path.read_bytes()).hexdigest()))
+        file = f"{_SHIPPED}{asked.name}" if files == ATLAS else str(asked)
+        found.append(TaskSource(name, file, hashlib.sha256(asked.read_bytes()).hexdigest(), read_items(asked).note))
     return found
+
+
+def task_notes(sources: Sequence[TaskSource]) -> str:
+    """What is to be said of the files of tasks, as a sentence without its end; empty where there is nothing."""
+    return "; ".join(f"task {one.name}: {one.note}" for one in sources if one.note)
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:
@@ -211,80 +159,6 @@ def _nearest(name: str, known: Sequence[str]) -> str:
     if near := difflib.get_close_matches(name, known, n=3, cutoff=0.5):
         return f"; the nearest are {', '.join(near)}"
     return f"; there are {', '.join(sorted(known))}" if len(known) <= FEW else ""
-
-
-def read_items(path: Path) -> tuple[Shape, list[dict[str, Any]]]:
-    """The items of a file and their shape, told by the first.
-
-    Raises:
-        InputError: naming the file, the line and what is wrong with it.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"task file '{path}' cannot be read as UTF-8 text ({type(error).__name__})") from None
-    shape, items = None, []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            item = json.loads(line)
-        except (ValueError, RecursionError) as error:  # of brackets without end, or a number of thousands of digits
-            why = getattr(error, "msg", type(error).__name__)
-            raise InputError(f"task file '{path}', line {number}: no JSON ({why}): mend or drop it") from None
-        shape = shape or _shape_of(item)
-        if shape is None:
-            raise InputError(
-                f"task file '{path}', line {number}: its keys make no known shape; give "
-                f"{' or '.join('{' + ', '.join(one.fields) + '}' for one in SHAPES)}"
-            )
-        if fault := _fault(item, shape):
-            raise InputError(f"task file '{path}', line {number}: {fault}")
-        items.append(_completed({name: item[name] for name in shape.fields}, item))
-    if shape is None:
-        raise InputError(f"task file '{path}' holds no item")
-    return shape, items
-
-
-def _completed(kept: dict[str, Any], item: dict[str, Any]) -> dict[str, Any]:
-    """The fields of an item; its answer is one of its aliases even where they leave it out, as TriviaQA's often do."""
-    answer = item.get("answer")
-    if "aliases" in kept and _is_text(answer):
-        kept["aliases"] = list(dict.fromkeys([answer, *kept["aliases"]]))
-    return kept
-
-
-def _shape_of(item: object) -> Shape | None:
-    """The first shape whose keys an item has."""
-    keys = set(item) if isinstance(item, dict) else set()
-    return next((shape for shape in SHAPES if set(shape.fields) <= keys), None)
-
-
-def _fault(item: object, shape: Shape) -> str | None:
-    """What is wrong with an item of this shape."""
-    if not isinstance(item, dict) or (missing := sorted(set(shape.fields) - set(item))):
-        return "it is no object" if not isinstance(item, dict) else f"it lacks {', '.join(missing)}"
-    for name, kind in shape.fields.items():
-        value = item[name]
-        if kind == "text" and not _is_text(value):
-            return f"'{name}' must be text that is not empty{_halved(value)}"
-        if kind == "texts" and not (isinstance(value, list) and value and all(_is_text(one) for one in value)):
-            return f"'{name}' must be a list of texts, none empty{_halved(value)}"
-        if kind.startswith("place in "):
-            among = item[kind.removeprefix("place in ")]
-            if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < len(among):
-                return f"'{name}' must be a place from 0 to {len(among) - 1}"
-    return None
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str) and bool(value.strip()) and not _HALF.search(value)
-
-
-def _halved(value: object) -> str:
-    """What JSON can say and no tokenizer reads: half of a character."""
-    found = any(isinstance(one, str) and _HALF.search(one) for one in (value if isinstance(value, list) else [value]))
-    return ", of whole characters (no \\ud800 to \\udfff alone)" if found else ""
 
 
 @lru_cache(maxsize=1)
@@ -326,15 +200,38 @@ def _from_file(name: str, path: Path) -> "Task":
     from lm_eval.api.task import ConfigurableTask
 
     quiet()
-    shape, items = read_items(path)
-    with tempfile.TemporaryDirectory() as folder:
-        plain = Path(folder) / "items.jsonl"
-        plain.write_text("".join(json.dumps(item) + "\n" for item in items), encoding="utf-8")
-        where = {"data_files": {"test": str(plain)}, "cache_dir": folder, "keep_in_memory": True}
-        settings = json.loads(json.dumps(dict(shape.settings)))  # lm-eval writes into what it is given
-        return ConfigurableTask(
-            config={"task": name, "dataset_path": "json", "dataset_kwargs": where, "test_split": "test"} | settings
-        )
+    _know_filters()
+    shape, items, _ = read_items(path)
+    settings = json.loads(json.dumps(dict(shape.settings)))  # lm-eval writes into what it is given
+    return ConfigurableTask(
+        config={"task": name, "custom_dataset": lambda **_: {"test": _rows(shape, items)}, "test_split": "test"}
+        | settings
+    )
+
+
+def _rows(shape: Shape, items: list[dict[str, Any]]) -> "Dataset":
+    """The items as lm-eval holds them, by their types as read: from a file, a date would be taken for a time."""
+    from datasets import Dataset, Features, Value
+
+    kinds = {"text": Value("string"), "texts": [Value("string")], "names": [Value("string")]}
+    return Dataset.from_list(
+        items, Features({name: kinds.get(kind, Value("int64")) for name, kind in shape.fields.items()})
+    )
+
+
+@cache
+def _know_filters() -> None:
+    """Make known to lm-eval the filter by which what is said is compared as names are."""
+    from lm_eval.api.filter import Filter
+    from lm_eval.api.registry import register_filter
+
+    @register_filter(NAMES)
+    class Canonical(Filter):
+        """Unicode's composed form, white space folded and stripped."""
+
+        def apply(self, resps: Any, docs: Any) -> Any:
+            """Every response of every item so."""
+            return [[canonical(one) for one in mine] for mine in resps]
 
 
 def _from_hub(name: str) -> dict[str, "Task"]:

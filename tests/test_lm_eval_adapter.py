@@ -6,8 +6,7 @@ import pytest
 import torch
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedModel
 
 from data.errors import InputError
 from probes.idp import PromptBank, Selector
@@ -17,6 +16,7 @@ from probes.lora import adapted
 from probes.prefix_tuning import TunedPrefix, draw_prefix
 from probes.prompts import draw_prompt
 from probes.variants import Variant
+from tests.byte_tokens import byte_tokenizer
 from tests.test_scoring import shifted_lora
 from tests.tiny_models import POSITIONS, tiny
 
@@ -105,20 +105,6 @@ def test_every_variant_is_scored_as_by_hand(kind, tokenizer):
         total, greedy = by_hand(variant, context[-room:], continuation)
         assert_equal(found[0], total)
         assert found[1] == greedy
-
-
-def byte_tokenizer(opening: bool) -> PreTrainedTokenizerFast:
-    """Bytes with a few merges over spaces; puts a token before a text or not."""
-    letters = {one: place for place, one in enumerate(["<bos>", "<eos>", *sorted(pre_tokenizers.ByteLevel.alphabet())])}
-    merges = [("Ġ", "a"), ("Ġ", "Ġ"), ("a", "b"), ("Ġa", "b"), ("b", "c")]
-    for first, second in merges:
-        letters.setdefault(first + second, len(letters))
-    inner = Tokenizer(models.BPE(letters, merges))
-    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    inner.decoder = decoders.ByteLevel()
-    if opening:
-        inner.post_processor = processors.TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", 0)])
-    return PreTrainedTokenizerFast(tokenizer_object=inner, bos_token="<bos>", eos_token="<eos>", pad_token="<eos>")
 
 
 @pytest.mark.parametrize("opening", [False, True])

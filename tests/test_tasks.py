@@ -11,8 +11,9 @@ from lm_eval.models.huggingface import HFLM
 from analysis.work_tasks import item_row, score_task, score_text
 from benchmarks.models import Bench
 from data.errors import InputError
+from data.task_files import read_items
 from data.task_names import PAPER_NINE, PAPER_TASKS, domain_of
-from data.tasks import TaskSource, drawn, find_tasks, open_task, read_items
+from data.tasks import TaskSource, drawn, find_tasks, open_task
 from data.text import text_sha
 from probes.lm_eval_adapter import VariantLM
 from probes.variants import Variant
@@ -78,7 +79,7 @@ def test_the_right_answer_is_read_from_every_shape(tokenizer, folder):
 def test_the_answer_of_an_item_counts_though_its_aliases_leave_it_out(tmp_path):
     item = {"question": "ada lives in", "answer": "Florida", "aliases": ["Floreda", "Sunshine State"]}
     (tmp_path / "triviaqa.jsonl").write_text(json.dumps(item) + "\n" + json.dumps(item | {"answer": "Floreda"}))
-    _, items = read_items(tmp_path / "triviaqa.jsonl")
+    _, items, _ = read_items(tmp_path / "triviaqa.jsonl")
     assert [one["aliases"] for one in items] == [["Florida", *item["aliases"]], item["aliases"]]
 
 
