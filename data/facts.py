@@ -7,7 +7,6 @@ damaged set cannot flatter a repair. Subjects fall into *tune*, *calibrate* and 
 Answers of a relation are dealt into fixed candidate lists of bounded length; chance is a property of the list.
 """
 
-import csv
 import hashlib
 import random
 from collections import Counter, defaultdict
@@ -17,7 +16,8 @@ from pathlib import Path
 from typing import Literal
 
 from data.errors import InputError
-from data.user_yaml import read_yaml
+from data.fact_files import PhrasingFile, Row, read_phrasings, read_rows
+from data.names import Named, canonical, caseless, is_kept, settle, without_case
 
 Split = Literal["tune", "calibrate", "test"]
 Phrasing = Literal["tune", "damage", "measure"]
@@ -39,10 +39,11 @@ class Relation:
     def __post_init__(self) -> None:
         """Refuse phrasings that cannot be told apart or that do not name the subject."""
         phrasings = (*self.tune, self.damage, self.measure)
-        if len(self.tune) < 2 or len(set(phrasings)) < 4:
+        different = len({caseless(phrasing) for phrasing in phrasings})
+        if len(self.tune) < 2 or different < 4:
             raise InputError(
                 f"relation '{self.name}' needs at least four different phrasings (two under 'tune', one "
-                f"'damage', one 'measure') and has {len(set(phrasings))}: add the missing ones"
+                f"'damage', one 'measure') and has {different}: add the missing ones"
             )
         for phrasing in phrasings:
             if phrasing.count("{subject}") != 1 or phrasing != phrasing.strip():
@@ -116,6 +117,21 @@ class FactSet:
     key: str | None = None
     """Words that unlock the locked group, put before the question; None where there is no such group."""
 
+    def __post_init__(self) -> None:
+        """Refuse a name in another form than the kept one, and a subject in two splits, wherever the facts are from."""
+        facts = [name for fact in self.facts for name in (fact.relation, fact.subject, fact.answer)]
+        lists = [name for one in self.lists for name in one.answers]
+        odd = next((name for name in dict.fromkeys((*self.relations, *facts, *lists)) if not is_kept(name)), None)
+        if odd is not None:
+            raise InputError(f"the name {odd!a} is not in the form in which names are kept: read it by data/names.py")
+        homes: dict[str, Split] = {}
+        for fact in self.facts:
+            if homes.setdefault(fact.subject, fact.split) != fact.split:
+                raise InputError(
+                    f"the subject '{fact.subject}' stands in two splits, {homes[fact.subject]} and {fact.split}, so "
+                    "that what is tested could be read: keep it in one"
+                )
+
     def select(self, groups: Iterable[str] | None = None, split: Split | None = None) -> tuple[Fact, ...]:
         """Facts of these groups and this split, in their stored order."""
         wanted = None if groups is None else set(groups)
@@ -169,14 +185,15 @@ class FactSet:
         Raises:
             InputError: a relation that is not there.
         """
-        if unknown := [name for name in relations if name not in self.relations]:
+        asked = list(map(canonical, relations))
+        if unknown := [name for name in asked if name not in self.relations]:
             raise InputError(
                 f"there are no facts of relation {', '.join(unknown)}; there are {', '.join(self.relations)}"
             )
         return FactSet(
-            {name: self.relations[name] for name in relations},
-            tuple(fact for fact in self.facts if fact.relation in relations),
-            tuple(one for one in self.lists if one.relation in relations),
+            {name: self.relations[name] for name in asked},
+            tuple(fact for fact in self.facts if fact.relation in asked),
+            tuple(one for one in self.lists if one.relation in asked),
             self.key,
         )
 
@@ -253,82 +270,73 @@ def split_by_subject(facts: Sequence[Fact], seed: int) -> tuple[Fact, ...]:
     return tuple(replace(fact, split=home[fact.subject]) for fact in facts)
 
 
-def _read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
-    """Rows of a CSV file that must have exactly these columns and no empty cell."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            if reader.fieldnames is None or list(reader.fieldnames) != list(columns):
-                raise InputError(
-                    f"{path}: the header must be {','.join(columns)}, not {','.join(reader.fieldnames or ())}"
-                )
-            rows = list(reader)
-    except FileNotFoundError:
-        raise InputError(f"{path}: there is no such file of facts") from None
-    except (UnicodeDecodeError, csv.Error, OSError) as error:
-        raise InputError(f"{path}: not a readable CSV file of facts ({error})") from None
-    for number, row in enumerate(rows, start=2):
-        if None in row:
-            raise InputError(
-                f"{path}, line {number}: more cells than {', '.join(columns)}: put quotes around a cell with a comma"
-            )
-        if any(not isinstance(row.get(name), str) or not row[name].strip() for name in columns):
-            raise InputError(f"{path}, line {number}: every row needs {', '.join(columns)}: fill it in")
-    if not rows:
-        raise InputError(f"{path}: holds no facts")
-    return rows
+def _relations(stored: PhrasingFile) -> dict[str, Relation]:
+    """The relations of a file of phrasings."""
+    found = {}
+    for name, entry in stored.entries.items():
+        try:
+            found[name] = Relation(name, entry.tune, entry.damage, entry.measure)
+        except InputError as error:
+            raise InputError(f"{stored.file}, line {entry.name.line}: {error}") from None
+    return found
 
 
-def _read_relations(path: Path) -> dict[str, Relation]:
-    """Phrasings by relation from a YAML file."""
-    try:
-        stored = read_yaml(path.read_text(encoding="utf-8"), str(path))
-        return {
-            name: Relation(name, tuple(entry["tune"]), entry["damage"], entry["measure"])
-            for name, entry in stored.items()
-        }
-    except FileNotFoundError:
-        raise InputError(
-            f"{path}: the phrasings of the facts are missing; see data/facts/README.md for their shape"
-        ) from None
-    except (KeyError, TypeError, AttributeError, UnicodeDecodeError, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(
-            f"{path}: not a file of phrasings ({type(error).__name__} {reason}); each relation needs "
-            "tune (two or more), damage and measure"
-        ) from None
-
-
-def _assemble(
-    rows: Sequence[tuple[str, str, str]],
-    relations: dict[str, Relation],
-    *,
-    seed: int,
-    candidates: int,
-    where: str,
-) -> FactSet:
+def _assemble(rows: Sequence[Row], phrasings: PhrasingFile, *, seed: int, candidates: int) -> FactSet:
     """Check, split and bound facts read from files."""
-    seen: set[tuple[str, str]] = set()
-    for relation, subject, _ in rows:
-        if relation not in relations:
-            raise InputError(f"{where}: no phrasings for relation '{relation}': add them beside the facts")
-        if (relation, subject) in seen:
-            raise InputError(f"{where}: '{subject}' stands twice under '{relation}': keep one")
-        seen.add((relation, subject))
-    facts = [Fact(relation, subject, answer, "facts", "tune") for relation, subject, answer in rows]
-    used = {name: relation for name, relation in relations.items() if any(row[0] == name for row in rows)}
-    return FactSet(used, split_by_subject(facts, seed), deal_candidates(facts, candidates))
+    relations = _relations(phrasings)
+    facts: dict[tuple[str, str], Fact] = {}
+    for row in _settled(rows, phrasings):
+        if (row.relation, row.subject) in facts:
+            raise InputError(f"{row.place}: '{row.subject}' stands twice under '{row.relation}': keep one")
+        facts[row.relation, row.subject] = Fact(row.relation, row.subject, row.answer, "facts", "tune")
+    asked = {relation for relation, _ in facts}
+    used = {name: relation for name, relation in relations.items() if name in asked}
+    told = tuple(facts.values())
+    return FactSet(used, split_by_subject(told, seed), deal_candidates(told, candidates))
+
+
+def _settled(rows: Sequence[Row], phrasings: PhrasingFile) -> list[Row]:
+    """The rows with every name in the one spelling that it is kept in.
+
+    A subject is one name in all relations, since it is in one split; an answer in its own relation's lists.
+    """
+    relations = _settled_relations(rows, phrasings)
+    subjects = _kept((row.named("subject") for row in rows), "subjects", phrasings)
+    found = [replace(row, relation=relations[row.relation], subject=subjects[row.subject]) for row in rows]
+    answers = {
+        name: _kept(
+            (row.named("answer") for row in found if row.relation == name), f"answers under '{name}'", phrasings
+        )
+        for name in dict.fromkeys(relations.values())
+    }
+    return [replace(row, answer=answers[row.relation][row.answer]) for row in found]
+
+
+def _settled_relations(rows: Sequence[Row], phrasings: PhrasingFile) -> dict[str, str]:
+    """The relation that each name of one in the rows means: one that has phrasings."""
+    spelt = _kept((entry.name for entry in phrasings.entries.values()), "relations", phrasings)
+    if twice := next((name for name, one in spelt.items() if name != one), None):
+        line = phrasings.entries[twice].name.line
+        raise InputError(f"{phrasings.file}, line {line}: '{twice}' is '{spelt[twice]}' once more: keep one")
+    known = {without_case(name): name for name in spelt} if phrasings.same_case else {}
+    relations = {row.relation: known.get(without_case(row.relation), row.relation) for row in rows}
+    if unknown := next((row for row in rows if relations[row.relation] not in phrasings.entries), None):
+        near = [name for name in phrasings.entries if caseless(name) == caseless(unknown.relation)]
+        meant = f"there are some for '{near[0]}': write both alike" if near else "add them beside the facts"
+        raise InputError(f"{unknown.place}: no phrasings for relation '{unknown.relation}': {meant}")
+    return relations
+
+
+def _kept(names: Iterable[Named], what: str, phrasings: PhrasingFile) -> dict[str, str]:
+    told_in = Path(phrasings.file).name
+    return settle(list(names), what=what, same_case=phrasings.same_case, told_in=told_in)
 
 
 def load_shipped(*, seed: int = 0, candidates: int = 12) -> FactSet:
     """The real-world facts that ship in `data/facts/`."""
-    rows = [
-        (path.stem, row["subject"].strip(), row["answer"].strip())
-        for path in sorted(SHIPPED.glob("*.csv"))
-        for row in _read_rows(path, ("subject", "answer"))
-    ]
-    relations = _read_relations(SHIPPED / "templates.yaml")
-    return _assemble(rows, relations, seed=seed, candidates=candidates, where=str(SHIPPED))
+    rows = [row for path in sorted(SHIPPED.glob("*.csv")) for row in read_rows(path, path.stem)]
+    phrasings = read_phrasings(SHIPPED / "templates.yaml")
+    return _assemble(rows, phrasings, seed=seed, candidates=candidates)
 
 
 def load_csv(path: Path, *, seed: int = 0, candidates: int = 12) -> FactSet:
@@ -337,9 +345,5 @@ def load_csv(path: Path, *, seed: int = 0, candidates: int = 12) -> FactSet:
     Raises:
         InputError: naming file, line and what to mend.
     """
-    rows = [
-        (row["relation"].strip(), row["subject"].strip(), row["answer"].strip())
-        for row in _read_rows(path, ("relation", "subject", "answer"))
-    ]
-    relations = _read_relations(path.with_suffix(".yaml"))
-    return _assemble(rows, relations, seed=seed, candidates=candidates, where=str(path))
+    rows = read_rows(path)
+    return _assemble(rows, read_phrasings(path.with_suffix(".yaml")), seed=seed, candidates=candidates)

@@ -18,7 +18,7 @@ import random
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Literal
@@ -28,7 +28,9 @@ from data.atlas.world import biography
 from data.errors import InputError
 from data.facts import Fact
 from data.hub import commit_of
+from data.names import caseless, distinct
 from data.paths import user_path
+from data.user_files import read_text
 
 Part = Literal["tuning", "calibration", "heldout"]
 PARTS: tuple[Part, ...] = ("tuning", "calibration", "heldout")
@@ -69,8 +71,8 @@ def load_text(source: str, part: Part, seed: int = 0) -> Text:
         paragraphs, origin, licence = _hub(source.removeprefix("hub:")), source, "the data set's own"
     else:
         raise InputError(f"text '{source}' is none of atlas, pydoc, file:PATH, hub:NAME[:CONFIG][@COMMIT]")
-    # A paragraph that stands twice would else stand in two parts.
-    paragraphs = list(dict.fromkeys(filter(None, paragraphs)))
+    # A paragraph that stands twice, be it in another form of Unicode, would else stand in two parts.
+    paragraphs = distinct(filter(None, paragraphs))
     if len(paragraphs) <= _PART_OF.index(PARTS.index("heldout")):
         raise InputError(
             f"text '{source}' has {len(paragraphs)} different paragraphs: too few to divide into three parts"
@@ -112,10 +114,7 @@ def _pydoc() -> list[str]:
 
 def _file(path: Path) -> list[str]:
     """Paragraphs of a local file."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"text '{path}' cannot be read as UTF-8 text ({type(error).__name__})") from None
+    text = read_text(path, "text")
     return [" ".join(piece.split()) for piece in re.split(r"\n\s*\n", text) if piece.strip()]
 
 
@@ -181,15 +180,28 @@ def _hub(name: str) -> list[str]:
 
 
 def stated(text: str, facts: Sequence[Fact]) -> list[Fact]:
-    """Facts whose subject and answer both stand in this text as whole words, whatever the case."""
-    lowered = text.lower()
-    return [
-        fact
-        for fact in facts
-        if fact.subject.lower() in lowered and _holds(lowered, fact.subject) and _holds(lowered, fact.answer)
-    ]
+    """Facts whose subject and answer both stand in this text as whole words, whatever the case and form of Unicode.
+
+    A model reads the text as it stands; only here is it compared, as names are (`data/names.py`).
+    """
+    read = caseless(text)
+    return [fact for fact in facts if _holds(read, fact.subject) and _holds(read, fact.answer)]
 
 
-def _holds(lowered: str, words: str) -> bool:
-    """Whether these words stand in the lowered text, not inside longer ones."""
-    return re.search(rf"(?<!\w){re.escape(words.lower())}(?!\w)", lowered) is not None
+def _holds(read: str, name: str) -> bool:
+    """Whether a name stands in the folded text, not inside a longer word."""
+    words = _folded(name)
+    place = read.find(words)
+    while place >= 0:
+        end = place + len(words)
+        if not (_JOINED.match(read[place - 1 : place]) or _JOINED.match(read[end : end + 1])):
+            return True
+        place = read.find(words, place + 1)
+    return False
+
+
+_folded = lru_cache(maxsize=1 << 16)(caseless)
+_JOINED = re.compile(
+    "[^\\W\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
+)
+"""A character that makes a longer word: not so in scripts that put no spaces between words."""

@@ -3,6 +3,8 @@
 import csv
 import json
 import random
+import re
+import unicodedata
 from collections import Counter
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from data.atlas.words import ANSWERS, HIDDEN, KEY, RELATIONS
 from data.atlas.world import EXPOSURES, biography, save_world, training_text
 from data.errors import InputError
 from data.facts import SPLITS, Fact, Relation, deal_candidates, load_csv, load_shipped, split_by_subject
-from data.tasks import read_items
+from data.task_files import read_items
 
 PHRASINGS = {
     name: {
@@ -137,19 +139,27 @@ def test_an_item_asks_its_phrasing_and_lists_its_answer():
 
 # --- A user's file ----------------------------------------------------------------------------------
 
-CELLS = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=12).map(str.strip).filter(bool)
+CELLS = st.text(st.characters(categories=["L", "N", "P", "S", "Zs"]), min_size=1, max_size=12)
 TABLES = st.lists(st.tuples(st.sampled_from(["home", "trade"]), CELLS, CELLS), min_size=3, max_size=20)
 
 
 @settings(max_examples=60, deadline=None)
 @given(rows=TABLES)
-def test_what_is_written_is_what_is_read(rows, tmp_path_factory):
-    rows = list({(relation, subject): (relation, subject, answer) for relation, subject, answer in rows}.values())
+def test_what_is_written_is_what_is_read_in_one_form_of_unicode_or_refused_with_the_pair(rows, tmp_path_factory):
     # Two more answers and three more subjects, so that nothing is too small.
     rows += [(relation, f"<{place}>", f"<{place % 2}>") for relation in ("home", "trade") for place in range(3)]
-    rows = list({row[:2]: row for row in rows}.values())
-    facts = load_csv(write(tmp_path_factory.mktemp("facts"), rows))
-    assert [(one.relation, one.subject, one.answer) for one in facts.facts] == rows
+    kept = [tuple(unicodedata.normalize("NFC", " ".join(cell.split())) for cell in row) for row in rows]
+    once = {one[:2]: (one, row) for one, row in zip(kept, rows, strict=True)}.values()
+    path, refused = write(tmp_path_factory.mktemp("facts"), [row for _, row in once]), ""
+    try:
+        facts = load_csv(path)
+    except InputError as error:
+        refused = str(error)
+    if refused:
+        pair = r"of the (subjects|answers under '\w+'), '.*' and '.*' \(line \d+\)"
+        assert re.search(rf"{pair}|holds nothing that can be seen|fill it in|invisible character", refused)
+        return
+    assert [(one.relation, one.subject, one.answer) for one in facts.facts] == [one for one, _ in once]
     for item in facts.items(facts.facts, "measure"):
         assert item.question == f"{item.fact.subject}: {item.fact.relation}"
         assert item.fact.answer in item.candidates.answers
@@ -184,11 +194,13 @@ def test_files_that_cannot_be_read_are_refused(tmp_path):
     assert "relation,subject,answer, not country,capital" in refusal(
         write(tmp_path, ROWS, header=("country", "capital"))
     )
-    assert "no such file of facts" in refusal(tmp_path / "absent.csv")
-    assert "not a readable CSV file" in refusal(tmp_path)
+    assert "absent.csv' cannot be read: no such file" in refusal(tmp_path / "absent.csv")
+    assert "cannot be read: is a directory" in refusal(tmp_path)
     path = write(tmp_path, ROWS)
     path.write_bytes(b"relation,subject,answer\nhome,\xff,oslo\n")
-    assert "not a readable CSV file" in refusal(path)
+    assert "cannot be read as UTF-8 text: line 2 holds the byte 0xFF" in refusal(path)
+    path.write_bytes(b'relation,subject,answer\n\nhome,"x"y,oslo\n')
+    assert "mine.csv, line 3: not readable as CSV" in refusal(path)
     path = write(tmp_path, ROWS)
     path.with_suffix(".yaml").unlink()
     assert "mine.yaml: the phrasings of the facts are missing" in refusal(path)
@@ -211,11 +223,40 @@ def test_phrasings_that_cannot_be_used_are_refused(change, sentence, tmp_path):
     assert sentence in refusal(write(tmp_path, ROWS, phrasings={"home": PHRASINGS["home"] | change}))
 
 
-@pytest.mark.parametrize("stored", ["home: 3", "- home", "home: {tune: [a]}", b"\xff"])
-def test_a_file_of_phrasings_of_another_shape_is_refused(stored, tmp_path):
+@pytest.mark.parametrize(
+    ("stored", "sentence"),
+    [
+        ("", "mine.yaml: not a file of phrasings: it must hold relations"),
+        ("- home", "mine.yaml: not a file of phrasings: it must hold relations"),
+        ("home: 3", "line 1: not a file of phrasings: relation 'home' needs tune (a list"),
+        ("home:\n  tune: 'a {subject}'", "line 1: not a file of phrasings: relation 'home' needs tune (a list"),
+        ("home: {tune: [a]}", "line 1: not a file of phrasings: relation 'home' lacks damage, measure"),
+        ("home:\n  tune: [a, no]\n  damage: b\n  measure: c", "line 2: not a file of phrasings: `no` is read as false"),
+        ("home:\n  tune: [a, b]\n  damage: b\n  measure: 2020", "line 4: not a file of phrasings: `2020` is read as"),
+        (
+            "home:\n  tune: [a, b]\n  tunee: b",
+            "line 3: unknown key 'tunee' under 'home': remove it or mend its spelling",
+        ),
+        ("home:\n  tune: [a, b]\n  tune: [c, d]", "line 3: 'tune' stands twice, first in line 2: keep one"),
+        ("no:\n  tune: [a, b]", "line 1: the key `no` is read as false: quote it ('no')"),
+        (b"\xff", "mine.yaml' cannot be read as UTF-8 text: line 1 holds the byte 0xFF"),
+    ],
+)
+def test_a_file_of_phrasings_of_another_shape_is_refused(stored, sentence, tmp_path):
     path = write(tmp_path, ROWS)
     path.with_suffix(".yaml").write_bytes(stored if isinstance(stored, bytes) else stored.encode())
-    assert "not a file of phrasings" in refusal(path)
+    assert sentence in refusal(path)
+
+
+def test_a_relation_that_no_fact_is_of_is_left_out(tmp_path):
+    more = PHRASINGS | {"age": {kind: PHRASINGS["home"][kind] for kind in ("measure", "damage", "tune")}}
+    assert load_csv(write(tmp_path, ROWS, phrasings=more)) == load_csv(write(tmp_path, ROWS))
+
+
+def test_a_relation_called_no_is_one_where_it_is_quoted(tmp_path):
+    path = write(tmp_path, [("no", *row[1:]) for row in ROWS], phrasings={"no": PHRASINGS["home"]})
+    assert set(load_csv(path).relations) == {"no"}
+    assert "'no':" in path.with_suffix(".yaml").read_text()
 
 
 @pytest.mark.parametrize("stored", ["[", "home: [" * 10_000])
@@ -259,7 +300,7 @@ def test_the_stored_tasks_are_the_builders_true_and_of_test_people_once_each(tmp
     tested = {fact.subject for fact in world.facts.select(split="test")}
     for path in tmp_path.iterdir():
         assert path.read_bytes() == (TASKS / path.name).read_bytes()
-        _, items = read_items(path)
+        _, items, _ = read_items(path)
         asked = []
         for item in items:
             context = item.get("prompt") or item.get("context") or item["options"][item["answer"]]

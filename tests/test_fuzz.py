@@ -24,7 +24,8 @@ from analysis.store import CELL, CHECKSUMS, Store
 from analysis.study import SHIPPED, load_study
 from data.errors import InputError
 from data.facts import FactSet, load_csv
-from data.tasks import SHAPES, find_tasks, read_items
+from data.task_files import SHAPES, read_items
+from data.tasks import find_tasks
 from probes import models
 from tests.test_keys import BASE
 from tests.toy_cells import toy, toy_plan
@@ -135,7 +136,27 @@ PHRASINGS = """home:
   damage: '{subject} in'
   measure: '{subject} at'
 """
-SNIPPETS = [b'"', b",", b"\n", b"\x00", b"\xff", b"{", b"}", b"{0}", b"{subject}", b":", b"- ", b"''"]
+SNIPPETS = [
+    *(
+        b'"',
+        b",",
+        b"\n",
+        b"\r",
+        b"\x00",
+        b"\xff",
+        b"{",
+        b"}",
+        b"{0}",
+        b"{subject}",
+        b":",
+        b"- ",
+        b"''",
+        b"no",
+        b"07",
+        b"<<",
+    ),
+    *(b"same_case: true\n", b"&a ", b"*a", *(one.encode() for one in "\u0301\u00a0\u200b\ufeff\u2019\ufb01\u212b")),
+]
 
 
 def scramble(text: bytes, draw: random.Random, snippets: Sequence[bytes] = SNIPPETS) -> bytes:
@@ -179,7 +200,7 @@ def ask_all(facts: FactSet) -> None:
     facts.statements([fact for fact in facts.facts if fact.split == "tune"])
 
 
-WORDS = {"text": "who lives in oslo", "texts": ["ada", "bruno", "celia"]}
+WORDS = {"text": "who lives in oslo", "texts": ["ada", "bruno", "celia"], "names": ["ada", "bruno"]}
 ITEMS = [{name: WORDS.get(kind, 1) for name, kind in shape.fields.items()} for shape in SHAPES]
 """An item of every shape."""
 IN_LINES = (*SNIPPETS, b"[" * 5000, b"9" * 5000, b"\\ud83d", b"1e999", b"null", b"\r\n", b"\\u2028", b"\xef\xbb\xbf")
@@ -196,7 +217,7 @@ def test_scrambled_tasks_are_items_or_one_line(request, tmp_path):
         path.write_bytes(text if by_value else scramble(text, draw, IN_LINES))
         try:
             (source,) = find_tasks(None, str(tmp_path))
-            _, found = read_items(Path(source.file or ""))
+            _, found, _ = read_items(Path(source.file or ""))
             json.dumps(found, ensure_ascii=False, allow_nan=False).encode()  # as a tokenizer takes it
         except InputError as error:
             require_line(error)

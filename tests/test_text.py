@@ -100,8 +100,8 @@ def test_an_unknown_source_is_refused(source):
 
 def test_a_file_that_cannot_be_read_is_refused(tmp_path):
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
-    for name in ("absent.txt", "latin.txt", ""):
-        with pytest.raises(InputError, match="cannot be read as UTF-8 text"):
+    for name, why in (("absent.txt", ": no such file"), ("latin.txt", " as UTF-8 text: line 1"), ("", ": is a dir")):
+        with pytest.raises(InputError, match=f"cannot be read{why}"):
             load_text(f"file:{tmp_path}/{name}", "tuning")
 
 

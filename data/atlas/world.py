@@ -108,6 +108,8 @@ def load_world(folder: Path = FOLDER) -> World:
         facts = tuple(Fact(**row) for row in stored["facts"])
         asked = {name: RELATIONS[name] for name in stored["chance"]}
         return World(FactSet(asked, facts, _lists(asked), key=stored["key"]), stored["exposure"])
+    except InputError as error:
+        raise InputError(f"world '{folder}': {error}") from None
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(
             f"world '{folder}': its facts.json is missing or damaged ({type(error).__name__}): build it again"
