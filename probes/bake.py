@@ -15,7 +15,7 @@ import io
 import logging
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -101,15 +101,32 @@ def effective_weights(model: PreTrainedModel, names: list[str]) -> Iterator[tupl
 
 
 @torch.no_grad()
-def bake(dense: PreTrainedModel, weights: Iterable[tuple[str, Float[Tensor, "out in"]]]) -> PreTrainedModel:
+def bake(
+    dense: PreTrainedModel,
+    weights: Iterable[tuple[str, Float[Tensor, "out in"]]],
+    outside: Mapping[str, Tensor] | None = None,
+) -> PreTrainedModel:
     """Return a copy of `dense` in which the named layers hold the given weights; `dense` is not changed.
 
-    Weights are taken one by one: a model of a GPU's size is not held once more meanwhile.
+    Weights are taken one by one: a model of a GPU's size is not held once more meanwhile. `outside` holds whatever
+    else takes the place of dense tensors, by its full name; a head that was the embedding becomes one of its own.
     """
     baked = copy.deepcopy(dense).eval()
     for name, weight in weights:
         oriented_weight(baked, name).copy_(weight)
+    for name, tensor in (outside or {}).items():
+        _untie(baked, name)
+        baked.get_parameter_or_buffer(name).copy_(tensor)
     return baked
+
+
+def _untie(model: PreTrainedModel, name: str) -> None:
+    """Give a head that is the embedding a weight of its own, where that is what is to be replaced."""
+    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
+    tied = head is not None and head.weight is embedding.weight
+    if tied and model.get_parameter(name) is embedding.weight and model.get_submodule(name.rpartition(".")[0]) is head:
+        head.weight = torch.nn.Parameter(embedding.weight.detach().clone(), requires_grad=False)
+        model.config.tie_word_embeddings = False
 
 
 def oriented_weight(model: PreTrainedModel, name: str) -> Float[Tensor, "out in"]:

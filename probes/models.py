@@ -63,6 +63,7 @@ __all__ = [
     "locate",
     "look",
     "open_model",
+    "open_weights",
     "outline",
 ]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -216,28 +217,45 @@ def open_model(name: str, *, dtype: str, device: str) -> OpenedModel:
         InputError: naming what is missing or unsupported.
     """
     check_place(dtype, device)
-    outlook, hub = look(name), hub_name(name)
+    outlook, source = _looked_at(name)
+    with _silent():
+        tokenizer, told = _opened_tokenizer(outlook)
+        model = _opened_model(outlook, source, dtype, device)
+    beside = (*outlook.read_beside, *told, *_narrowed(outlook, source, dtype))
+    return OpenedModel(model, tokenizer, source.note, source.sha, beside)
+
+
+def open_weights(name: str, *, dtype: str, device: str) -> tuple[PreTrainedModel, ModelSource]:
+    """Open a model as `open_model` does, without its tokenizer: a ready checkpoint is asked with the dense model's.
+
+    Raises:
+        InputError: naming what is missing or unsupported.
+    """
+    check_place(dtype, device)
+    outlook, source = _looked_at(name)
+    with _silent():
+        return _opened_model(outlook, source, dtype, device), source
+
+
+def _looked_at(name: str) -> tuple[Outlook, ModelSource]:
+    """What is to be opened, all of its files there; of a hub's model its weights' headers are looked at only now."""
+    outlook = look(name)
     source = _whole(name)
-    if hub is not None:
+    if hub_name(name) is not None:
         outlook = _look_folder(name, source.folder, weights=True)
+    return outlook, source
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Silence the library while it reads."""
     chatter = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     try:
-        tokenizer, told = _opened_tokenizer(outlook)
-        model = _opened_model(outlook, source, DTYPES[dtype])
+        yield
     finally:
         transformers.logging.set_verbosity(chatter)
-    family_of(model)
-    model.requires_grad_(False)
-    if device == SPREAD:
-        spread(model)
-    else:
-        model.to(torch.device(device))  # type: ignore[arg-type]  # a decorator hides the signature
-    if hub is not None and outlook.quantisation is None:  # else its weights were made dense here
-        remember_hub(model, hub)
-    beside = (*outlook.read_beside, *told, *_narrowed(outlook, source, dtype))
-    return OpenedModel(model.eval(), tokenizer, source.note, source.sha, beside)
 
 
 def config_of(name: str) -> PretrainedConfig:
@@ -285,27 +303,41 @@ def _opened_tokenizer(outlook: Outlook) -> tuple[PreTrainedTokenizerBase, tuple[
         return read, (f"the tokenizer is that of {beside[0]} beside the file, not the file's own",)
 
 
-def _opened_model(outlook: Outlook, source: ModelSource, dtype: torch.dtype) -> PreTrainedModel:
-    """A model with its weights; of a quantised file a plain dense one with a clean configuration."""
+def _opened_model(outlook: Outlook, source: ModelSource, dtype: str, device: str) -> PreTrainedModel:
+    """A model with its weights where it is to stand, frozen."""
+    with _in_one_line(outlook.name):
+        model = _read(outlook, source, DTYPES[dtype])
+    family_of(model)
+    model.requires_grad_(False)
+    if device == SPREAD:
+        spread(model)
+    else:
+        model.to(torch.device(device))  # type: ignore[arg-type]  # a decorator hides the signature
+    hub = hub_name(outlook.name)
+    if hub is not None and outlook.quantisation is None:  # else its weights were made dense here
+        remember_hub(model, hub)
+    return model.eval()
+
+
+def _read(outlook: Outlook, source: ModelSource, dtype: torch.dtype) -> PreTrainedModel:
+    """A model's weights; those of a quantised file become a plain dense model with a clean configuration."""
     if outlook.quantisation is not None:
-        with _in_one_line(outlook.name):
-            model = open_checkpoint_dense(source.folder, dtype)
+        model = open_checkpoint_dense(source.folder, dtype)
         model.set_attn_implementation("eager")
         return model
     given = {} if outlook.gguf is None else {"gguf_file": source.gguf, "config": outlook.config}
-    with _in_one_line(outlook.name):
-        read: Any = AutoModelForCausalLM.from_pretrained(
-            source.folder,
-            dtype=dtype,
-            use_safetensors=True,
-            trust_remote_code=False,
-            attn_implementation="eager",
-            output_loading_info=True,
-            **given,
-        )
-        model, told = read
-        check_read(outlook.name, told, model, outlook.left_out)
-        return _clean(model) if outlook.gguf is not None else model
+    read: Any = AutoModelForCausalLM.from_pretrained(
+        source.folder,
+        dtype=dtype,
+        use_safetensors=True,
+        trust_remote_code=False,
+        attn_implementation="eager",
+        output_loading_info=True,
+        **given,
+    )
+    model, told = read
+    check_read(outlook.name, told, model, outlook.left_out)
+    return _clean(model) if outlook.gguf is not None else model
 
 
 def _clean(model: PreTrainedModel) -> PreTrainedModel:
