@@ -134,7 +134,7 @@ class Tasks(Spec):
     names: tuple[str, ...] | None = None
     """lm-eval's names, or `paper-nine`; without them every file of the folder, or `paper-nine` where none is given."""
     files: str | None = None
-    """A folder of JSONL files, one task each, for machines that reach no hub (see `data/tasks.py`); `atlas` ships."""
+    """A folder of JSONL files, one task each, where no hub is reached (see `data/task_files.py`); `atlas` ships."""
     items: int | None = Field(default=300, ge=2, description="items of each task at most, drawn with the seed")
     seed: int = 0
     batch: int = Field(default=16, ge=1, description="contexts per pass")

@@ -1,4 +1,4 @@
-"""Standard tasks in the atlas's own words, one JSONL file each, in the shapes of `data/tasks.py`.
+"""Standard tasks in the atlas's own words, one JSONL file each, in the shapes of `data/task_files.py`.
 
     atlas_recall     the answer follows a question, as in a closed-book task
     atlas_who        two people, one of whom the end fits, as in Winogrande
