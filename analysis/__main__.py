@@ -25,6 +25,7 @@ from analysis.parting import compare
 from analysis.progress import Bar
 from analysis.reading import read_json, read_latency
 from analysis.repair_report import show_repairs
+from analysis.resolve import check_plan, resolve
 from analysis.scopes import MAIN
 from analysis.store import Store, open_root
 from analysis.study import load_study, shipped_studies
@@ -61,6 +62,8 @@ def run_command(
     if dry_run:
         here = run.is_here(described)
         plan, facts = run.prepare(described, absent=not here)
+        if here:
+            check_plan(plan, facts, resolve(described))
         console.print(estimate(plan, facts, missing(plan, Store(out)), here=here), markup=False)
         return
     budget = None if memory is None else parse_bytes(memory)

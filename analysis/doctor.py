@@ -11,15 +11,19 @@ from transformers import PreTrainedModel
 
 from analysis.drift import DRIFT_KINDS
 from analysis.memory import PROCESS, comparison_bytes, spoken_bytes
+from analysis.resolve import template_note
 from analysis.shapes import Shape
 from data.errors import InputError
 from probes.backends import BACKENDS, HOSTED
 from probes.capture import Parity, Recorder
 from probes.families import family_of
 from probes.inputs import Inputs, build_inputs
-from probes.models import open_model
+from probes.models import OpenedModel, look, open_model
 from probes.sites import Kind, Site, kinds_of, module_name, sites_of, sizes_of
-from probes.tokens import encode
+from probes.tokens import encode, ended_note, require_rows
+
+WORDS = "the quick brown fox"
+"""What is read of a model on trial."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +53,11 @@ def show_model(
         InputError: the model cannot be read, its positions end before `length`, or comparing a batch of this size
             is foretold to take more than `memory` bytes; nothing is run then. Or a host did not run a pass.
     """
+    outlook = look(name)
+    require_rows(outlook.tokenizer(), int(outlook.config.vocab_size), name)
     opened = open_model(name, dtype=dtype, device=device)
     model = opened.model
-    row = encode(opened.tokenizer, "the quick brown fox")
+    row = _first_tokens(name, opened)
     timed = build_inputs(model, [[row[-1]] * length] * batch)
     shape = Shape.of(model)
     beyond = comparison_bytes(shape, batch, length)
@@ -73,8 +79,21 @@ def show_model(
             markup=False,
         )
     _show_cost(console, model, shape, timed, beyond, needed, found)
-    if opened.note:
-        console.print(opened.note, markup=False)
+    for note in filter(None, (opened.note, template_note(opened.tokenizer, None), ended_note(opened.tokenizer))):
+        console.print(note, markup=False)
+    if opened.read_beside:
+        console.print("\n  ".join(("read beside the weights:", *opened.read_beside)), markup=False)
+
+
+def _first_tokens(name: str, opened: OpenedModel) -> list[int]:
+    """Some tokens of a text."""
+    row = encode(opened.tokenizer, WORDS)
+    if not row:
+        raise InputError(
+            f"model '{name}': its tokenizer makes no token of '{WORDS}': it is not the model's own, or its files are "
+            "damaged"
+        )
+    return row
 
 
 def _backends(

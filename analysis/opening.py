@@ -1,6 +1,7 @@
 """Open what a cell describes: the dense model once per process, a compressed copy, a variant with its repair."""
 
 import json
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from analysis.banks import Fitting, fitting, open_bank
 from analysis.study import read_facts
@@ -18,8 +21,9 @@ from data.text import Part, stated, text_as_planned
 from probes.bake import bake
 from probes.banks import text_prompts
 from probes.compress import CompressionSpec
+from probes.families import family_of
 from probes.lora import adapted, load_lora
-from probes.models import TWIN, OpenedModel, open_model
+from probes.models import TWIN, OpenedModel, open_model, open_weights
 from probes.prefix_tuning import TunedPrefix
 from probes.prompts import draw_prompt, load_prompts
 from probes.sharing import ChangedWeightsError, Guard
@@ -40,6 +44,18 @@ def open_as_planned(model: str, sha: str, *, dtype: str, device: str) -> OpenedM
     """
     opened = open_model(model, dtype=dtype, device=device)
     if opened.sha != sha:
+        raise InputError(f"model '{model}' changed while the study ran: start it again")
+    return opened
+
+
+def weights_as_planned(model: str, sha: str, *, dtype: str, device: str) -> PreTrainedModel:
+    """A model without its tokenizer, whose files have to be those that were hashed when the study was planned.
+
+    Raises:
+        InputError: they changed meanwhile, or do not open.
+    """
+    opened, source = open_weights(model, dtype=dtype, device=device)
+    if source.sha != sha:
         raise InputError(f"model '{model}' changed while the study ran: start it again")
     return opened
 
@@ -112,11 +128,18 @@ def _place(fields: dict[str, Any]) -> tuple[str, str, str, str, Template]:
 
 @lru_cache(maxsize=1)
 def _compressed(place: tuple[str, str, str, str, Template], folder: Path) -> _Guarded:
-    """A compressed copy: the dense model with the stored layers in place of its own."""
+    """A compressed copy: the dense model with the stored layers, and whatever else is stored, in place of its own."""
     model, opened = place[0], _opened(*place).opened
-    baked = bake(opened.model, load_file(folder / WEIGHTS).items()).eval()
+    layers, outside = parted(load_file(folder / WEIGHTS), family_of(opened.model).linears_of(opened.model))
+    baked = bake(opened.model, layers.items(), outside).eval()
     baked.requires_grad_(False)
     return _Guarded(replace(opened, model=baked), Guard(baked, f"the compressed copy of '{model}'"))
+
+
+def parted(stored: Mapping[str, Tensor], names: Collection[str]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """What a compressed cell stored: the weights of the named layers, and tensors outside them by their full names."""
+    layers = {name: stored[name] for name in names}
+    return layers, {name: tensor for name, tensor in stored.items() if name not in layers}
 
 
 def close_models() -> None:
@@ -224,12 +247,13 @@ def facts_of(fields: dict[str, Any]) -> FactSet:
     return _facts(fields["facts"], fields["fact_seed"], fields["candidates"], relations, fields["facts_sha"])
 
 
-def clean_blocks(fields: dict[str, Any], part: Part, length: int, seed: int, most: int) -> tuple[list[list[int]], int]:
+def clean_blocks(
+    tokenizer: PreTrainedTokenizerBase, fields: dict[str, Any], part: Part, length: int, seed: int, most: int
+) -> tuple[list[list[int]], int]:
     """At most `most` blocks of text that state no fact of the calibrate or test people, and how many were dropped.
 
     A block that holds both a subject and its answer is dropped, however far apart they stand.
     """
-    tokenizer = dense(fields).tokenizer
     forbidden: list[Fact] = [fact for fact in facts_of(fields).facts if fact.split != "tune"]
     text = text_as_planned(fields["text"], fields["text_sha"], part, seed)
     kept: list[list[int]] = []
@@ -244,13 +268,15 @@ def clean_blocks(fields: dict[str, Any], part: Part, length: int, seed: int, mos
     return kept, dropped
 
 
-def tuning_blocks(fields: dict[str, Any], length: int, seed: int, most: int) -> tuple[list[list[int]], int]:
+def tuning_blocks(
+    tokenizer: PreTrainedTokenizerBase, fields: dict[str, Any], length: int, seed: int, most: int
+) -> tuple[list[list[int]], int]:
     """Windows of tuning text, at most `most`, and how many were dropped because they state what is only measured.
 
     Raises:
         InputError: none is left, so that nothing would be tuned on the text that the study asks for.
     """
-    windows, dropped = clean_blocks(fields, "tuning", length, seed, most)
+    windows, dropped = clean_blocks(tokenizer, fields, "tuning", length, seed, most)
     if not windows:
         raise InputError(
             f"text '{fields['text']}' gives no tuning window of {length} tokens that states no withheld fact "
@@ -260,9 +286,11 @@ def tuning_blocks(fields: dict[str, Any], length: int, seed: int, most: int) -> 
     return windows, dropped
 
 
-def calibration_blocks(fields: dict[str, Any], spec: CompressionSpec) -> tuple[torch.Tensor, int]:
+def calibration_blocks(
+    tokenizer: PreTrainedTokenizerBase, fields: dict[str, Any], spec: CompressionSpec
+) -> tuple[torch.Tensor, int]:
     """Calibration text as token ids, `samples` by `block_length`."""
-    blocks, dropped = clean_blocks(fields, "calibration", spec.block_length, fields["seed"], spec.samples)
+    blocks, dropped = clean_blocks(tokenizer, fields, "calibration", spec.block_length, fields["seed"], spec.samples)
     if len(blocks) < spec.samples:
         raise InputError(
             f"text '{fields['text']}' gives {len(blocks)} calibration blocks of {spec.block_length} tokens and "

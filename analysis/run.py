@@ -25,6 +25,7 @@ from analysis.predictions_further import further
 from analysis.reinjected import reinjections
 from analysis.report_markdown import markdown
 from analysis.report_page import write_report_page
+from analysis.resolve import notes_of, resolve
 from analysis.run_files import EXAMPLES, MANIFEST, damaged_file, read_manifest, sealed
 from analysis.scopes import MAIN
 from analysis.store import (
@@ -85,7 +86,7 @@ def run_folder(study: Study, shipped: bool, out: Path) -> Path:
     return out / f"{study.name}-{content_key(study.model_dump(mode='json'))[:8]}"
 
 
-def manifest_of(plan: Plan, facts: FactSet, note: str) -> dict[str, Any]:
+def manifest_of(plan: Plan, facts: FactSet) -> dict[str, Any]:
     """What shaped the run's numbers."""
     return {
         "schema": SCHEMA,
@@ -97,11 +98,10 @@ def manifest_of(plan: Plan, facts: FactSet, note: str) -> dict[str, Any]:
         "predictions_sha": predictions_sha(),
         "gathering": code_hash(__name__),
         "cells": sorted(cell.key for cell in plan.cells),
-        "note": note,
     }
 
 
-def finish(plan: Plan, facts: FactSet, store: Store, folder: Path, note: str) -> None:
+def finish(plan: Plan, facts: FactSet, store: Store, folder: Path) -> None:
     """Write tables, verdict and, last, the manifest with every file's checksum: a folder with a manifest is whole."""
     folder.mkdir(parents=True, exist_ok=True)
     tables = gather(plan, store)
@@ -116,12 +116,14 @@ def finish(plan: Plan, facts: FactSet, store: Store, folder: Path, note: str) ->
     verdict = verdict_of(plan.study, facts, evidence)
     add_further(verdict, plan.study, evidence, tables)
     verdict["claims"] = claims(plan.study, evidence, tables, verdict)
+    note = notes_of(plan.study)
     write_atomically(folder / "report.md", markdown(verdict, note, plan.study.title or plan.study.name))
     write_atomically(folder / "verdict.json", json.dumps(verdict, indent=1) + "\n")
     write_report_page(folder)
     written = ["report.md", "report.html", "verdict.json", *(f"{name}.parquet" for name in tables)]
     written += [f"{EXAMPLES}/{path.name}" for path in (folder / EXAMPLES).glob("*")]
-    manifest = manifest_of(plan, facts, note) | {"files": {name: sha_of(folder / name) for name in sorted(written)}}
+    manifest = manifest_of(plan, facts) | {"note": note}
+    manifest |= {"files": {name: sha_of(folder / name) for name in sorted(written)}}
     write_atomically(folder / MANIFEST, json.dumps(sealed(manifest), indent=1) + "\n")
 
 
@@ -209,7 +211,7 @@ def run(
     plan, facts = prepare(study)
     folder, store = run_folder(study, shipped, out), Store(out)
     note = _once(on_note or (lambda sentence: None))
-    manifest = manifest_of(plan, facts, locate(study.model).note)
+    manifest = manifest_of(plan, facts)
     if not fresh:
         refuse_other(manifest, folder, note)
         with telling_storage(out):
@@ -217,7 +219,7 @@ def run(
     todo = list(plan.cells) if fresh else missing(plan, store)
     if todo:
         require_place(engine, study)
-        check_inputs(plan, facts)
+        check_inputs(plan, facts, resolve(study))
         workers = open_engine(engine, plan, todo, memory=memory, address=address)
     open_root(out)
     if fresh:
@@ -245,7 +247,7 @@ def _gather(plan: Plan, facts: FactSet, store: Store, folder: Path) -> None:
         InputError: a cell was taken away meanwhile.
     """
     try:
-        finish(plan, facts, store, folder, locate(plan.study.model).note)
+        finish(plan, facts, store, folder)
     except FileNotFoundError as error:
         if gone := missing(plan, store):
             raise InputError(

@@ -5,54 +5,39 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import TypeAdapter
 from safetensors.torch import save_file
+from torch import Tensor
+from transformers import PreTrainedModel
 
-from analysis.opening import WEIGHTS, calibration_blocks, dense, open_as_planned
-from data.errors import InputError
+from analysis.opening import WEIGHTS, calibration_blocks, dense, weights_as_planned
 from probes.bake import oriented_weight
 from probes.compress import compress
 from probes.families import family_of
+from probes.likeness import check_same_computation, take
 from probes.specs import AnyCompression, CheckpointSpec
 
 
 def work(fields: dict[str, Any], needs: dict[str, Path], folder: Path) -> None:
-    """Write the changed layers' weights and the proof."""
+    """Write the layers' weights, whatever else a ready checkpoint changed, and the proof."""
     opened = dense(fields)
     spec: AnyCompression = TypeAdapter(AnyCompression).validate_json(json.dumps(fields["compression"]))
     if isinstance(spec, CheckpointSpec):
-        sha = fields["checkpoint_sha"]
-        model = open_as_planned(spec.path, sha, dtype=fields["dtype"], device=fields["device"]).model
-        _require_same_shape(opened.model, model, spec.path)
-        proof: dict[str, Any] = {"checkpoint": spec.path, "sha": sha}
+        weights, proof = _taken(fields, opened.model, spec.path)
     else:
-        blocks, dropped = calibration_blocks(fields, spec)
+        blocks, dropped = calibration_blocks(opened.tokenizer, fields, spec)
         made = compress(opened.model, opened.tokenizer, spec, blocks, seed=fields["seed"])
-        model = made.model
+        names = family_of(opened.model).linears_of(opened.model)
+        weights = {name: oriented_weight(made.model, name).contiguous() for name in names}
         proof = asdict(made.proof) | {"blocks": len(blocks), "blocks_stating_facts_dropped": dropped}
-    names = family_of(opened.model).linears_of(opened.model)
-    weights = {name: _out_in(model, name) for name in names}
     save_file(weights, folder / WEIGHTS)
     (folder / "proof.json").write_text(json.dumps(proof, indent=1) + "\n")
 
 
-def _out_in(model: Any, name: str) -> torch.Tensor:
-    """A layer's weight as [out, in], whatever the family's own layout."""
-    return oriented_weight(model, name).contiguous()
-
-
-def _require_same_shape(dense_model: Any, other: Any, path: str) -> None:
-    """A checkpoint must be the dense model's architecture, and must differ from it in its layers alone."""
-    ours = {name: tensor.shape for name, tensor in dense_model.state_dict().items()}
-    theirs = {name: tensor.shape for name, tensor in other.state_dict().items()}
-    if ours != theirs:
-        odd = next(iter(set(ours.items()) ^ set(theirs.items())))[0]
-        raise InputError(f"checkpoint '{path}' is not of the dense model's architecture: they differ at {odd}")
-    names = {f"{name}.weight" for name in family_of(dense_model).linears_of(dense_model)}
-    for name, tensor in dense_model.state_dict().items():
-        if name not in names and not torch.equal(tensor, other.state_dict()[name]):
-            raise InputError(
-                f"checkpoint '{path}' also changes {name}, outside the blocks' linear layers: it was tuned "
-                "after compression, or comes from another model"
-            )
+def _taken(fields: dict[str, Any], model: PreTrainedModel, path: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Of a ready checkpoint, what takes the place of dense weights, and what was found of it."""
+    sha = fields["checkpoint_sha"]
+    checkpoint = weights_as_planned(path, sha, dtype=fields["dtype"], device=fields["device"])
+    check_same_computation(model.config, checkpoint.config, path, fields["model"])
+    taken = take(model, checkpoint, path)
+    return taken.layers | taken.outside, {"checkpoint": path, "sha": sha} | asdict(taken.proof)

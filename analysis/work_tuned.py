@@ -49,7 +49,7 @@ def work(fields: dict[str, Any], needs: dict[str, Path], folder: Path) -> None:
     dropped = 0
     if budget.text_batch:
         most = budget.text_batch * budget.steps
-        windows, dropped = tuning_blocks(fields, budget.text_length, fields["seed"], most)
+        windows, dropped = tuning_blocks(opened.tokenizer, fields, budget.text_length, fields["seed"], most)
     settings = budget.model_dump(exclude={"text_length"})
     if "tokens_of" in fields:
         everything = statement_rows(opened.tokenizer, _statements(facts_of(fields), spec, fields))

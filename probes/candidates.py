@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerBase
 
 from data.errors import InputError
 from data.facts import Item
-from probes.tokens import encode_continuations
+from probes.tokens import encode_continuations, encode_questions
 
 Rule = Literal["whole", "without_longer"]
 """How the candidates of a list are scored: each as it stands, or less those that go on from it."""
@@ -58,23 +58,39 @@ def encode_items(tokenizer: PreTrainedTokenizerBase, items: tuple[Item, ...]) ->
     for item in items:
         mine = [next(encoded) for _ in item.candidates.answers]
         results.append(Asked(item, mine[0][0], [tail for _, tail in mine]))
-    _require_apart(results)
+    for one in results:
+        _answers_apart(one)
+    _subjects_apart(items, [one.question for one in results])
     return tuple(results)
 
 
-def _require_apart(asked: Sequence[Asked]) -> None:
-    """Refuse what the model would be asked in the same tokens."""
+def require_apart(tokenizer: PreTrainedTokenizerBase, items: Sequence[Item]) -> None:
+    """Refuse what a model would be asked in the same tokens, every list of candidates being read once.
+
+    Raises:
+        InputError: two candidates, or two subjects of one relation, are the same tokens.
+    """
+    encode_items(tokenizer, tuple({item.candidates: item for item in items}.values()))
+    _subjects_apart(items, encode_questions(tokenizer, [item.question for item in items]))
+
+
+def _answers_apart(asked: Asked) -> None:
+    """Refuse two candidates in the same tokens."""
+    seen: dict[tuple[int, ...], str] = {}
+    for answer, tail in zip(asked.item.candidates.answers, asked.tails, strict=True):
+        if (other := seen.setdefault(tuple(tail), answer)) != answer:
+            raise InputError(
+                f"relation '{asked.item.fact.relation}': the tokenizer writes the answers '{other}' and '{answer}' "
+                f"alike ({len(tail)} tokens): no model can tell them apart; leave one out, or take another tokenizer"
+            )
+
+
+def _subjects_apart(items: Sequence[Item], questions: Sequence[Sequence[int]]) -> None:
+    """Refuse questions about two subjects of one relation in the same tokens."""
     subjects: dict[tuple[str, tuple[int, ...]], str] = {}
-    for one in asked:
-        fact, answers = one.item.fact, one.item.candidates.answers
-        seen: dict[tuple[int, ...], str] = {}
-        for answer, tail in zip(answers, one.tails, strict=True):
-            if (other := seen.setdefault(tuple(tail), answer)) != answer:
-                raise InputError(
-                    f"relation '{fact.relation}': the tokenizer writes the answers '{other}' and '{answer}' alike "
-                    f"({len(tail)} tokens): no model can tell them apart; leave one out, or take another tokenizer"
-                )
-        other = subjects.setdefault((fact.relation, tuple(one.question)), fact.subject)
+    for item, question in zip(items, questions, strict=True):
+        fact = item.fact
+        other = subjects.setdefault((fact.relation, tuple(question)), fact.subject)
         if other != fact.subject:
             raise InputError(
                 f"relation '{fact.relation}': the tokenizer writes the questions about '{other}' and "

@@ -9,10 +9,10 @@ from transformers import BloomConfig, BloomForCausalLM
 
 from analysis import opening, run
 from analysis.__main__ import main
-from analysis.checks import _check_lengths
 from analysis.cluster import RayEngine
 from analysis.drift import Reference
-from analysis.study import load_facts, load_study
+from analysis.resolve import check_plan, resolve
+from analysis.study import load_study
 from data.errors import InputError
 from probes.adapter_folders import write_prompt
 from probes.capture import Recorder
@@ -69,11 +69,11 @@ def test_a_prompt_in_a_folder_takes_its_place_too(tmp_path, monkeypatch, capsys)
 
 def test_a_key_that_leaves_the_question_no_room_is_refused():
     study = load_study("atlas")
-    facts = load_facts(study)
-    opened = open_model("atlas", dtype="float32", device="cpu")
-    _check_lengths(study, facts, opened)
+    plan, facts = run.prepare(study)
+    resolved = resolve(study)
+    check_plan(plan, facts, resolved)
     with pytest.raises(InputError, match=r"with the key before it, has 3.. tokens"):
-        _check_lengths(study, replace(facts, key="the " * 300), opened)
+        check_plan(plan, replace(facts, key="the " * 300), resolved)
 
 
 @pytest.mark.parametrize(("field", "value"), [("vocab_size", 200), ("num_hidden_layers", 3)])

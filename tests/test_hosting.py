@@ -12,6 +12,7 @@ from analysis import run
 from analysis.__main__ import main
 from analysis.checks import check_inputs
 from analysis.opening import close_models
+from analysis.resolve import resolve
 from analysis.store import Store
 from analysis.study import load_study
 from analysis.worker import Job, compute
@@ -141,7 +142,7 @@ def test_drift_around_dense_is_what_hooks_measure(asked, tmp_path, simulated):
     store = Store(tmp_path / "runs")
     for backend in ("hooks", "nnsight_remote"):
         plan, facts = run.prepare(load_study(str(asked), [f"drift.backend={backend}"]))
-        check_inputs(plan, facts)
+        check_inputs(plan, facts, resolve(plan.study))
         (cell,) = plan.of("drift")
         names = [stored["repair"] and stored["repair"]["kind"] for stored in cell.fields["variants"]]
         assert names == [None, "placebo", "prompt", "prompt", "prompt", "idp"]

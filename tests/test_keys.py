@@ -69,6 +69,7 @@ CHANGES: dict[str, tuple[Any, set[str]]] = {
     "fact_seed": (1, EVERY),
     "candidates": (6, EVERY),
     "relations": (["instrument"], EVERY),
+    "template": ("chat", EVERY),
     "groups": (["open", "graded"], TUNED),
     "controls": ([], TUNED - {"tasks"}),  # tasks are of the main scope alone
     "text": ("pydoc", EVERY),
@@ -286,7 +287,7 @@ def test_a_text_that_changes_between_plan_and_work_is_refused(own, tmp_path):
     fields = plan.of("drift")[0].fields
     _cut(tmp_path / "text.txt")
     with pytest.raises(InputError, match=r"text 'file:.*' changed while the study ran: start it again"):
-        clean_blocks(fields, "tuning", 16, 0, 1)
+        clean_blocks(dense(fields).tokenizer, fields, "tuning", 16, 0, 1)
     with pytest.raises(InputError, match=r"text 'file:.*' changed while the study ran"):
         work_drift._rows_of(fields, Study.model_validate(own).drift)
     asked = next(cell.fields for cell in plan.of("tasks") if cell.fields.get("perplexity", {}).get("text") == OWN_TEXT)

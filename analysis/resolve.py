@@ -1,0 +1,171 @@
+"""What a study asks for, looked at from small files alone, before a weight is read: by every command alike.
+
+Model, checkpoints, tokenizer, repairs, facts and text: what a cell would refuse of them is refused while planning.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from analysis.cell import Plan
+from analysis.opening import calibration_blocks, tuning_blocks
+from analysis.sizes import check_budget, check_fits, prompt_lengths
+from analysis.study import Study
+from data.errors import InputError
+from data.facts import FactSet, Phrasing
+from data.tasks import find_tasks, task_notes
+from data.text import text_as_planned
+from probes.adapter_folders import read_adapter
+from probes.candidates import require_apart
+from probes.compress import CompressionSpec
+from probes.inputs import longest_content, spoken_positions
+from probes.models import config_of, locate, look, outline
+from probes.repair_specs import FolderSpec, TextSpec
+from probes.specs import BankSpec, CheckpointSpec
+from probes.tokens import ask_by, encode, encode_continuations, ended_note, has_template, require_rows
+from probes.tuning import encode_blocks
+
+SAME = ("model_type", "num_hidden_layers", "vocab_size", "hidden_size", "num_attention_heads")
+"""What a ready checkpoint shares with the dense model, in order of how much it explains."""
+PHRASINGS: tuple[Phrasing, ...] = ("measure", "damage", "tune")
+"""In which a fact is asked somewhere in a study."""
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A study's model as its small files tell it."""
+
+    model: PreTrainedModel
+    """Without weights."""
+    tokenizer: PreTrainedTokenizerBase
+    """As the study asks with it."""
+
+
+def resolve(study: Study) -> Resolved:
+    """Look at a study's model and its ready checkpoints.
+
+    Raises:
+        InputError: one of them cannot be opened, they do not go together, or the tokenizer has words that the model
+            was not given.
+    """
+    outlook = look(study.model)
+    tokenizer = ask_by(outlook.tokenizer(), study.template or "none")
+    require_rows(tokenizer, int(outlook.config.vocab_size), study.model)
+    for spec in study.compressions:
+        if isinstance(spec, CheckpointSpec):
+            _check_checkpoint(spec, study.model, outlook.config)
+    return Resolved(outline(study.model), tokenizer)
+
+
+def _check_checkpoint(spec: CheckpointSpec, model: str, config: object) -> None:
+    """A ready checkpoint has the dense model's vocabulary, depth and widths."""
+    theirs = config_of(spec.path)
+    for name in SAME:
+        ours, other = getattr(config, name, None), getattr(theirs, name, None)
+        if ours != other:
+            raise InputError(
+                f"checkpoint '{spec.path}' is not of the dense model's architecture: its {name} is {other} and "
+                f"that of '{model}' {ours}; name a checkpoint of this model"
+            )
+
+
+def notes_of(study: Study) -> str:
+    """What has to be said wherever a study's numbers stand: of its model's file, its questions and its tasks.
+
+    Empty where there is nothing.
+    """
+    tokenizer = look(study.model).tokenizer()
+    told = [locate(study.model).note, template_note(tokenizer, study.template), ended_note(tokenizer)]
+    if study.tasks is not None and study.tasks.files is not None:
+        told.append(task_notes(find_tasks(study.tasks.names, study.tasks.files)))
+    return "; ".join(filter(None, told))
+
+
+def template_note(tokenizer: PreTrainedTokenizerBase, template: str | None) -> str:
+    """A sentence where a chat model is asked as plain text because nobody said how; empty elsewhere."""
+    if template is not None or not has_template(tokenizer):
+        return ""
+    return "the model has a chat template and is asked as plain text (template: chat asks through it)"
+
+
+def check_plan(plan: Plan, facts: FactSet, resolved: Resolved) -> None:
+    """Refuse a study whose repairs, facts, lengths or text do not fit its model.
+
+    Raises:
+        InputError: naming what does not fit, and what to change.
+    """
+    check_fits(plan.study, resolved.model)
+    check_budget(plan.study, resolved.model)
+    _check_lengths(plan.study, facts, resolved)
+    check_text(plan, resolved.tokenizer)
+
+
+def _check_lengths(study: Study, facts: FactSet, resolved: Resolved) -> None:
+    """Every window and question has its place behind the longest prompt."""
+    model, positions = resolved.model, spoken_positions(resolved.model)
+    prompts = [*prompt_lengths(study), *_lengths_brought(study, resolved)]
+    name, prompt = max(prompts, key=lambda one: one[1])
+    room = longest_content(model, prompt)
+    behind = f"behind the {prompt} of {name} " if prompt else ""
+    if study.drift.length > room:
+        raise InputError(
+            f"drift.length: {study.drift.length} tokens {behind}are more than the {positions} of '{study.model}': "
+            f"lower it to {max(room, 0)} or shorten the prompt"
+        )
+    tokens, words = _longest(facts, resolved.tokenizer)
+    if tokens > room:
+        raise InputError(
+            f"questions: '{words}' has {tokens} tokens, which {behind}are more than the {positions} of "
+            f"'{study.model}': shorten the question or the prompt"
+        )
+    if facts.key is not None:
+        tokens, words = _longest(facts, resolved.tokenizer, key=facts.key)
+        if tokens > longest_content(model):
+            raise InputError(
+                f"questions: '{words}', with the key before it, has {tokens} tokens, which are more than the "
+                f"{positions} of '{study.model}': shorten the question or the key"
+            )
+
+
+def _longest(facts: FactSet, tokenizer: PreTrainedTokenizerBase, *, key: str | None = None) -> tuple[int, str]:
+    """Tokens and words of the longest question with a candidate answer behind it; all of them can be told apart."""
+    people = facts.select(list(facts.groups))
+    asked = [facts.items(people, phrasing, key=key) for phrasing in PHRASINGS]
+    for items in asked:
+        require_apart(tokenizer, items)
+    longest = {one: max(one.answers, key=lambda answer: len(encode(tokenizer, f" {answer}"))) for one in facts.lists}
+    pairs = [(item.question, longest[item.candidates]) for items in asked for item in items]
+    encoded = encode_continuations(tokenizer, pairs)
+    lengths = [len(question) + len(answer) for question, answer in encoded]
+    place = max(range(len(pairs)), key=lengths.__getitem__)
+    return lengths[place], " ".join(pairs[place])
+
+
+def _lengths_brought(study: Study, resolved: Resolved) -> Iterator[tuple[str, int]]:
+    """Tokens of every text and of every vector in a folder that stands before a question, with its repair's name."""
+    for one in study.repairs:
+        texts = one.texts if isinstance(one, BankSpec) else [one.text] if isinstance(one, TextSpec) else []
+        yield from ((one.name, len(encode(resolved.tokenizer, text))) for text in texts)
+        if isinstance(one, FolderSpec):
+            adapter = read_adapter(Path(one.path).expanduser(), resolved.model, study.model)
+            held = adapter.prompt if adapter.prefix is None else adapter.prefix
+            yield one.name, 0 if held is None else len(held)
+
+
+def check_text(plan: Plan, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Read every text that some cell will read, so that one too short is found before anything is written.
+
+    Raises:
+        InputError: naming the text and what it lacks.
+    """
+    study, fields = plan.study, plan.cells[0].fields
+    for cell in plan.of("compressed"):
+        settings = cell.fields["compression"]
+        if settings["method"] != "checkpoint":
+            calibration_blocks(tokenizer, cell.fields, CompressionSpec(**settings))
+    if study.tuning.text_batch:
+        tuning_blocks(tokenizer, fields, study.tuning.text_length, study.seeds[0], 1)
+    heldout = text_as_planned(fields["text"], fields["text_sha"], "heldout")
+    encode_blocks(tokenizer, heldout.paragraphs, study.drift.length)
