@@ -175,13 +175,13 @@ def _look_folder(name: str, folder: Path, *, weights: bool) -> Outlook:
 
 
 @contextmanager
-def _in_one_line(name: str) -> Iterator[None]:
+def _in_one_line(name: str, raised: tuple[type[Exception], ...] = UNREADABLE) -> Iterator[None]:
     """Make one line of what a library says of a model's files that it cannot read."""
     try:
         yield
     except InputError:
         raise
-    except UNREADABLE as error:
+    except raised as error:
         said = str(error).strip()
         reason = said.splitlines()[0] if said else type(error).__name__
         raise InputError(f"model '{name}' does not open: {reason}") from error
@@ -293,7 +293,7 @@ def check_place(dtype: str, device: str) -> None:
 
 def _opened_tokenizer(outlook: Outlook) -> tuple[PreTrainedTokenizerBase, tuple[str, ...]]:
     """A model's tokenizer, and what was read with it; that beside a GGUF file goes before the file's own."""
-    with _in_one_line(outlook.name):
+    with _in_one_line(outlook.name, (Exception,)):  # which is what the tokenizers' library raises, bare
         if outlook.gguf is None:
             return AutoTokenizer.from_pretrained(outlook.folder, trust_remote_code=False), ()
         beside = [name for name in TOKENIZERS if (outlook.folder / name).is_file()]

@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from data.errors import InputError
 from probes.gguf_files import GGUF_MAGIC
-from probes.models import _clean, locate, open_model
+from probes.models import _clean, locate, look, open_model
 from tests.tiny_models import TINY_TYPES, VOCABULARY, tiny
 
 IDS = torch.tensor([[5, 9, 33, 7, 12]])
@@ -170,6 +170,14 @@ def test_a_damaged_folder_is_refused(saved, damage):
     assert str(saved) in sentence
     if damage == "lost layer":
         assert "model.layers.1.mlp.up_proj.weight" in sentence
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"version": "1.0", "model": {"type": "BPE"}}'])
+def test_a_damaged_tokenizer_is_one_line(content, saved):
+    (saved / "tokenizer.json").write_text(content)
+    assert "does not open" in refusal(saved)
+    with pytest.raises(InputError):
+        look(str(saved)).tokenizer()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
