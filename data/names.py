@@ -10,7 +10,7 @@ hyphens, ligatures, full-width letters) or that differ in case alone are told to
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -112,15 +112,26 @@ def is_kept(name: str) -> bool:
 @lru_cache(maxsize=1 << 16)
 def look_alike(name: str) -> str:
     """A name with everything taken out that a reader may not see, case kept: equal where two names look alike."""
-    marked = name.translate(_MARKS)
-    return canonical(marked if marked.isascii() else "".join(map(_plain, marked)))
+    return _settled(name, _seen)
 
 
 def caseless(text: str) -> str:
     """The same, and case folded: what is searched in running text, and what is searched for."""
+    return _settled(text, lambda shown: _seen(shown).casefold())
+
+
+def _settled(text: str, change: Callable[[str], str]) -> str:
+    """A text changed until nothing changes: one change can make way for another."""
+    before, text = "", canonical(text)
+    while text != before:
+        before, text = text, canonical(change(text))
+    return text
+
+
+def _seen(text: str) -> str:
+    """What a reader sees of a text, one character at a time."""
     marked = text.translate(_MARKS)
-    folded = marked if marked.isascii() else "".join(map(_plain, marked))
-    return canonical(folded.casefold())
+    return marked if marked.isascii() else "".join(map(_plain, marked))
 
 
 def without_case(name: str) -> str:
@@ -144,7 +155,7 @@ def settle(names: Sequence[Named], *, what: str, same_case: bool | None, told_in
     first_use = {one.name: one for one in reversed(names)}
     alike: dict[str, list[str]] = {}
     for name in uses:
-        alike.setdefault(caseless(name), []).append(name)
+        alike.setdefault(caseless(look_alike(name)), []).append(name)
     kept = {name: name for name in uses}
     for group in alike.values():
         for first, second in _pairs(group):

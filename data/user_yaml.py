@@ -7,7 +7,7 @@ two equal keys. Here none of it happens without a word.
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 
@@ -27,11 +27,6 @@ _ODD_NUMBER = re.compile(r"[-+]?0[0-9_]+|.*:.*")
 class _Loader(yaml.SafeLoader):
     """Plain values alone; what has the form of a value and is none (2020-13-45) is told with its line."""
 
-    # Without `=`, of which the library makes no value.
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {
-        first: kept for first, kept in yaml.SafeLoader.yaml_implicit_resolvers.items() if first != "="
-    }
-
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         """The value of a node."""
         try:
@@ -40,6 +35,12 @@ class _Loader(yaml.SafeLoader):
             raise yaml.constructor.ConstructorError(
                 None, None, f"`{_short(node)}` is no value ({error}): quote it", node.start_mark
             ) from None
+
+
+# Without `=`, of which the library makes no value.
+_Loader.yaml_implicit_resolvers = {
+    first: kept for first, kept in yaml.SafeLoader.yaml_implicit_resolvers.items() if first != "="
+}
 
 
 @dataclass(frozen=True)

@@ -240,8 +240,8 @@ def test_the_kept_form_is_a_fixed_point_and_what_looks_alike_is_found_whatever_t
     assert unicodedata.is_normalized("NFC", kept)
     assert not kept[:1].isspace()
     assert not kept[-1:].isspace()
-    assert look_alike(kept) == look_alike(unicodedata.normalize("NFC", kept))
-    assert caseless(kept) == caseless(unicodedata.normalize("NFD", kept)) == caseless(look_alike(kept))
+    assert look_alike(kept) == look_alike(unicodedata.normalize("NFD", kept)) == look_alike(look_alike(kept))
+    assert caseless(kept) == caseless(unicodedata.normalize("NFD", kept))
 
 
 # --- Whatever the facts are from --------------------------------------------------------------------

@@ -15,7 +15,7 @@ from lm_eval.models.huggingface import HFLM
 from analysis.work_tasks import score_task
 from data.errors import InputError
 from data.task_files import read_items
-from data.tasks import TaskSource, find_tasks, open_task
+from data.tasks import TaskSource, find_tasks, open_task, task_notes
 from probes.lm_eval_adapter import VariantLM
 from probes.variants import Variant
 from tests.byte_tokens import byte_tokenizer
@@ -120,6 +120,9 @@ def test_what_was_taken_out_is_noted_with_how_often(tmp_path):
     assert source_of(tmp_path, item, item | {"context": "in ab is "}, item | {"continuation": "\nabc"}).note == (
         "white space between what is asked and the answer was taken out of 2 of 3 items"
     )
+    told = find_tasks(None, str(tmp_path))
+    assert task_notes(told) == f"task mine: {told[0].note}"
+    assert task_notes([TaskSource("sciq")]) == ""
     decomposed = {"context": "e\u0301 is", "continuation": "e\u0301"}
     assert source_of(tmp_path, decomposed).note == ""
     assert read_items(tmp_path / "mine.jsonl").items == [{"context": "\u00e9 is", "continuation": "\u00e9"}]
