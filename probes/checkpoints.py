@@ -37,8 +37,12 @@ class Quantisation:
     """Of the method, where it has several."""
 
 
-def quantisation_of(folder: Path) -> Quantisation | None:
-    """How a folder's weights are quantised, from its configuration; None where they are not.
+def quantisation_of(name: str, folder: Path) -> Quantisation | None:
+    """How a model's weights are quantised, from its folder's configuration; None where they are not.
+
+    Args:
+        name: of the model, for sentences.
+        folder: with its configuration.
 
     Raises:
         InputError: in a way that cannot be opened, named; or the configuration does not open.
@@ -49,11 +53,14 @@ def quantisation_of(folder: Path) -> Quantisation | None:
     method = scheme.get("quant_method")
     if method != COMPRESSED:
         shown = "an unnamed method" if method is None else str(method)
-        raise InputError(f"{folder} is quantised with {shown}, and such checkpoints are not opened here: {_INSTEAD}.")
+        raise InputError(f"model '{name}' is quantised with {shown}, which is not opened here: {_INSTEAD}")
     if importlib.util.find_spec("compressed_tensors") is None:
-        raise InputError(f"{folder} needs the library {COMPRESSED}, which is not installed: pip install {COMPRESSED}.")
-    _check_formats(folder, scheme)
-    _check_weights_alone(folder, scheme)
+        raise InputError(
+            f"model '{name}' is quantised with {COMPRESSED}, and that library is not installed: pip install "
+            f"{COMPRESSED}"
+        )
+    _check_formats(name, scheme)
+    _check_weights_alone(name, scheme)
     return Quantisation(COMPRESSED, scheme.get("format"))
 
 
@@ -61,14 +68,14 @@ def _scheme(folder: Path) -> Mapping[str, Any] | None:
     """What a folder's configuration says of its quantisation."""
     file = folder / "config.json"
     if not file.is_file():
-        raise InputError(f"{folder} holds no config.json; give the folder of a saved checkpoint.")
+        raise InputError(f"model '{folder}': the folder has no config.json, so it is not a saved model")
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
         scheme = config.get("quantization_config") or config.get("compression_config")
     except (ValueError, AttributeError, RecursionError) as error:
-        raise InputError(f"{file} is not a JSON object; save the checkpoint again.") from error
+        raise InputError(f"{file} is not a JSON object: save the model again") from error
     if scheme is not None and not isinstance(scheme, dict):
-        raise InputError(f"{file}: its quantization_config is no JSON object; save the checkpoint again.")
+        raise InputError(f"{file}: its quantization_config is no JSON object: save the model again")
     return scheme
 
 
@@ -76,7 +83,7 @@ def _groups(scheme: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [group for group in (scheme.get("config_groups") or {}).values() if isinstance(group, dict)]
 
 
-def _check_formats(folder: Path, scheme: Mapping[str, Any]) -> None:
+def _check_formats(name: str, scheme: Mapping[str, Any]) -> None:
     """Refuse weights in a form that is not opened, among them zeros that are left out and kept as a bit mask."""
     sparse = (scheme.get("sparsity_config") or {}).get("format")
     named = [scheme.get("format"), *(group.get("format") for group in _groups(scheme))]
@@ -84,21 +91,21 @@ def _check_formats(folder: Path, scheme: Mapping[str, Any]) -> None:
     unknown += [sparse] if sparse not in (None, "dense") else []
     if unknown:
         raise InputError(
-            f"{folder} keeps its weights in the form {unknown[0]} of {COMPRESSED}, which is not opened here: "
-            f"{_INSTEAD}."
+            f"model '{name}' keeps its weights in the form {unknown[0]} of {COMPRESSED}, which is not opened here: "
+            f"{_INSTEAD}"
         )
     if scheme.get("transform_config"):
         raise InputError(
-            f"{folder} turns its activations while it runs (transform_config), which a dense model cannot carry: "
-            f"{_INSTEAD}."
+            f"model '{name}' turns its activations while it runs (transform_config), which a dense model cannot carry: "
+            f"{_INSTEAD}"
         )
 
 
-def _check_weights_alone(folder: Path, scheme: Mapping[str, Any]) -> None:
+def _check_weights_alone(name: str, scheme: Mapping[str, Any]) -> None:
     if any(group.get(side) for group in _groups(scheme) for side in _SIDES) or scheme.get("kv_cache_scheme"):
         raise InputError(
-            f"{folder} quantises activations or the cache as well, which a dense model cannot carry; "
-            "open a checkpoint that quantises weights alone."
+            f"model '{name}' quantises activations or the cache as well, which a dense model cannot carry: open a "
+            "checkpoint that quantises weights alone"
         )
 
 
@@ -108,8 +115,8 @@ def open_checkpoint_dense(path: str | Path, dtype: torch.dtype) -> PreTrainedMod
     Raises InputError if the folder holds no such checkpoint, needs a library that is not installed, or
     quantises activations too; RuntimeError if the dense model is not the one the library runs.
     """
-    if quantisation_of(Path(path)) is None:
-        raise InputError(f"{path} is not quantised (no quantization_config); open it as a dense model.")
+    if quantisation_of(str(path), Path(path)) is None:
+        raise InputError(f"model '{path}' is not quantised (no quantization_config): open it as a dense model")
     with quiet():
         read: Any = AutoModelForCausalLM.from_pretrained(
             path,

@@ -167,8 +167,8 @@ def _look_folder(name: str, folder: Path, *, weights: bool) -> Outlook:
     with _in_one_line(name):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         require_supported(config.model_type)
-        quantisation = quantisation_of(folder)
-        left = check_stored(folder, config, quantised=quantisation is not None) if weights else {}
+        quantisation = quantisation_of(name, folder)
+        left = check_stored(name, folder, config, quantised=quantisation is not None) if weights else {}
         counted = Counter(left.values())
         told = tuple(f"{count} {kind}" for kind, count in counted.items())
         return Outlook(name, folder, None, config, quantisation, told, frozenset(left))

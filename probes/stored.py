@@ -104,13 +104,14 @@ def stored_in(folder: Path) -> dict[str, Stored]:
     return found
 
 
-def check_stored(folder: Path, config: PretrainedConfig, *, quantised: bool) -> dict[str, str]:
+def check_stored(name: str, folder: Path, config: PretrainedConfig, *, quantised: bool) -> dict[str, str]:
     """Hold what a folder's weights are against what its configuration makes; return what is left out, with what it is.
 
     That is only what an older library stored and the model makes itself, alike to the last digit.
 
     Args:
-        folder: with weights in safetensors.
+        name: of the model, for sentences.
+        folder: with its weights in safetensors.
         config: that of the folder.
         quantised: whether linear layers may be stored in other tensors than their weight.
 
@@ -119,26 +120,26 @@ def check_stored(folder: Path, config: PretrainedConfig, *, quantised: bool) -> 
     """
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
-    made = {name: tuple(one.shape) for name, one in model.state_dict().items()}
+    made = {place: tuple(one.shape) for place, one in model.state_dict().items()}
     stored = stored_in(folder)
-    placed = _placed(folder, model, stored, made)
-    strays = {name: stored[name] for name, place in placed.items() if place not in made}
+    placed = _placed(name, model, stored, made)
+    strays = {key: stored[key] for key, place in placed.items() if place not in made}
     if quantised:
-        strays = {name: one for name, one in strays.items() if not _is_packed(placed[name], made)}
+        strays = {key: one for key, one in strays.items() if not _is_packed(placed[key], made)}
     left = _leftovers(strays, model)
     if more := sorted(set(strays) - set(left)):
-        raise _beyond(str(folder), more)
-    _check_complete(folder, model, placed, made, quantised)
-    for name, place in placed.items():
-        if place in made and not quantised and stored[name].shape != made[place]:
+        raise _beyond(name, more)
+    _check_complete(name, model, placed, made, quantised)
+    for key, place in placed.items():
+        if place in made and not quantised and stored[key].shape != made[place]:
             raise InputError(
-                f"model '{folder}': its weights' {name} is {stored[name].shape} and its configuration makes "
+                f"model '{name}': its weights' {key} is {stored[key].shape} and its configuration makes "
                 f"{made[place]}: correct its config.json, or save the model again"
             )
-    return {placed[name]: kind for name, kind in left.items()}
+    return {placed[key]: kind for key, kind in left.items()}
 
 
-def _placed(folder: Path, model: PreTrainedModel, stored: Iterable[str], made: Mapping[str, Any]) -> dict[str, str]:
+def _placed(name: str, model: PreTrainedModel, stored: Iterable[str], made: Mapping[str, Any]) -> dict[str, str]:
     """Where the library puts every stored tensor: names changed over the years, and a prefix comes and goes."""
     rules = get_model_conversion_mapping(model)
     renamings = [rule for rule in rules if isinstance(rule, WeightRenaming)]
@@ -147,15 +148,15 @@ def _placed(folder: Path, model: PreTrainedModel, stored: Iterable[str], made: M
     # Values stand for themselves: the library asks whether a place is None.
     known = dict.fromkeys(made, True)
     placed: dict[str, str] = {}
-    for name in stored:
-        place, _ = rename_source_key(name, renamings, converters, prefix, known)
-        if place not in made and name in made:
-            place, _ = rename_source_key(name, [], [], prefix, known)
-        placed[name] = place
+    for key in stored:
+        place, _ = rename_source_key(key, renamings, converters, prefix, known)
+        if place not in made and key in made:
+            place, _ = rename_source_key(key, [], [], prefix, known)
+        placed[key] = place
     by_place: dict[str, str] = {}
-    for name, place in placed.items():
-        if place in made and by_place.setdefault(place, name) != name:
-            raise InputError(f"model '{folder}': {by_place[place]} and {name} are both its {place}: save it again")
+    for key, place in placed.items():
+        if place in made and by_place.setdefault(place, key) != key:
+            raise InputError(f"model '{name}': {by_place[place]} and {key} are both its {place}: save it again")
     return placed
 
 
@@ -165,7 +166,7 @@ def _is_packed(place: str, made: Mapping[str, Any]) -> bool:
 
 
 def _check_complete(
-    folder: Path, model: PreTrainedModel, placed: Mapping[str, str], made: Mapping[str, Any], quantised: bool
+    name: str, model: PreTrainedModel, placed: Mapping[str, str], made: Mapping[str, Any], quantised: bool
 ) -> None:
     """Refuse weights that lack a tensor: the library would draw it at random."""
     held = set(placed.values())
@@ -174,7 +175,7 @@ def _check_complete(
     for one, other in model.all_tied_weights_keys.items():
         held |= {one, other} if held & {one, other} else set()
     if absent := sorted(set(made) - held):
-        raise lacking(str(folder), absent)
+        raise lacking(name, absent)
 
 
 def lacking(name: str, absent: list[str]) -> InputError:

@@ -208,7 +208,7 @@ def test_a_changed_model_is_refused(hub, simulated):
 
 
 def test_a_quantised_repository_made_dense_here_is_refused(hub, simulated, monkeypatch):
-    monkeypatch.setattr(models, "quantisation_of", lambda folder: Quantisation("compressed-tensors", None))
+    monkeypatch.setattr(models, "quantisation_of", lambda name, folder: Quantisation("compressed-tensors", None))
     monkeypatch.setattr(models, "open_checkpoint_dense", lambda folder, dtype: tiny("llama"))
     refused(hub("llama"))
 
