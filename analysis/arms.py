@@ -2,21 +2,12 @@
 
 from analysis.scopes import ABLATIONS, MAIN
 from analysis.study import Study
-from probes.prompts import PLACEBO_KINDS
-from probes.selectors import ROWLESS
-from probes.specs import (
-    AnyCompression,
-    EnsembleSpec,
-    IdpSpec,
-    KeySpec,
-    PlaceboSpec,
-    RecalibrationSpec,
-    ReinjectionSpec,
-    Spec,
-    TransferredSpec,
-    TwinSpec,
-    VariantSpec,
-)
+from probes.specs.banks import ROWLESS, EnsembleSpec, IdpSpec
+from probes.specs.compression import AnyCompression
+from probes.specs.controls import PLACEBO_KINDS, KeySpec, PlaceboSpec, RecalibrationSpec, TwinSpec
+from probes.specs.repairs import ReinjectionSpec
+from probes.specs.spec import Spec
+from probes.specs.variants import TransferredSpec, VariantSpec
 
 
 def compressions_of(study: Study, scope: str) -> tuple[AnyCompression | None, ...]:

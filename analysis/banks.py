@@ -11,12 +11,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from data.facts import Fact, FactSet, Item
-from probes.banks import DIVIDING, BankKind, Clusters, cluster_rows, least_alike, relation_rows, text_prompts
+from probes.banks import Clusters, cluster_rows, least_alike, relation_rows, text_prompts
 from probes.idp import AttentionSelector, PromptBank, PromptSelector, Selector
 from probes.models import OpenedModel
 from probes.outcomes import Outcomes, outcomes
 from probes.prompts import SoftPrompt, load_prompts
-from probes.router import RouterSelector, RouterStates
+from probes.router import RouterSelector
 from probes.selectors import (
     OUTPUT_READINGS,
     FixedSelector,
@@ -25,9 +25,8 @@ from probes.selectors import (
     OracleSelector,
     OutputSelector,
     RandomSelector,
-    SelectorKind,
 )
-from probes.specs import IdpSpec
+from probes.specs.banks import DIVIDING, BankKind, IdpSpec, RouterStates, SelectorKind
 from probes.tokens import encode_questions
 from probes.tuning import TuningRow, statement_rows
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from data.errors import InputError
 from probes.adapter_folders import folder_sha
 from probes.prompts import brought_prompts
-from probes.specs import BankSpec, FolderSpec
+from probes.specs.banks import BankSpec
+from probes.specs.repairs import FolderSpec
 
 
 def brought_sha(repair: FolderSpec | BankSpec) -> str:

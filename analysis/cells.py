@@ -24,14 +24,12 @@ from analysis.study_blocks import BANK_SEEDS
 from data.errors import InputError
 from data.facts import FactSet
 from data.text import pinned, stated, text_sha
-from probes.banks import DIVIDING
 from probes.models import TWIN, locate
-from probes.specs import (
-    AnyCompression,
-    BankSpec,
-    CheckpointSpec,
+from probes.specs.banks import DIVIDING, BankSpec
+from probes.specs.compression import AnyCompression, CheckpointSpec
+from probes.specs.controls import KeySpec, TwinSpec
+from probes.specs.repairs import (
     FolderSpec,
-    KeySpec,
     LoraSpec,
     PrefixSpec,
     PromptSpec,
@@ -40,12 +38,10 @@ from probes.specs import (
     ReinjectionSpec,
     SmallSpec,
     SparseSpec,
-    Spec,
     TextSpec,
-    TransferredSpec,
-    TwinSpec,
-    VariantSpec,
 )
+from probes.specs.spec import Spec
+from probes.specs.variants import TransferredSpec, VariantSpec
 
 
 class _Expansion:

@@ -18,15 +18,11 @@ from analysis.scopes import MAIN
 from analysis.study import groups_of
 from data.errors import InputError
 from probes.models import TWIN, locate
-from probes.specs import (
-    AnyCompression,
-    KeySpec,
-    LoraSpec,
-    ReinjectionSpec,
-    Spec,
-    TwinSpec,
-    VariantSpec,
-)
+from probes.specs.compression import AnyCompression
+from probes.specs.controls import KeySpec, TwinSpec
+from probes.specs.repairs import LoraSpec, ReinjectionSpec
+from probes.specs.spec import Spec
+from probes.specs.variants import VariantSpec
 
 if TYPE_CHECKING:
     from analysis.cells import _Expansion

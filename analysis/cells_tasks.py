@@ -15,7 +15,8 @@ from analysis.study_blocks import OWN_TEXT, Perplexity, Tasks
 from data.errors import InputError
 from data.task_names import TEXTS
 from data.tasks import TaskSource, find_tasks, hub_task
-from probes.specs import AnyCompression, VariantSpec
+from probes.specs.compression import AnyCompression
+from probes.specs.variants import VariantSpec
 
 if TYPE_CHECKING:
     from analysis.cells import _Expansion

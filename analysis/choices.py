@@ -19,7 +19,8 @@ from probes.idp import AttentionSelector, PromptSelector
 from probes.mixture import mean_of
 from probes.outcomes import Outcomes
 from probes.prefix import Prefixes
-from probes.selectors import OUTPUT_READINGS, OracleSelector, OutputSelector, SelectorKind
+from probes.selectors import OUTPUT_READINGS, OracleSelector, OutputSelector
+from probes.specs.banks import SelectorKind
 
 SIMPLE: tuple[SelectorKind, ...] = ("random", "fixed", "key", "cluster", "oracle")
 MIXTURE = "mixture"

@@ -17,7 +17,8 @@ from analysis.predictions_inside import lengths_of
 from analysis.recovery import arms_of, item_counts
 from analysis.scopes import ABLATIONS, MAIN
 from analysis.study import Study
-from probes.specs import IdpSpec, LoraSpec
+from probes.specs.banks import IdpSpec
+from probes.specs.repairs import LoraSpec
 
 GAIN, FEWER = 0.0124, 21.0
 """The paper's figures: mean accuracy gained over nine tasks (abstract of its first version), and how many times fewer

@@ -15,7 +15,9 @@ from data.errors import InputError
 from probes.adapter_folders import write_lora, write_prefix, write_prompt
 from probes.lora import load_lora
 from probes.prompts import save_prompts
-from probes.specs import BankSpec, PTuningSpec, VariantSpec
+from probes.specs.banks import BankSpec
+from probes.specs.repairs import PTuningSpec
+from probes.specs.variants import VariantSpec
 
 BANK = "bank.safetensors"
 

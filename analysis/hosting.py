@@ -8,7 +8,10 @@ from data.errors import InputError
 from probes.adapter_folders import PROMPTS, method_of
 from probes.backends import HOSTED
 from probes.models import hub_name
-from probes.specs import FolderSpec, IdpSpec, PlaceboSpec, PromptSpec, PTuningSpec, SmallSpec, Spec, TextSpec
+from probes.specs.banks import IdpSpec
+from probes.specs.controls import PlaceboSpec
+from probes.specs.repairs import FolderSpec, PromptSpec, PTuningSpec, SmallSpec, TextSpec
+from probes.specs.spec import Spec
 
 ALWAYS = "batch_plan"
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from probes.specs import Spec
+from probes.specs.spec import Spec
 
 Positions = Literal["last", "all"]
 PROMPT = "prompt"

@@ -8,7 +8,8 @@ import pandas as pd
 from transformers import PreTrainedTokenizerBase
 
 from data.facts import Fact, FactSet
-from probes.specs import KeySpec, VariantSpec
+from probes.specs.controls import KeySpec
+from probes.specs.variants import VariantSpec
 from probes.states import Question, encode_questions
 
 Key = tuple[str, str]

@@ -27,7 +27,9 @@ from analysis.store import write_atomically
 from analysis.timing import Work, time_ratio, times
 from analysis.tuners import ADAPTER
 from probes.lora import load_lora
-from probes.specs import EnsembleSpec, LoraSpec, ReinjectionSpec, TransferredSpec
+from probes.specs.banks import EnsembleSpec
+from probes.specs.repairs import LoraSpec, ReinjectionSpec
+from probes.specs.variants import TransferredSpec
 from probes.variants import Reading, Variant
 from probes.windows import attention_mask
 

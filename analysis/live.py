@@ -30,7 +30,8 @@ from data.facts import Candidates, Fact, Item
 from probes.capture import Recorder
 from probes.models import outline
 from probes.sites import Kind, Site, sites_of
-from probes.specs import TwinSpec, VariantSpec
+from probes.specs.controls import TwinSpec
+from probes.specs.variants import VariantSpec
 from probes.states import Question
 from probes.tokens import encode
 from probes.variants import Variant

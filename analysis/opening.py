@@ -20,7 +20,6 @@ from data.facts import Fact, FactSet
 from data.text import Part, stated, text_as_planned
 from probes.bake import bake
 from probes.banks import text_prompts
-from probes.compress import CompressionSpec
 from probes.families import family_of
 from probes.lora import adapted, load_lora
 from probes.models import TWIN, OpenedModel, open_model, open_weights
@@ -28,7 +27,11 @@ from probes.prefix_tuning import TunedPrefix
 from probes.prompts import draw_prompt, load_prompts
 from probes.sharing import ChangedWeightsError, Guard
 from probes.small_prompts import load_small
-from probes.specs import EnsembleSpec, IdpSpec, PlaceboSpec, TextSpec, TwinSpec, VariantSpec
+from probes.specs.banks import EnsembleSpec, IdpSpec
+from probes.specs.compression import CompressionSpec
+from probes.specs.controls import PlaceboSpec, TwinSpec
+from probes.specs.repairs import TextSpec
+from probes.specs.variants import VariantSpec
 from probes.tokens import Template, ask_by
 from probes.tuning import encode_blocks
 from probes.variants import Variant

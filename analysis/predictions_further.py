@@ -21,7 +21,7 @@ from analysis.predictions import (
 )
 from analysis.scopes import ABLATIONS, MAIN
 from analysis.study import Study
-from probes.specs import LoraSpec
+from probes.specs.repairs import LoraSpec
 
 
 def further(

@@ -17,7 +17,8 @@ from scipy import stats
 
 from analysis.evidence import Arms, Evidence
 from analysis.predictions import Entry, entry, measured, not_run, rows_of
-from probes.specs import NamedSpec, PromptSpec
+from probes.specs.repairs import PromptSpec
+from probes.specs.variants import NamedSpec
 
 DECODABLE, KNOCKOUT, DIRECTION = "linear decodability", "knockout of prompt keys", "direction of drift"
 SCALING = "prompt-length scaling"

@@ -19,16 +19,15 @@ from data.tasks import find_tasks, task_notes
 from data.text import text_as_planned
 from probes.adapter_folders import read_adapter
 from probes.candidates import require_apart
-from probes.compress import CompressionSpec
 from probes.inputs import longest_content, spoken_positions
-from probes.models import config_of, locate, look, outline
-from probes.repair_specs import FolderSpec, TextSpec
-from probes.specs import BankSpec, CheckpointSpec
+from probes.likeness import look_checkpoint
+from probes.models import locate, look, outline
+from probes.specs.banks import BankSpec
+from probes.specs.compression import CheckpointSpec, CompressionSpec
+from probes.specs.repairs import FolderSpec, TextSpec
 from probes.tokens import ask_by, encode, encode_continuations, ended_note, has_template, require_rows
 from probes.tuning import encode_blocks
 
-SAME = ("model_type", "num_hidden_layers", "vocab_size", "hidden_size", "num_attention_heads")
-"""What a ready checkpoint shares with the dense model, in order of how much it explains."""
 PHRASINGS: tuple[Phrasing, ...] = ("measure", "damage", "tune")
 """In which a fact is asked somewhere in a study."""
 
@@ -55,20 +54,8 @@ def resolve(study: Study) -> Resolved:
     require_rows(tokenizer, int(outlook.config.vocab_size), study.model)
     for spec in study.compressions:
         if isinstance(spec, CheckpointSpec):
-            _check_checkpoint(spec, study.model, outlook.config)
+            look_checkpoint(spec.path, outlook.config, study.model)
     return Resolved(outline(study.model), tokenizer)
-
-
-def _check_checkpoint(spec: CheckpointSpec, model: str, config: object) -> None:
-    """A ready checkpoint has the dense model's vocabulary, depth and widths."""
-    theirs = config_of(spec.path)
-    for name in SAME:
-        ours, other = getattr(config, name, None), getattr(theirs, name, None)
-        if ours != other:
-            raise InputError(
-                f"checkpoint '{spec.path}' is not of the dense model's architecture: its {name} is {other} and "
-                f"that of '{model}' {ours}; name a checkpoint of this model"
-            )
 
 
 def notes_of(study: Study) -> str:

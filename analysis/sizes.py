@@ -13,17 +13,9 @@ from probes.families import family_of
 from probes.inputs import longest_content
 from probes.lora import targeted_layers
 from probes.prefix_tuning import PrefixShape
-from probes.specs import (
-    BankSpec,
-    FolderSpec,
-    LoraSpec,
-    PrefixSpec,
-    PromptSpec,
-    PTuningSpec,
-    QuantisedSpec,
-    SparseSpec,
-    Spec,
-)
+from probes.specs.banks import BankSpec
+from probes.specs.repairs import FolderSpec, LoraSpec, PrefixSpec, PromptSpec, PTuningSpec, QuantisedSpec, SparseSpec
+from probes.specs.spec import Spec
 
 SIZED = (PromptSpec, PTuningSpec, PrefixSpec, LoraSpec)
 

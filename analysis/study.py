@@ -14,17 +14,11 @@ from analysis.study_strings import check_strings
 from data.errors import InputError
 from data.facts import FactSet
 from data.paths import user_path
-from probes.selectors import UNREPORTED
-from probes.specs import (
-    AnyCompression,
-    BankSpec,
-    FolderSpec,
-    IdpSpec,
-    NamedSpec,
-    PromptSpec,
-    ReinjectionSpec,
-    Spec,
-)
+from probes.specs.banks import UNREPORTED, BankSpec, IdpSpec
+from probes.specs.compression import AnyCompression
+from probes.specs.repairs import FolderSpec, PromptSpec, ReinjectionSpec
+from probes.specs.spec import Spec
+from probes.specs.variants import NamedSpec
 
 SHIPPED = Path(__file__).parent.parent / "data" / "studies"
 

@@ -11,18 +11,11 @@ from pydantic import AfterValidator, Field, model_validator
 
 from data.names import read_name
 from data.task_names import PAPER_NINE, TEXTS
-from probes.specs import (
-    AnyCompression,
-    EnsembleSpec,
-    IdpSpec,
-    LoraSpec,
-    NamedSpec,
-    PrefixSpec,
-    PromptSpec,
-    PTuningSpec,
-    Spec,
-    TransferredSpec,
-)
+from probes.specs.banks import EnsembleSpec, IdpSpec
+from probes.specs.compression import AnyCompression
+from probes.specs.repairs import LoraSpec, PrefixSpec, PromptSpec, PTuningSpec
+from probes.specs.spec import Spec
+from probes.specs.variants import NamedSpec, TransferredSpec
 
 MOVABLE = (PromptSpec, PrefixSpec, PTuningSpec, LoraSpec)
 TUNED = (*MOVABLE, IdpSpec, EnsembleSpec)

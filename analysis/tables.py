@@ -16,7 +16,10 @@ from analysis.task_columns import TASK_COLUMNS, TEXT_COLUMNS
 from analysis.transfer import transfer_table
 from analysis.work_scored import was_dealt
 from analysis.worker import COST
-from probes.specs import BankSpec, IdpSpec, PlaceboSpec, Spec, TransferredSpec, VariantSpec
+from probes.specs.banks import BankSpec, IdpSpec
+from probes.specs.controls import PlaceboSpec
+from probes.specs.spec import Spec
+from probes.specs.variants import TransferredSpec, VariantSpec
 
 TABLES = (
     *("variants", "answers", "dealt", "recovery", "transfer", "drift", "attention", "floors"),

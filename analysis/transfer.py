@@ -16,7 +16,7 @@ from analysis.intervals import Estimate, crossed_estimate
 from analysis.recovery import MEASURES, arms_of, item_counts, join
 from analysis.scopes import MAIN
 from analysis.study import Study
-from probes.specs import TransferredSpec, VariantSpec
+from probes.specs.variants import TransferredSpec, VariantSpec
 
 COLUMNS = (
     *("repair", "source", "target", "read", "asked", "variant", "group", "reading", "split", "measure"),

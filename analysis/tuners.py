@@ -19,7 +19,7 @@ from probes.prefix_tuning import EncodedPrefix, TunedPrefix, draw_prefix
 from probes.prompts import brought_prompts, draw_prompt, load_prompts, save_prompts
 from probes.reinjection import reinject
 from probes.small_prompts import keep_largest, quantise, save_small
-from probes.specs import (
+from probes.specs.repairs import (
     FolderSpec,
     LoraSpec,
     PrefixSpec,
@@ -28,8 +28,8 @@ from probes.specs import (
     QuantisedSpec,
     ReinjectionSpec,
     SmallSpec,
-    Spec,
 )
+from probes.specs.spec import Spec
 from probes.tuning import Step, TuningRow, tune
 
 PROMPT, PREFIX, ADAPTER = "prompt.safetensors", "prefix.safetensors", "adapter"

@@ -15,7 +15,7 @@ from probes.bake import oriented_weight
 from probes.compress import compress
 from probes.families import family_of
 from probes.likeness import check_same_computation, take
-from probes.specs import AnyCompression, CheckpointSpec
+from probes.specs.compression import AnyCompression, CheckpointSpec
 
 
 def work(fields: dict[str, Any], needs: dict[str, Path], folder: Path) -> None:

@@ -24,7 +24,7 @@ from data.text import text_as_planned
 from probes.capture import TOLERANCE, Recorder
 from probes.inputs import Inputs
 from probes.sites import Kind, Site, sites_of
-from probes.specs import VariantSpec
+from probes.specs.variants import VariantSpec
 from probes.tokens import encode_questions
 from probes.tuning import encode_blocks
 from probes.variants import Variant

@@ -21,7 +21,7 @@ from data.facts import Fact
 from probes.capture import Recorder
 from probes.lens import decode, rank_of
 from probes.sites import Kind, Site, sites_of
-from probes.specs import VariantSpec
+from probes.specs.variants import VariantSpec
 from probes.states import Question
 from probes.variants import Variant
 

@@ -28,7 +28,7 @@ from data.facts import FactSet
 from probes.interventions import ARMS, Place, common_end, fitting_donors, log_odds, restore
 from probes.knockout import FORMS, Form, Knockout, logits_without, placebo_keys, prompt_keys, windows
 from probes.sites import Kind, Site
-from probes.specs import VariantSpec
+from probes.specs.variants import VariantSpec
 from probes.states import Question
 from probes.variants import Variant
 

@@ -17,7 +17,7 @@ from analysis.opening import dense, facts_of, open_variant, parts_of, spec_of
 from analysis.scopes import MAIN
 from data.facts import Fact
 from probes.linear import WAYS, ProbeReading, ProbeSet, Way, aligned
-from probes.specs import VariantSpec
+from probes.specs.variants import VariantSpec
 from probes.states import last_states
 from probes.variants import Variant
 

@@ -18,7 +18,11 @@ from analysis.selection import selector_table
 from data.facts import FactSet, Item, dealt
 from probes.mixture import score_mixture
 from probes.scoring import Score, score
-from probes.specs import EnsembleSpec, IdpSpec, KeySpec, PromptSpec, RecalibrationSpec, Spec, TextSpec, VariantSpec
+from probes.specs.banks import EnsembleSpec, IdpSpec
+from probes.specs.controls import KeySpec, RecalibrationSpec
+from probes.specs.repairs import PromptSpec, TextSpec
+from probes.specs.spec import Spec
+from probes.specs.variants import VariantSpec
 from probes.tokens import encode_questions, tokens_of
 from probes.variants import Variant, require_difference
 

@@ -21,16 +21,10 @@ from analysis.tuners import Size, TuningData, bring, bring_bank, make_small, put
 from data.errors import InputError
 from data.facts import FactSet
 from probes.models import OpenedModel
-from probes.specs import (
-    BankSpec,
-    FolderSpec,
-    NamedSpec,
-    PromptSpec,
-    QuantisedSpec,
-    ReinjectionSpec,
-    SparseSpec,
-    Spec,
-)
+from probes.specs.banks import BankSpec
+from probes.specs.repairs import FolderSpec, PromptSpec, QuantisedSpec, ReinjectionSpec, SparseSpec
+from probes.specs.spec import Spec
+from probes.specs.variants import NamedSpec
 from probes.tuning import Step, TuningRow, statement_rows, text_rows, tokens_by_step
 
 UNTUNED = (ReinjectionSpec, FolderSpec, QuantisedSpec, SparseSpec, BankSpec)

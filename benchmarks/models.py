@@ -13,11 +13,12 @@ import torch
 from peft import PeftModel
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
-from probes.compress import CompressionSpec, compress
+from probes.compress import compress
 from probes.idp import PromptBank, Selector
 from probes.lora import adapted, add_lora
 from probes.models import open_model
 from probes.prompts import SoftPrompt, draw_prompt
+from probes.specs.compression import CompressionSpec
 from probes.variants import Variant
 
 PROMPT = 8

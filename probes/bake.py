@@ -17,7 +17,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -25,6 +25,8 @@ from loguru import logger
 from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
+
+from probes.specs.compression import Promise
 
 _LIBRARIES = ("llmcompressor", "compressed_tensors")
 _TOKENIZERS = "TOKENIZERS_PARALLELISM"
@@ -48,22 +50,6 @@ def quiet() -> Iterator[None]:
         os.environ.pop(_TOKENIZERS, None)
         if tokenizers is not None:
             os.environ[_TOKENIZERS] = tokenizers
-
-
-@dataclass(frozen=True)
-class Promise:
-    """What every compressed weight must satisfy."""
-
-    sparsity: float | None = None
-    """Fraction of zeros, in (0, 1)."""
-    unit: Literal["row", "columns", "layer"] = "layer"
-    """Where the fraction holds to within one element: each row, each 128 columns, or the whole layer."""
-    pattern: tuple[int, int] | None = None
-    """(n, m): at most n weights that are not zero among every m neighbours of a row."""
-    bits: int | None = None
-    """At most 2 ** bits different values in each row and group."""
-    group_size: int | None = None
-    """Columns in a group; None means the whole row."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ prompts of several seeds.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -29,10 +28,6 @@ from probes.prompts import SoftPrompt
 from probes.selectors import mean_embeddings
 from probes.tokens import encode
 from probes.tuning import TuningRow
-
-BankKind = Literal["seeds", "relations", "clusters", "diverse", "texts", "files", "planted"]
-DIVIDING: tuple[BankKind, ...] = ("relations", "clusters", "planted")
-"""Banks whose prompts are each tuned on other things, so that a question can be near to one of them."""
 
 
 @dataclass(frozen=True)

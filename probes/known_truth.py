@@ -39,8 +39,9 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 from data.atlas.words import ANSWERS, HIDDEN
 from data.atlas.world import World, biography, build_world, save_world, training_text
 from data.facts import SPLITS, Split
-from probes.compress import CompressionSpec, compress
+from probes.compress import compress
 from probes.organisms import batches_of, build_tokenizer, save_model, train
+from probes.specs.compression import CompressionSpec
 from probes.tuning import encode_blocks
 
 PEOPLE: dict[str, dict[Split, int]] = {

@@ -8,7 +8,7 @@ LoRA can write facts into weights, which a prompt of a few vectors cannot; that 
 """
 
 from pathlib import Path
-from typing import Literal, cast
+from typing import cast
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
@@ -18,11 +18,10 @@ from transformers import PreTrainedModel
 from data.errors import InputError
 from probes.families import family_of
 from probes.sharing import share_weights, unchanged
+from probes.specs.repairs import Targets
 
 WEIGHTS = "adapter_model.safetensors"
 """peft's name for the file of an adapter's tensors."""
-
-Targets = Literal["attention", "all"]
 
 
 def targeted_layers(model: PreTrainedModel, targets: Targets) -> list[str]:

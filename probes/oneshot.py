@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from probes.compress import COLUMNS, CompressionSpec
+from probes.specs.compression import COLUMNS, CompressionSpec
 
 
 @contextlib.contextmanager

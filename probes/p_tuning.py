@@ -10,7 +10,7 @@ Here all of the prompt stands in front, while the paper spreads it around the qu
 returning no more than a prompt of the same length that was tuned directly.
 """
 
-from typing import Literal, cast
+from typing import cast
 
 import torch
 from jaxtyping import Int
@@ -20,8 +20,7 @@ from transformers import PreTrainedModel
 
 from data.errors import InputError
 from probes.prompts import SoftPrompt
-
-EncoderKind = Literal["mlp", "lstm"]
+from probes.specs.repairs import EncoderKind
 
 
 class EncodedPrompt(nn.Module):

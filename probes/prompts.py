@@ -10,7 +10,7 @@ count against a repair is a tuned prompt inside the distribution of these draws.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, cast
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -20,10 +20,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from data.errors import InputError
+from probes.specs.controls import PlaceboKind
 
 SoftPrompt = Float[Tensor, "length width"]
-PlaceboKind = Literal["vocabulary", "gaussian"]
-PLACEBO_KINDS: tuple[PlaceboKind, ...] = ("vocabulary", "gaussian")
 STORED_NAME = "prompt_embeddings"
 """The name peft gives the tensor of a prompt-tuning adapter."""
 

@@ -29,8 +29,8 @@ from probes.families import family_of
 from probes.idp import Cost, first_layers
 from probes.inputs import build_inputs
 from probes.selectors import required
+from probes.specs.banks import RouterStates
 
-RouterStates = Literal["first", "last"]
 Pooling = Literal["mean", "last_token"]
 POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
 PENALTIES = (1.0, 10.0, 100.0, 1000.0)

@@ -33,27 +33,11 @@ from probes.idp import Cost
 from probes.inputs import build_inputs
 from probes.prefix import Prefixes
 from probes.prompts import SoftPrompt
+from probes.specs.banks import SelectorKind
 from probes.windows import attention_mask
 
 OutputReading = Literal["likelihood", "entropy", "margin"]
 OUTPUT_READINGS: tuple[OutputReading, ...] = get_args(OutputReading)
-SelectorKind = Literal[
-    "attention",
-    "random",
-    "fixed",
-    "likelihood",
-    "entropy",
-    "margin",
-    "key",
-    "cluster",
-    "router",
-    "oracle",
-    "mixture",
-]
-UNREPORTED: tuple[SelectorKind, ...] = ("oracle",)
-"""Selectors that look at an answer: a bound on what a choice could give, and no repair."""
-ROWLESS: tuple[SelectorKind, ...] = ("oracle", "mixture")
-"""Selectors that keep no prompt for an arbitrary text: one knows questions alone, the other keeps all."""
 
 
 class RandomSelector:

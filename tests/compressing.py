@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from probes.compress import CompressionSpec
 from probes.families import family_of
+from probes.specs.compression import CompressionSpec
 from tests.tiny_models import VOCABULARY
 
 SAMPLES, LENGTH = 4, 24

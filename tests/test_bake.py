@@ -10,17 +10,10 @@ from compressed_tensors.quantization import QuantizationArgs
 from transformers import PreTrainedModel
 
 from data.errors import InputError
-from probes.bake import (
-    Promise,
-    bake,
-    effective_weights,
-    most_levels,
-    oriented_weight,
-    prove,
-    quiet,
-)
+from probes.bake import bake, effective_weights, most_levels, oriented_weight, prove, quiet
 from probes.checkpoints import open_checkpoint_dense
 from probes.compress import compress
+from probes.specs.compression import Promise
 from tests.compressing import RECIPES, blocks_of_text, digest, names_of, spec_of
 from tests.tiny_models import tiny
 
@@ -182,7 +175,7 @@ def test_a_ready_checkpoint_opens_in_half_precision(checkpoint):
         ('{"model_type": "llama"}', "is not quantised"),
         (
             '{"quantization_config": {"quant_method": "gptq"}}',
-            "quantised with gptq, and such checkpoints are not opened here",
+            "quantised with gptq, which is not opened here",
         ),
         (
             '{"quantization_config": {"quant_method": "compressed-tensors", "config_groups": '

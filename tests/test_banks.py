@@ -11,7 +11,7 @@ from data.errors import InputError
 from probes.banks import cluster_rows, least_alike, questions_of, relation_rows, text_prompts
 from probes.models import open_model
 from probes.prompts import STORED_NAME, draw_prompt, load_metadata, load_prompts, save_prompts
-from probes.specs import IdpSpec
+from probes.specs.banks import IdpSpec
 from probes.tokens import encode, tokens_of
 from probes.tuning import TuningRow
 from probes.variants import Variant

@@ -7,10 +7,7 @@ import torch
 from loguru import logger
 
 from data.errors import InputError
-from probes.bake import (
-    most_levels,
-    oriented_weight,
-)
+from probes.bake import most_levels, oriented_weight
 from probes.compress import compress
 from probes.families import SUPPORTED
 from tests.compressing import RECIPES, blocks_of_text, digest, names_of, spec_of

@@ -5,7 +5,8 @@ import torch
 from pydantic import ValidationError
 
 from data.errors import InputError
-from probes.compress import CompressionSpec, compress
+from probes.compress import compress
+from probes.specs.compression import CompressionSpec
 from tests.compressing import LENGTH, RECIPES, blocks_of_text, spec_of
 from tests.tiny_models import VOCABULARY, tiny
 

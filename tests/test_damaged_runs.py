@@ -37,7 +37,7 @@ from analysis.store import checksums
 from data.atlas import load_world
 from data.errors import InputError
 from probes.adapter_folders import folder_sha
-from probes.bake import _read_scheme
+from probes.checkpoints import quantisation_of
 from tests.stored_runs import write_run
 from tests.test_fuzz import require_line
 
@@ -192,7 +192,13 @@ def test_brackets_without_end_are_one_line_wherever_json_is_read(tmp_path):
         (tmp_path / name).write_text("[" * 100_000)
     for name in ("summary", "organisms"):
         (tmp_path / f"{name}.csv").write_text("a\n1\n")
-    for reader in (launching._stored, folder_sha, load_world, _read_scheme, read_calibration):
+    for reader in (
+        launching._stored,
+        folder_sha,
+        load_world,
+        lambda folder: quantisation_of(str(folder), folder),
+        read_calibration,
+    ):
         with pytest.raises(InputError) as said:
             reader(tmp_path)
         require_line(said.value)

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 from analysis import drafting
 from analysis.study import Study, load_study, shipped_studies
 from data.errors import InputError
-from probes.specs import NamedSpec
+from probes.specs.variants import NamedSpec
 from tests.test_app import opened
 
 REPAIRS = [

@@ -8,7 +8,6 @@ import torch
 from data.atlas import load_world
 from data.errors import InputError
 from data.facts import Candidates, Fact, Item
-from probes.bake import Promise
 from probes.capture import CaptureError, Recorder
 from probes.compress import prune_by_magnitude
 from probes.families import family_of
@@ -26,6 +25,7 @@ from probes.interventions import (
 from probes.models import open_model
 from probes.prompts import draw_prompt
 from probes.sites import Kind, Site, sites_of
+from probes.specs.compression import Promise
 from probes.states import Question, encode_questions
 from probes.variants import Variant
 from tests.tiny_models import HEADS, LAYERS, TINY_TYPES, WIDTH, tiny

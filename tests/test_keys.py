@@ -21,8 +21,8 @@ from data.atlas import FOLDER, load_world
 from data.errors import InputError
 from probes.adapter_folders import write_prompt
 from probes.models import locate, open_model
-from probes.repair_specs import LoraSpec, PromptSpec
-from probes.specs import VariantSpec
+from probes.specs.repairs import LoraSpec, PromptSpec
+from probes.specs.variants import VariantSpec
 
 HELD = tempfile.TemporaryDirectory()
 """Two folders of tasks: one that the study names, and one with another task."""

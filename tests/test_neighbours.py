@@ -1,5 +1,7 @@
 """What a row scores never depends on the rows beside it: any neighbours, prompts, windows and rotary tables."""
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -20,7 +22,7 @@ WINDOW = {"use_sliding_window": True, "sliding_window": 6, "max_window_layers": 
 LONGROPE = {"rope_type": "longrope", "factor": 2.0, "rope_theta": 1e4, "original_max_position_embeddings": 32}
 LONGROPE |= {"short_factor": [1.0] * 4, "long_factor": [4.0] * 4}
 DYNAMIC = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}
-MODELS = {name: (name, {}) for name in TINY_TYPES} | {
+MODELS: dict[str, tuple[str, dict[str, Any]]] = {name: (name, {}) for name in TINY_TYPES} | {
     "window": ("qwen2", WINDOW),
     "window in some layers": ("qwen2", WINDOW | {"max_window_layers": 1}),
     "longrope": ("llama", {"rope_parameters": LONGROPE}),

@@ -8,10 +8,10 @@ import torch
 from peft import PromptEncoderConfig, get_peft_model
 
 from data.errors import InputError
-from probes.p_tuning import EncodedPrompt, EncoderKind
+from probes.p_tuning import EncodedPrompt
 from probes.prompts import load_prompts, save_prompts
 from probes.sharing import share_weights
-from probes.specs import PTuningSpec
+from probes.specs.repairs import EncoderKind, PTuningSpec
 from probes.tuning import statement_rows, token_loss, tune
 from probes.variants import Variant
 from tests.test_tuning import BUDGET, STATEMENTS

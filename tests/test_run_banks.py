@@ -19,7 +19,7 @@ from data.atlas import load_world
 from data.errors import InputError
 from probes.models import open_model
 from probes.prompts import draw_prompt
-from probes.specs import IdpSpec
+from probes.specs.banks import IdpSpec
 from probes.tuning import statement_rows, tune
 from tests.test_run import STUDY
 

@@ -22,7 +22,7 @@ from probes.models import open_model
 from probes.prefix_tuning import TunedPrefix
 from probes.prompts import draw_prompt
 from probes.sharing import share_weights
-from probes.specs import TextSpec
+from probes.specs.repairs import TextSpec
 from probes.tokens import encode
 from probes.variants import Variant, require_difference
 from tests.test_run import STUDY

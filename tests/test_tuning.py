@@ -12,7 +12,7 @@ from data.errors import InputError
 from probes.lora import adapted, add_lora
 from probes.prefix_tuning import draw_prefix
 from probes.prompts import draw_prompt, load_prompts
-from probes.specs import PrefixSpec, PromptSpec
+from probes.specs.repairs import PrefixSpec, PromptSpec
 from probes.tokens import encode
 from probes.tuning import TuningRow, encode_blocks, statement_rows, text_rows, token_loss, tune
 from tests.tiny_models import TINY_TYPES, tiny

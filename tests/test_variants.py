@@ -8,8 +8,9 @@ import torch
 
 from probes.idp import PromptBank, Selector
 from probes.lora import adapted, add_lora, load_lora, targeted_layers
-from probes.prompts import PLACEBO_KINDS, draw_prompt, load_prompts, save_prompts
+from probes.prompts import draw_prompt, load_prompts, save_prompts
 from probes.sharing import share_weights
+from probes.specs.controls import PLACEBO_KINDS
 from probes.tuning import TuningRow, tune
 from probes.variants import Variant, require_difference
 from tests.tiny_models import TINY_TYPES, tiny

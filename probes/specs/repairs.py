@@ -1,40 +1,15 @@
-"""Repairs as frozen values, and the arms that stand beside them: what each is, how large, and how it is spoken."""
+"""Repairs as frozen values: what each is, how large, and how it is spoken; banks of prompts stand beside them."""
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, model_validator
 
-from probes.lora import Targets
-from probes.p_tuning import EncoderKind
-from probes.prompts import PlaceboKind
+from probes.specs.spec import Spec, SteppedSpec
 
 Answers = Literal["true", "masked", "shuffled"]
-
-
-class Spec(BaseModel):
-    """A frozen value that refuses unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class SteppedSpec(Spec):
-    """What may be tuned for other steps than the study's."""
-
-    steps: int | None = Field(default=None, ge=1, description="tuning steps; those of the study unless given")
-
-    @model_serializer(mode="wrap")
-    def _unless_given(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Left out where it is not given, so that what runs of before had is called as it was."""
-        found: dict[str, Any] = write(self)
-        return (
-            found if found.get("steps") is not None else {name: one for name, one in found.items() if name != "steps"}
-        )
-
-    @property
-    def _ending(self) -> str:
-        """The end of the name of a repair that has steps of its own."""
-        return "" if self.steps is None else f"-{self.steps}steps"
+Targets = Literal["attention", "all"]
+EncoderKind = Literal["mlp", "lstm"]
 
 
 class PromptSpec(SteppedSpec):
@@ -188,50 +163,5 @@ class FolderSpec(Spec):
         return f"adapter-{self.path.rstrip('/').rsplit('/', 1)[-1]}"
 
 
-class PlaceboSpec(Spec):
-    """One soft prompt, never tuned."""
-
-    kind: Literal["placebo"] = "placebo"
-    length: int = Field(ge=1)
-    draw: PlaceboKind
-
-    @property
-    def name(self) -> str:
-        """As spoken; the draws of both kinds share a name, since their distribution is what counts."""
-        return f"placebo-{self.length}"
-
-
-class RecalibrationSpec(Spec):
-    """Answers re-weighted by a temperature and a bias per answer fitted on tune entities, the model untouched.
-
-    What a repair must beat to count as knowledge; it adds no parameter to the model, and its own stay outside it.
-    """
-
-    kind: Literal["recalibrated"] = "recalibrated"
-
-    @property
-    def name(self) -> str:
-        """As spoken."""
-        return "recalibrated"
-
-
-class KeySpec(Spec):
-    """The words that unlock the locked group, put before the question: the ceiling of any repair of it."""
-
-    kind: Literal["key"] = "key"
-
-    @property
-    def name(self) -> str:
-        """As spoken."""
-        return "key"
-
-
-class TwinSpec(Spec):
-    """The atlas's twin, which was told of everybody: what any repair of the never people would have to reach."""
-
-    kind: Literal["twin"] = "twin"
-
-    @property
-    def name(self) -> str:
-        """As spoken."""
-        return "twin"
+SmallSpec = QuantisedSpec | SparseSpec
+"""What is made from a tuned prompt or prefix."""

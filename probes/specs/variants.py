@@ -1,79 +1,31 @@
-"""What a variant is, as frozen values: hashable, comparable, storable, and named as one would say it aloud."""
+"""What a variant is: where it starts, what damaged it and what repaired it, named as one would say it aloud."""
 
 import hashlib
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from probes.bank_specs import BankSpec, EnsembleSpec, IdpSpec
-from probes.compress import LABEL, CompressionSpec
-from probes.repair_specs import (
-    Answers,
+from probes.specs.banks import EnsembleSpec, IdpSpec
+from probes.specs.compression import AnyCompression
+from probes.specs.controls import KeySpec, PlaceboSpec, RecalibrationSpec, TwinSpec
+from probes.specs.repairs import (
     FolderSpec,
-    KeySpec,
     LoraSpec,
-    PlaceboSpec,
     PrefixSpec,
     PromptSpec,
     PTuningSpec,
-    QuantisedSpec,
-    RecalibrationSpec,
     ReinjectionSpec,
-    SparseSpec,
-    Spec,
+    SmallSpec,
     TextSpec,
-    TwinSpec,
 )
-
-__all__ = [
-    "Answers",
-    "BankSpec",
-    "CheckpointSpec",
-    "EnsembleSpec",
-    "FolderSpec",
-    "IdpSpec",
-    "KeySpec",
-    "LoraSpec",
-    "PTuningSpec",
-    "PlaceboSpec",
-    "PrefixSpec",
-    "PromptSpec",
-    "QuantisedSpec",
-    "RecalibrationSpec",
-    "ReinjectionSpec",
-    "SparseSpec",
-    "Spec",
-    "TextSpec",
-    "TransferredSpec",
-    "TwinSpec",
-    "VariantSpec",
-]
-
-
-class CheckpointSpec(Spec):
-    """A ready compressed checkpoint of the same architecture, opened and made dense instead of made here."""
-
-    method: Literal["checkpoint"]
-    path: str
-    label: str | None = Field(default=None, pattern=LABEL)
-    """What tells it apart from another folder of the same name."""
-
-    @property
-    def name(self) -> str:
-        """The folder's or file's own name, and the label where there is one."""
-        own = self.path.rstrip("/").rsplit("/", 1)[-1]
-        return f"checkpoint-{own}" + (f"-{self.label}" if self.label else "")
-
+from probes.specs.spec import Spec
 
 TunedSpec = Annotated[PromptSpec | PrefixSpec | PTuningSpec | IdpSpec | LoraSpec, Field(discriminator="kind")]
 """What is tuned, cell by cell."""
-SmallSpec = QuantisedSpec | SparseSpec
-"""What is made from a tuned prompt or prefix."""
 NamedSpec = Annotated[
     TunedSpec | EnsembleSpec | TextSpec | ReinjectionSpec | FolderSpec | SmallSpec, Field(discriminator="kind")
 ]
 """What a study can name as a repair."""
-AnyCompression = CompressionSpec | CheckpointSpec
 MovableSpec = Annotated[PromptSpec | PrefixSpec | PTuningSpec | LoraSpec, Field(discriminator="kind")]
 """What is one tuned thing, so that it can be put on another copy than the one it was tuned on."""
 

@@ -4,10 +4,30 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from probes.banks import DIVIDING, BankKind
-from probes.repair_specs import LoraSpec, Spec
-from probes.router import RouterStates
-from probes.selectors import SelectorKind
+from probes.specs.repairs import LoraSpec
+from probes.specs.spec import Spec
+
+BankKind = Literal["seeds", "relations", "clusters", "diverse", "texts", "files", "planted"]
+DIVIDING: tuple[BankKind, ...] = ("relations", "clusters", "planted")
+"""Banks whose prompts are each tuned on other things, so that a question can be near to one of them."""
+SelectorKind = Literal[
+    "attention",
+    "random",
+    "fixed",
+    "likelihood",
+    "entropy",
+    "margin",
+    "key",
+    "cluster",
+    "router",
+    "oracle",
+    "mixture",
+]
+UNREPORTED: tuple[SelectorKind, ...] = ("oracle",)
+"""Selectors that look at an answer: a bound on what a choice could give, and no repair."""
+ROWLESS: tuple[SelectorKind, ...] = ("oracle", "mixture")
+"""Selectors that keep no prompt for an arbitrary text: one knows questions alone, the other keeps all."""
+RouterStates = Literal["first", "last"]
 
 
 class BankSpec(Spec):
