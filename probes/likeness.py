@@ -20,8 +20,8 @@ from probes.bake import bake, compare_logits, oriented_weight
 from probes.families import family_of
 from probes.models import Outlook, look
 
-COMPARED = 2**20
-"""Weights of each matrix that are compared: the first so many."""
+COMPARED = 2**18
+"""Weights of each matrix that are compared: its first rows, and no more than hold so many."""
 SAME = ("model_type", "num_hidden_layers", "vocab_size", "hidden_size", "num_attention_heads")
 """What a ready checkpoint's shape is told by, in order of how much it explains."""
 _LENGTH = 32
@@ -219,9 +219,9 @@ def _require_same_model(dense: PreTrainedModel, other: PreTrainedModel, path: st
     """Refuse another model; return the least correlation of a matrix with its own counterpart."""
     least = 1.0
     for names in _by_shape(dense):
-        ours = torch.stack([_direction(dense.get_parameter(name)) for name in names])
-        theirs = torch.stack([_direction(other.get_parameter(name)) for name in names])
-        moved = torch.stack([_direction(dense.get_parameter(name).roll(1, dims=0)) for name in names])
+        ours = torch.stack([_direction(_rows(dense, name)) for name in names])
+        theirs = torch.stack([_direction(_rows(other, name)) for name in names])
+        moved = torch.stack([_direction(_rows(dense, name).roll(1, dims=0)) for name in names])
         likeness = theirs @ ours.T
         own, shifted = likeness.diagonal(), (theirs * moved).sum(dim=1)
         for place, name in enumerate(names):
@@ -247,8 +247,13 @@ def _by_shape(model: PreTrainedModel) -> list[list[str]]:
     return list(found.values())
 
 
-def _direction(weight: nn.Parameter | Tensor) -> Float[Tensor, " number"]:
-    """A matrix's first weights as a vector of length one around zero; zeros stay zeros."""
-    flat = weight.detach().flatten()[:COMPARED].float().cpu()
-    centred = flat - flat.mean()
-    return nn.functional.normalize(centred, dim=0)
+def _rows(model: PreTrainedModel, name: str) -> Float[Tensor, "row column"]:
+    """A matrix's first rows."""
+    weight = model.get_parameter(name).detach()
+    return weight[: max(2, COMPARED // weight.shape[1])].float().cpu()
+
+
+def _direction(rows: Float[Tensor, "row column"]) -> Float[Tensor, " number"]:
+    """A matrix as a vector of length one around zero; zeros stay zeros."""
+    flat = rows.flatten()
+    return nn.functional.normalize(flat - flat.mean(), dim=0)

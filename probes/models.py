@@ -169,9 +169,12 @@ def _look_folder(name: str, folder: Path, *, weights: bool) -> Outlook:
         require_supported(config.model_type)
         quantisation = quantisation_of(name, folder)
         left = check_stored(name, folder, config, quantised=quantisation is not None) if weights else {}
-        counted = Counter(left.values())
-        told = tuple(f"{count} {kind}" for kind, count in counted.items())
-        return Outlook(name, folder, None, config, quantisation, told, frozenset(left))
+        told = [f"{count} {kind}" for kind, count in Counter(left.values()).items()]
+        if code := getattr(config, "auto_map", None):
+            told.append(
+                f"its own code ({', '.join(sorted(code))}) is not run: it is read as a {config.model_type} model"
+            )
+        return Outlook(name, folder, None, config, quantisation, tuple(told), frozenset(left))
 
 
 @contextmanager

@@ -189,6 +189,14 @@ def test_an_adapter_in_the_models_folder_is_not_put_on_it_unasked(tmp_path, toke
     assert "adapter_config.json" in refusal(tmp_path, monkeypatch)
 
 
+def test_code_of_a_models_own_is_named_where_it_is_not_run(tmp_path, tokenizer):
+    save(tmp_path, tiny("llama"), tokenizer)
+    changed(tmp_path, config={"auto_map": {"AutoModelForCausalLM": "modeling_own.OwnLlama"}})
+    assert opened(tmp_path).read_beside == (
+        "its own code (AutoModelForCausalLM) is not run: it is read as a llama model",
+    )
+
+
 def test_weights_read_less_exactly_than_they_are_stored_are_named(tmp_path, tokenizer):
     save(tmp_path, tiny("llama"), tokenizer)
     count = len(load_file(tmp_path / WEIGHTS))
