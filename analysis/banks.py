@@ -11,11 +11,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from data.facts import Fact, FactSet, Item
-from probes.banks import Clusters, cluster_rows, least_alike, relation_rows, text_prompts
+from probes.banks import Clusters, cluster_rows, least_alike, relation_rows
 from probes.idp import AttentionSelector, PromptBank, PromptSelector, Selector
 from probes.models import OpenedModel
 from probes.outcomes import Outcomes, outcomes
-from probes.prompts import SoftPrompt, load_prompts
+from probes.prompts import SoftPrompt, load_prompts, text_prompts
 from probes.router import RouterSelector
 from probes.selectors import (
     OUTPUT_READINGS,

@@ -22,16 +22,17 @@ import pandas as pd
 from scipy.special import log_softmax
 
 from analysis.cells import Plan, expand, groups_of
+from analysis.code_keys import code_hash
 from analysis.engine import drop_damaged, missing
 from analysis.evidence import Evidence
 from analysis.opening import spec_of
 from analysis.pool import processes, without_main
 from analysis.readout import bits, cross_fitted_log_probs
-from analysis.run import verdict_of
-from analysis.store import Store, code_hash, content_key, versions
+from analysis.store import Store, content_key, versions
 from analysis.study import Study, load_facts
 from analysis.surroundings import environment
 from analysis.tables import replicate_of
+from analysis.verdicts import verdict_of
 from analysis.work_scored import scored_items
 from analysis.worker import Job, compute, telling
 from data.facts import FactSet
@@ -91,7 +92,7 @@ def organism_folder(store: Store, seed: int, recipe: str, organism: Callable[[],
         "kind": "organism",
         "seed": seed,
         "recipe": recipe,
-        "code": code_hash("probes.known_truth"),
+        "code": code_hash(("probes.known_truth",)),
         "versions": versions(),
     }
     key = content_key(description)

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from analysis.store import code_hash, content_key, versions
+from analysis.code_keys import code_hash, named_by
+from analysis.store import content_key, versions
 
 if TYPE_CHECKING:  # a worker is handed cells alone; of a study it would import every library before the first
     from analysis.study import Study
@@ -17,11 +18,16 @@ Kind = Literal["compressed", "tuned", "scored", "drift", "lens", "probed", "inte
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
-def computed_with(module: str) -> dict[str, Any]:
-    """What a cell's numbers come from beside what it reads: its module's code, the worker's settings, the libraries."""
+def computed_with(module: str, fields: dict[str, Any]) -> dict[str, Any]:
+    """What a cell's numbers come from beside what it reads: code of its kind and repairs, the worker's, the libraries.
+
+    Args:
+        module: whose `work` computes the cell.
+        fields: its description, which names its repairs.
+    """
     return {
-        "code": code_hash(module),
-        "surroundings": code_hash("analysis.surroundings"),
+        "code": code_hash((module,), named_by(fields)),
+        "surroundings": code_hash(("analysis.surroundings",)),
         "versions": versions(),
     }
 
@@ -47,7 +53,7 @@ class Cell:
             "kind": self.kind,
             "fields": self.fields,
             "needs": {role: cell.key for role, cell in self.needs.items()},
-            **computed_with(self.module),
+            **computed_with(self.module, self.fields),
         }
 
     @cached_property

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from scipy.stats import rankdata
 
 from analysis.intervals import Estimate, crossed_sample
-from analysis.task_report import SEED, items_of, log_perplexities, paired_difference, replicate_table
+from analysis.task_scores import SEED, items_of, log_perplexities, paired_difference, replicate_table
 
 FEWEST = 5
 """Variants below which a rank correlation over them is no figure."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from analysis.allowance import cores
-from analysis.store import ROOT
+from analysis.code_keys import ROOT
 from analysis.surroundings import environment
 from analysis.worker import Job, Outcome, attempt, telling
 from data.errors import InputError

@@ -8,13 +8,12 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from analysis.claims import FASTER
 from analysis.figures import Figure
 from analysis.look import GREY, dress, filled, kind_of, marker, symbols_of
 from analysis.marks import error_bars, name_rows, whiskers
 
 LINE = {"line_color": GREY, "line_width": 1.2}
-NOT_MEASURED = "not measured in this run"
-FASTER = "IDP is faster than LoRA"
 LESS_TIME = 0.6
 """The paper's figure (abstract of its third version): the share of time saved."""
 

@@ -19,12 +19,11 @@ from data.errors import InputError
 from data.facts import Fact, FactSet
 from data.text import Part, stated, text_as_planned
 from probes.bake import bake
-from probes.banks import text_prompts
 from probes.families import family_of
 from probes.lora import adapted, load_lora
 from probes.models import TWIN, OpenedModel, open_model, open_weights
 from probes.prefix_tuning import TunedPrefix
-from probes.prompts import draw_prompt, load_prompts
+from probes.prompts import draw_prompt, load_prompts, text_prompts
 from probes.sharing import ChangedWeightsError, Guard
 from probes.small_prompts import load_small
 from probes.specs.banks import EnsembleSpec, IdpSpec

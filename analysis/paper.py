@@ -27,7 +27,7 @@ from analysis.naming import nearest
 from analysis.repair_report import latency_of
 from analysis.scopes import ABLATIONS, MAIN
 from analysis.selecting import at_home
-from analysis.task_report import ALL, compare_tasks, perplexities
+from analysis.task_scores import ALL, compare_tasks, perplexities
 from analysis.transfer_figure import transfer_figure
 from data.errors import InputError
 

@@ -19,7 +19,8 @@ from analysis.paper import READING, Source
 from analysis.reading import compact
 from analysis.scopes import MAIN
 from analysis.significance import holm, paired_p
-from analysis.task_report import results_table, seeded
+from analysis.task_report import results_table
+from analysis.task_scores import seeded
 from data.errors import InputError
 
 LEVEL = 0.05

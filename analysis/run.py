@@ -2,37 +2,27 @@
 
 import json
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
-
-from analysis.arms import compressions_of
 from analysis.cells import Cell, Plan, expand
 from analysis.checks import check_inputs
-from analysis.claims import claims
+from analysis.code_keys import code_hash
 from analysis.engine import Note, Report, drop_damaged, missing, run_cells
 from analysis.engines import open_engine, require_engine, require_place
-from analysis.evidence import Evidence
 from analysis.hosting import check_hosted
-from analysis.hypothesis import Controls, Setting, assess, decide, powers_of
 from analysis.inside_tables import copy_examples
 from analysis.locks import Locks
 from analysis.predictions import predictions_sha
-from analysis.predictions_further import further
-from analysis.reinjected import reinjections
 from analysis.report_markdown import markdown
 from analysis.report_page import write_report_page
 from analysis.resolve import notes_of, resolve
 from analysis.run_files import EXAMPLES, MANIFEST, damaged_file, read_manifest, sealed
-from analysis.scopes import MAIN
 from analysis.store import (
     SCHEMA,
     Store,
     atomically,
-    code_hash,
     content_key,
     open_root,
     sha_of,
@@ -40,14 +30,17 @@ from analysis.store import (
     versions,
     write_atomically,
 )
-from analysis.study import Study, groups_of, load_facts
+from analysis.study import Study, load_facts
 from analysis.tables import gather
+from analysis.verdicts import judge
 from data.errors import InputError
 from data.facts import FactSet
 from data.paths import path_fault, shown
 from probes.models import locate
 
 ABSENT = "not on this machine"
+GATHERING = ("analysis.inside_tables", "analysis.tables", "analysis.verdicts")
+"""What makes tables and verdicts from cells: of pages and figures a finished run does not depend."""
 EXPERIMENT = ("study", "model_sha", "facts_sha")
 """What of a manifest says which experiment it is; the rest says with what code and libraries it was computed."""
 SHAPING = ("cells", "gathering", "predictions_sha", "versions")
@@ -96,7 +89,7 @@ def manifest_of(plan: Plan, facts: FactSet) -> dict[str, Any]:
         "model_sha": plan.cells[0].fields["model_sha"],
         "seeds": list(plan.study.seeds),
         "predictions_sha": predictions_sha(),
-        "gathering": code_hash(__name__),
+        "gathering": code_hash(GATHERING),
         "cells": sorted(cell.key for cell in plan.cells),
     }
 
@@ -112,10 +105,7 @@ def finish(plan: Plan, facts: FactSet, store: Store, folder: Path) -> None:
         with atomically(folder / f"{name}.parquet") as draft:
             table.to_parquet(draft, index=False)
     copy_examples(plan, store, folder)
-    evidence = Evidence(tables["answers"], tables["variants"], groups_of(plan.study), plan.study.model)
-    verdict = verdict_of(plan.study, facts, evidence)
-    add_further(verdict, plan.study, evidence, tables)
-    verdict["claims"] = claims(plan.study, evidence, tables, verdict)
+    verdict = judge(plan.study, facts, tables)
     note = notes_of(plan.study)
     write_atomically(folder / "report.md", markdown(verdict, note, plan.study.title or plan.study.name))
     write_atomically(folder / "verdict.json", json.dumps(verdict, indent=1) + "\n")
@@ -125,64 +115,6 @@ def finish(plan: Plan, facts: FactSet, store: Store, folder: Path) -> None:
     manifest = manifest_of(plan, facts) | {"note": note}
     manifest |= {"files": {name: sha_of(folder / name) for name in sorted(written)}}
     write_atomically(folder / MANIFEST, json.dumps(sealed(manifest), indent=1) + "\n")
-
-
-def verdict_of(study: Study, facts: FactSet, evidence: Evidence) -> dict[str, Any]:
-    """Settings with Holm over them; apart from them controls, which calibrate, and what was put back from dense."""
-    factless = {str(prompt.answers): prompt.name for prompt in study.factless_prompts}
-    placebo = f"placebo-{study.prompt.length}"
-
-    def settings(scope: str) -> list[Setting]:
-        entropy = entropy_of(facts, groups_of(study)[scope])
-        damages = ["dense" if one is None else one.name for one in compressions_of(study, scope)]
-        return [
-            assess(evidence, scope, damage, repair, placebo=placebo, factless=factless, entropy=entropy)
-            for damage in damages
-            if scope != MAIN or damage != "dense"
-            for repair in study.reported
-        ]
-
-    unjudged = settings(MAIN)
-    controls: list[Setting] = []
-    powers: Controls = {}
-    for control in sorted(study.controls):  # locked, by which never is judged, comes first
-        found = decide(settings(control), powers)
-        controls += found
-        if control == "locked":
-            powers = powers_of(found, len(unjudged))
-    main = decide(unjudged, powers)
-    return {
-        "settings": [one.to_json() for one in main],
-        "controls": [one.to_json() for one in controls],
-        "reinjections": [
-            entry
-            for scope in (MAIN, *study.controls)
-            for entry in reinjections(
-                evidence,
-                scope,
-                [one.name for one in compressions_of(study, scope) if one is not None],
-                [one.name for one in study.reinjections],
-            )
-        ],
-    }
-
-
-def add_further(verdict: dict[str, Any], study: Study, evidence: Evidence, tables: Mapping[str, pd.DataFrame]) -> None:
-    """Put beside every setting the predictions that decide nothing, measured or said not to have been run."""
-    verdict["predictions_sha"] = predictions_sha()
-    for one in (*verdict["settings"], *verdict["controls"]):
-        one["further_predictions"] = further(evidence, tables, one, study)
-
-
-def entropy_of(facts: FactSet, groups: list[str]) -> float:
-    """Mean prior entropy of the test facts of these groups, in bits; 0 where there are none."""
-    by_list = {
-        (one.relation, answer): float(-np.sum(np.array(one.prior) * np.log2(one.prior)))
-        for one in facts.lists
-        for answer in one.answers
-    }
-    tested = [by_list[fact.relation, fact.answer] for fact in facts.select(groups, "test")]
-    return float(np.mean(tested)) if tested else 0.0
 
 
 def run(

@@ -4,7 +4,6 @@ A cell's `cell.json` holds its description, whose hash is the cell's own name, a
 flipped bit, a cut or missing file anywhere in the folder is found when a process reads the cell for the first time.
 """
 
-import ast
 import contextlib
 import errno
 import hashlib
@@ -26,8 +25,6 @@ from data.errors import InputError
 SCHEMA = 1
 CELL = "cell.json"
 CHECKSUMS = "checksums"
-ROOT = Path(__file__).parent.parent
-PACKAGES = ("data", "probes", "analysis")
 LIBRARIES = (
     *("torch", "transformers", "tokenizers", "transformer-lens", "nnsight", "llmcompressor", "compressed-tensors"),
     *("peft", "numpy", "scipy", "pandas", "statsmodels", "accelerate", "gguf", "safetensors", "datasets"),
@@ -39,56 +36,6 @@ def versions() -> dict[str, str]:
     """Versions of the libraries that compute, and of Python, whose patches change no number."""
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     return {name: importlib.metadata.version(name) for name in LIBRARIES} | {"python": python}
-
-
-@cache
-def code_hash(module: str) -> str:
-    """Hash of a module of ours and of every module of ours that it imports, directly or not."""
-    digest = hashlib.sha256()
-    for name in sorted(_closure(module)):
-        digest.update(name.encode())
-        digest.update(_source(name).read_bytes())
-    return digest.hexdigest()
-
-
-def _source(module: str) -> Path:
-    """The file of one of our modules."""
-    path = ROOT.joinpath(*module.split("."))
-    # A folder of the same name beside a module is not the module, as data/facts is not data/facts.py.
-    package = path / "__init__.py"
-    return package if package.is_file() else path.with_suffix(".py")
-
-
-@cache
-def _imports(module: str) -> frozenset[str]:
-    """Our modules that this one names in an import, wherever it stands."""
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(_source(module).read_text(encoding="utf-8"))):
-        names: list[str] = []
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        found |= {name for name in names if name.split(".")[0] in PACKAGES and _source(name).is_file()}
-    return frozenset(found | {package for name in found for package in _packages(name)})
-
-
-def _packages(module: str) -> list[str]:
-    """The packages that a module lies in: their `__init__` runs before it does."""
-    parts = module.split(".")
-    return [".".join(parts[:count]) for count in range(1, len(parts))]
-
-
-def _closure(module: str) -> set[str]:
-    """A module and everything of ours that it reaches."""
-    seen: set[str] = set()
-    waiting = [module]
-    while waiting:
-        name = waiting.pop()
-        if name not in seen:
-            seen.add(name)
-            waiting += _imports(name)
-    return seen
 
 
 def content_key(description: dict[str, Any]) -> str:

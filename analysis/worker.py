@@ -154,6 +154,6 @@ def _stand_where_told(job: Job) -> None:
     if not Path(job.here).is_dir():
         raise InputError(f"a worker's machine has no folder '{job.here}': share it, or start the study from one it has")
     os.chdir(job.here)
-    for name, value in computed_with(job.module).items():
+    for name, value in computed_with(job.module, job.fields).items():
         if job.description[name] != value:
             raise InputError(f"a worker's machine has other {name} than this one: set both up from one checkout")

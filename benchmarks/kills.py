@@ -24,8 +24,9 @@ from typing import Any, Literal
 import psutil
 from rich.progress import track
 
+from analysis.code_keys import ROOT
 from analysis.run_files import MANIFEST
-from analysis.store import CELL, ROOT, checksums
+from analysis.store import CELL, checksums
 from analysis.study import load_study
 from analysis.worker import COST
 from benchmarks.measure import Ratio

@@ -21,12 +21,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from scipy.cluster.vq import kmeans2
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from data.errors import InputError
-from probes.prompts import SoftPrompt
 from probes.selectors import mean_embeddings
-from probes.tokens import encode
 from probes.tuning import TuningRow
 
 
@@ -88,16 +86,3 @@ def least_alike(
         _, first, second = max(pairs)
         kept.remove(-first if accuracy[-first] < accuracy[-second] else -second)
     return kept
-
-
-def text_prompts(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[SoftPrompt]:
-    """The input embeddings of given texts as prompts.
-
-    Raises:
-        InputError: a text that the tokenizer makes nothing of.
-    """
-    table = model.get_input_embeddings()
-    rows = [encode(tokenizer, text) for text in texts]
-    if empty := [text for text, row in zip(texts, rows, strict=True) if not row]:
-        raise InputError(f"the text '{empty[0]}' has no tokens")
-    return [table(torch.tensor(row, device=model.device)).detach().clone() for row in rows]

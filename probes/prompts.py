@@ -17,10 +17,11 @@ from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from data.errors import InputError
 from probes.specs.controls import PlaceboKind
+from probes.tokens import encode
 
 SoftPrompt = Float[Tensor, "length width"]
 STORED_NAME = "prompt_embeddings"
@@ -109,3 +110,16 @@ def load_metadata(path: Path) -> dict[str, str]:
     """What was said of the prompts when they were saved; empty where nothing was."""
     with safe_open(path, framework="pt") as file:
         return dict(file.metadata() or {})
+
+
+def text_prompts(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[SoftPrompt]:
+    """The input embeddings of given texts as prompts.
+
+    Raises:
+        InputError: a text that the tokenizer makes nothing of.
+    """
+    table = model.get_input_embeddings()
+    rows = [encode(tokenizer, text) for text in texts]
+    if empty := [text for text, row in zip(texts, rows, strict=True) if not row]:
+        raise InputError(f"the text '{empty[0]}' has no tokens")
+    return [table(torch.tensor(row, device=model.device)).detach().clone() for row in rows]

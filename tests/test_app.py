@@ -1,6 +1,7 @@
 """The frame of the workbench on a tiny stored run: every page opens, a link restores its view, choices hold."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -150,9 +151,49 @@ def test_a_run_that_is_none_is_refused_until_another_is_chosen(root, name):
     page.run()
     assert "no finished run" in page.error[0].value
     box = page.selectbox(key="run")
+    assert box.value is None  # no other run's name stands over what is said of this one
     box.set_value(next(one for one in box.options if one != box.value)).run()
     assert not page.error
     assert page.get("plotly_chart")
+
+
+def test_a_run_that_is_read_stays_when_a_newer_one_finishes_and_is_named_when_it_is_gone(root):
+    page = opened("recovery")
+    write_run(root / "newer")
+    assert page.run().selectbox(key="run").value == "first"
+    assert page.query_params["run"] == ["first"]
+    shutil.rmtree(root / "first")
+    page.query_params.clear()
+    page.run()
+    assert "run 'first': no finished run" in page.error[0].value
+    assert page.selectbox(key="run").value is None
+
+
+def test_a_box_in_which_nothing_was_chosen_follows_what_stands_first(root):
+    page = opened("choices")
+    assert page.selectbox(key="bank").value == "gptq-3bit + idp-2x4-attention"
+    page.multiselect(key="compression").set_value(["wanda-70%"]).run()
+    assert page.selectbox(key="bank").value == "wanda-70% + idp-2x4-attention"
+    page.multiselect(key="compression").set_value([]).run()
+    assert page.selectbox(key="bank").value == "gptq-3bit + idp-2x4-attention"
+    page.selectbox(key="bank").set_value("dense + idp-2x4-attention").run()
+    page.multiselect(key="compression").set_value(["dense", "wanda-70%"]).run()
+    assert page.selectbox(key="bank").value == "dense + idp-2x4-attention"
+
+
+def test_a_box_that_was_cleared_stays_so_and_its_link_too(root):
+    page = opened("live")
+    assert page.multiselect(key="live").value
+    page.multiselect(key="live").set_value([]).run()
+    assert page.multiselect(key="live").value == []
+    assert opened("live", live=page.query_params["live"][0]).multiselect(key="live").value == []
+
+
+def test_two_names_of_the_same_words_are_told_apart_in_a_box():
+    from analysis.pages.picking import _shown
+
+    shown = _shown(["a", "b", "c"], {"a": "alike", "b": "alike", "c": "other"})
+    assert [shown(name) for name in "abc"] == ["alike (a)", "alike (b)", "other"]
 
 
 def test_a_scope_of_another_run_is_given_up(root):

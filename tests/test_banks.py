@@ -8,9 +8,9 @@ from pydantic import ValidationError
 from analysis.banks import tuning_clusters
 from data.atlas import load_world
 from data.errors import InputError
-from probes.banks import cluster_rows, least_alike, questions_of, relation_rows, text_prompts
+from probes.banks import cluster_rows, least_alike, questions_of, relation_rows
 from probes.models import open_model
-from probes.prompts import STORED_NAME, draw_prompt, load_metadata, load_prompts, save_prompts
+from probes.prompts import STORED_NAME, draw_prompt, load_metadata, load_prompts, save_prompts, text_prompts
 from probes.specs.banks import IdpSpec
 from probes.tokens import encode, tokens_of
 from probes.tuning import TuningRow

@@ -15,10 +15,11 @@ import pytest
 from ray.exceptions import LocalRayletDiedError, OutOfDiskError, RaySystemError, RuntimeEnvSetupError
 
 from analysis.cluster import RayEngine
+from analysis.code_keys import ROOT
 from analysis.engine import UnfinishedError, missing, run_cells
 from analysis.locks import Locks
 from analysis.pool import LocalEngine, _Slot, workers_for
-from analysis.store import ROOT, Store
+from analysis.store import Store
 from analysis.surroundings import environment
 from analysis.worker import Job, Outcome
 from data.errors import InputError

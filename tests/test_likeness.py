@@ -150,7 +150,7 @@ def test_a_head_that_the_checkpoint_alone_ties_is_taken(tmp_path, tokenizer):
 
 @pytest.mark.parametrize("model_type", TINY_TYPES)
 def test_another_model_is_refused(model_type):
-    with pytest.raises(InputError, match=r"is another model: its .* is more like the dense model's"):
+    with pytest.raises(InputError, match=r"is another model: of its \d+ matrices \d+ are more like another"):
         take(tiny(model_type), tiny(model_type, seed=1), "other")
 
 
@@ -177,21 +177,32 @@ def test_no_compression_however_hard_passes_for_another_model(model_type, seed, 
     other = rounded_layers(dense, 2 + much) if how == "rounded" else pruned_layers(dense, (0.5, 0.8, 0.95)[much])
     proof = take(dense, other, "compressed").proof
     assert proof.changed == proof.targeted
-    assert proof.outside_changed == ()
+    assert proof.outside_changed == proof.unlike == ()
     assert proof.logit_difference == 0
 
 
-def test_one_layer_of_another_model_is_found():
+def test_single_matrices_that_were_exchanged_drawn_anew_or_turned_are_named():
     dense = tiny("llama", num_hidden_layers=3)
-    other = copy.deepcopy(dense)
-    other.model.layers[1].mlp.load_state_dict(tiny("llama", seed=5).model.layers[1].mlp.state_dict())
-    with pytest.raises(InputError, match=r"its model\.layers\.1\.mlp\.\w+\.weight is more like"):
-        take(dense, other, "other")
+    drawn = copy.deepcopy(dense)
+    drawn.model.layers[1].mlp.load_state_dict(tiny("llama", seed=5).model.layers[1].mlp.state_dict())
+    parts = [f"model.layers.1.mlp.{part}_proj.weight" for part in ("gate", "up", "down")]
+    assert sorted(take(dense, drawn, "drawn").proof.unlike) == sorted(parts)
+    turned = copy.deepcopy(dense)
+    values = turned.model.layers[2].self_attn.v_proj.weight
+    orthogonal = torch.linalg.qr(torch.randn(len(values), len(values), generator=torch.Generator().manual_seed(3)))[0]
+    values.data = orthogonal @ values.data
+    proof = take(dense, turned, "turned").proof
+    assert proof.unlike == ("model.layers.2.self_attn.v_proj.weight",)
+    assert proof.changed == 1
+    assert proof.least_likeness < 0.2
+
+
+def test_layers_in_another_order_are_another_model():
+    dense = tiny("llama", num_hidden_layers=3)
     swapped = copy.deepcopy(dense)
-    swapped.model.layers[0].load_state_dict(dense.model.layers[2].state_dict())
-    with pytest.raises(
-        InputError, match=r"its model\.layers\.0\.\S+ is more like the dense model's model\.layers\.2\."
-    ):
+    for place in range(3):
+        swapped.model.layers[place].load_state_dict(dense.model.layers[(place + 1) % 3].state_dict())
+    with pytest.raises(InputError, match=r"correlation -?0\.\d+ with its own, 1\.000 with model\.layers\.1\."):
         take(dense, swapped, "other")
 
 

@@ -8,8 +8,8 @@ import time
 import pytest
 
 from analysis import locks
+from analysis.code_keys import ROOT
 from analysis.locks import Locks
-from analysis.store import ROOT
 
 OWNER = """
 import sys, time

@@ -5,7 +5,7 @@ import re
 import sys
 from importlib.metadata import packages_distributions, version
 
-from analysis.store import ROOT
+from analysis.code_keys import ROOT
 
 PIN = re.compile(r"^([A-Za-z0-9._-]+)==([0-9][A-Za-z0-9.+!]*)$")
 OURS = {"analysis", "app", "benchmarks", "data", "probes", "tests"}

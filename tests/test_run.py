@@ -1,9 +1,11 @@
 """A whole study, small: its tables, its cache, its repeatability and its floor."""
 
+import ast
 import errno
 import json
 import os
 import random
+import re
 import shutil
 import time
 from pathlib import Path
@@ -14,13 +16,14 @@ import torch
 
 from analysis import run, work_drift
 from analysis.cell import Cell, Plan
+from analysis.code_keys import reached, source_of
 from analysis.engine import run_cells
 from analysis.floors import doubles_of
 from analysis.opening import dense
 from analysis.predictions import predictions_sha, written
 from analysis.reading import read_table
 from analysis.run_files import sealed
-from analysis.store import CELL, Store, _closure, checksums
+from analysis.store import CELL, Store, checksums
 from analysis.study import Study
 from analysis.worker import COST
 from benchmarks.kills import STUDY as KILLED
@@ -134,12 +137,16 @@ def test_a_folder_that_holds_another_experiment_is_refused_and_kept(finished, mo
 
 
 def test_what_gathers_is_known_by_its_code():
-    """Every module that a table, a verdict or a report comes from is in the hash that the manifest holds."""
+    """Every module that a table or a verdict comes from is in the hash that the manifest holds, and none that draws."""
+    gathering = reached(run.GATHERING)
     assert {
-        *("analysis.tables", "analysis.hypothesis", "analysis.claims", "analysis.evidence"),
-        *("analysis.report_markdown", "analysis.report_page", "analysis.inside_tables"),
-        *("analysis.intervals", "analysis.significance"),
-    } <= _closure(run.__name__)
+        *("analysis.tables", "analysis.hypothesis", "analysis.claims", "analysis.evidence", "analysis.verdicts"),
+        *("analysis.inside_tables", "analysis.intervals", "analysis.significance"),
+    } <= gathering
+    assert not [name for name in gathering if re.search("figures|look|marks|report$|report_|paper|pages", name)]
+    nodes = [node for name in gathering for node in ast.walk(ast.parse(source_of(name).read_text()))]
+    imported = {alias.name.split(".")[0] for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    assert not imported & {"plotly", "streamlit"}
 
 
 def test_cells_computed_elsewhere_are_the_same_bytes(finished, studies, tmp_path):

@@ -12,7 +12,8 @@ from analysis.engine import missing, run_cells
 from analysis.reading import read_table
 from analysis.store import Store
 from analysis.study import Study
-from analysis.task_report import compare_tasks, floors, perplexities, show_tasks
+from analysis.task_report import show_tasks
+from analysis.task_scores import compare_tasks, floors, perplexities
 from data.atlas import load_world
 from data.errors import InputError
 from tests.test_run import STUDY

@@ -1,87 +1,13 @@
-"""A cell's key knows all the code that computes it, and its files are read as they were written or not at all."""
+"""A cell's files are read as they were written or not at all."""
 
-import ast
 import errno
 import json
 import os
-import subprocess
-import sys
-from typing import get_args
 
 import pytest
 
 from analysis import store
-from analysis.cell import Cell, Kind, computed_with
 from data.errors import InputError
-
-DECIDING = ("set_num_threads", "use_deterministic_algorithms", "PYTHONHASHSEED", "CUBLAS_WORKSPACE_CONFIG", "OMP_NUM")
-UNCOUNTED = {"httpx", "huggingface_hub", "jaxtyping", "loguru", "lm_eval", "pydantic", "websocket", "yaml"}
-"""What fetches, checks or reads and adds up nothing; lm-eval's version is in the fields of the cells that it scores."""
-
-
-def test_every_module_of_ours_that_cells_run_is_in_a_key():
-    modules = [f"analysis.work_{kind}" for kind in get_args(Kind)]
-    told = "import sys, importlib; [importlib.import_module(name) for name in sys.argv[1:]]; print(*sys.modules)"
-    command = [sys.executable, "-c", told, *modules]
-    loaded = subprocess.run(command, check=True, capture_output=True, text=True, cwd=store.ROOT).stdout.split()
-    ours = {name for name in loaded if name.split(".")[0] in store.PACKAGES}
-    assert set(modules) <= ours
-    assert ours <= set().union(*(store._closure(module) for module in modules))
-
-
-def test_what_a_worker_sets_is_in_every_key():
-    """Threads, repeatable sums and what libraries are told decide bits: nowhere else may they be set."""
-    modules = [f"analysis.work_{kind}" for kind in get_args(Kind)]
-    assert {computed_with(name)["surroundings"] for name in modules} == {store.code_hash("analysis.surroundings")}
-    assert Cell("tuned", "one", {}).description.items() >= computed_with("analysis.work_tuned").items()
-    for name in ("analysis.worker", "analysis.pool", "analysis.cluster", "analysis.engine"):
-        source = store._source(name).read_text()
-        assert not [word for word in DECIDING if word in source], name
-    assert all(word in store._source("analysis.surroundings").read_text() for word in DECIDING)
-
-
-def test_every_library_that_cells_import_is_in_a_key():
-    modules = set().union(*(store._closure(f"analysis.work_{kind}") for kind in get_args(Kind)))
-    imported = set()
-    for name in modules:
-        for node in ast.walk(ast.parse(store._source(name).read_text())):
-            if isinstance(node, ast.Import):
-                imported |= {alias.name.split(".")[0] for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-                imported.add(node.module.split(".")[0])
-    keyed = {name.replace("-", "_") for name in store.versions()}
-    assert imported - set(sys.stdlib_module_names) - set(store.PACKAGES) - keyed == UNCOUNTED
-
-
-def test_a_changed_line_anywhere_below_changes_the_key(tmp_path, monkeypatch):
-    for name, text in {
-        "data/__init__.py": "",
-        "data/facts/mine.csv": "",
-        "data/facts.py": "ONE = 1\n",
-        "probes/__init__.py": "",
-        "probes/deep/__init__.py": "TWO = 2\n",
-        "probes/deep/last.py": "from data import facts\n",
-        "analysis/__init__.py": "",
-        "analysis/work.py": "def work():\n    from probes.deep.last import facts\n",
-    }.items():
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    monkeypatch.setattr(store, "ROOT", tmp_path)
-    keys = [_fresh_hash()]
-    for changed in ("data/facts.py", "probes/deep/__init__.py", "probes/deep/last.py", "analysis/work.py"):
-        (tmp_path / changed).write_text((tmp_path / changed).read_text() + "# changed\n")
-        keys.append(_fresh_hash())
-    assert len(set(keys)) == len(keys)
-
-
-def _fresh_hash() -> str:
-    store._imports.cache_clear()
-    store.code_hash.cache_clear()
-    found = store.code_hash("analysis.work")
-    store._imports.cache_clear()
-    store.code_hash.cache_clear()
-    return found
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ from scipy.stats import binomtest
 from statsmodels.stats.multitest import multipletests
 
 from analysis.significance import items_needed
-from analysis.task_report import ALL, POOLED, compare_tasks, floors, perplexities, shown
+from analysis.task_report import shown
+from analysis.task_scores import ALL, POOLED, compare_tasks, floors, perplexities
 
 ITEMS = 60
 ARMS = {"dense": (None, None), "cut": (0, None), "cut + fix": (0, 0), "dense + fix": (None, 0)}

@@ -4,8 +4,9 @@ import pandas as pd
 import streamlit as st
 
 from analysis import reading, saying
+from analysis.claims import NOT_MEASURED
 from analysis.figures import Figure
-from analysis.figures_evidence import NOT_MEASURED, claim_rows, claims_figure, with_latency
+from analysis.figures_evidence import claim_rows, claims_figure, with_latency
 from analysis.pages.drawing import drawn, show, take
 from analysis.pages.shared import View, go_to, panel, view
 
