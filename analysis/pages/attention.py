@@ -7,7 +7,7 @@ from analysis.figures import Figure
 from analysis.figures_heads import cell_of, head_figure, heads_figure, widest_cell
 from analysis.figures_tokens import tokens_figure
 from analysis.pages.drawing import drawn, show
-from analysis.pages.picking import pick, pick_metric, pick_named, pick_reference, question_words, unique
+from analysis.pages.picking import pick, pick_metric, pick_reference, question_words, unique
 from analysis.pages.shared import View, panel, view
 from data.errors import InputError
 
@@ -115,13 +115,13 @@ def show_tokens(now: View, pair: tuple[str, str], layer: int, head: int) -> None
         )
         return
     items = unique(near["item"])
-    item = pick_named("Question", items, "example", {name: question_words(name) for name in items})
+    item = pick("Question", items, "example", words={name: question_words(name) for name in items})
     own = near[near["item"] == item].drop_duplicates("variant")
     names = [*(name for name in pair if name in set(own["variant"])), *own["variant"]]
     chosen = list(dict.fromkeys(names))[:2]
     example = now.example(own["file"].iloc[0])
     identities = own.set_index("variant")["variant_id"]
-    st.markdown(f"Right answer **{example.answer}**: {example.why}.")
+    st.markdown(f"{question_words(item)}: **{example.answer}** is right; {example.why}.")
     show(
         tokens_chart(now, own["file"].iloc[0], tuple((name, str(identities[name])) for name in chosen), layer, head),
         "tokens_chart",

@@ -73,15 +73,16 @@ def show_page(now: View) -> None:
         )
     else:
         st.caption("This run has no intervention head by head at this setting.")
-    show_places(own, kind)
+    show_places(own, kind, f"{variant}, replicate {replicate}, {setting}")
     with st.container(horizontal=True):
         go_to("facts", "See which questions")
         go_to("attention", "Where attention moved")
 
 
-def show_places(own: pd.DataFrame, kind: str) -> None:
-    """Every place with its placebo and corrected p."""
+def show_places(own: pd.DataFrame, kind: str, told: str) -> None:
+    """Every place with its placebo and corrected p; `told` says of what."""
     st.subheader("Every place")
+    st.caption(told)
     shown = own.assign(
         layers=own.apply(causal.layers_said, axis=1),
         head=own["head"].astype(str).where(own["head"] >= 0, "all"),

@@ -6,7 +6,7 @@ import streamlit as st
 from analysis.figures import Figure
 from analysis.figures_facts import choice_figure, usage_figure
 from analysis.pages.drawing import drawn, show, take
-from analysis.pages.picking import pick, pick_named, question_words, unique
+from analysis.pages.picking import pick, question_words, unique
 from analysis.pages.shared import View, go_to, panel, view
 from analysis.reading import compact, p_words
 from data.errors import InputError
@@ -57,9 +57,9 @@ def show_choices(now: View) -> None:
     table = selectors_of(now, identity)
     with st.container(horizontal=True):
         group = pick("Group of facts", unique(table["group"]), "choice_group")
-        measure = pick_named("Measure", list(MEASURES), "measure", MEASURES)
+        measure = pick("Measure", list(MEASURES), "measure", words=MEASURES)
     table = table[(table["group"] == group) & (table["measure"] == measure)]
-    show_selectors(table, measure)
+    show_selectors(table, measure, f"{bank['variant'].iloc[0]}, replicate {bank['replicate'].iloc[0]}, group {group}")
     show(
         usage_chart(now, identity, group, measure),
         "usage_chart",
@@ -70,8 +70,8 @@ def show_choices(now: View) -> None:
     go_to("live", "Type a text and watch the choice", live=[str(bank["variant"].iloc[0])])
 
 
-def show_selectors(table: pd.DataFrame, measure: str) -> None:
-    """Every selector against a random choice, the best single prompt and the oracle."""
+def show_selectors(table: pd.DataFrame, measure: str, told: str) -> None:
+    """Every selector against a random choice, the best single prompt and the oracle; `told` says of what."""
     quantities = {
         MEASURES[measure]: ("value", "lower", "upper"),
         **{f"more than {words}": (f"minus_{name}", f"minus_{name}_lower", f"minus_{name}_upper")
@@ -100,7 +100,7 @@ def show_selectors(table: pd.DataFrame, measure: str) -> None:
     take(table, "selectors")
     items, subjects = (int(table[name].max()) for name in ("items", "entities"))
     st.caption(
-        f"n = {items} test questions on {subjects} subjects; 95 % intervals over subjects, of this replicate alone. "
+        f"{told}: n = {items} test questions on {subjects} subjects; 95 % intervals over subjects. "
         "The oracle is told the answers: a bound, no selector."
     )
 
@@ -123,14 +123,14 @@ def show_question(now: View, identity: str, group: str) -> None:
     names = unique(rows["item"])
     linked = st.query_params.get("item", st.session_state.get("item"))
     listed = names[:200] + ([linked] if linked in set(names[200:]) else [])
-    item = pick_named("Question", listed, "item", {name: question_words(name) for name in listed})
+    item = pick("Question", listed, "item", words={name: question_words(name) for name in listed})
     row = rows[rows["item"] == item].iloc[0]
     log_probs, chosen = list(row["log_prob_by_prompt"]), int(row["chosen"])
     best = int(row["oracle"])
     lost = log_probs[best] - log_probs[chosen]
     st.markdown(
-        f"Kept prompt **{chosen + 1}**; the best in hindsight was **{best + 1}**, so the choice gave away "
-        f"{lost:.2f} nats. The answer was {'right' if row['correct'] else 'wrong'}."
+        f"{question_words(item)}: {selector} kept prompt **{chosen + 1}**; the best in hindsight was **{best + 1}**, "
+        f"so the choice gave away {lost:.2f} nats. The answer was {'right' if row['correct'] else 'wrong'}."
     )
     show(
         choice_chart(tuple(row["scores"]), tuple(log_probs), chosen),

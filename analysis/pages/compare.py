@@ -127,8 +127,8 @@ def show_both(now: View, other: View) -> None:
     st.caption(
         "95 % intervals over replicates and subjects of each run by itself; n: test subjects x replicates. Intervals "
         "that lie apart differ; those that overlap may differ too: no paired test spans two runs. Empty: the run does "
-        "not have this variant. Of the choices at the side, scope and reading hold here; compressions, repairs and "
-        "seed narrow the layers below alone."
+        f"not have this variant. Of the choices at the side, scope {now.scope} and reading {now.reading} hold here; "
+        "compressions, repairs and seed narrow the layers below alone."
     )
     st.subheader("Layer by layer")
     show_layers(now, other, titles)

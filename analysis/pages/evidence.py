@@ -53,7 +53,7 @@ def show_setting(now: View, table: pd.DataFrame) -> None:
     rows = own[own["setting"] == setting]
     one = next(each for each in every(now) if reading.place_of(each) == setting)
     with st.container(border=True):
-        st.markdown(f"**{one['decision'].capitalize()}**: {reading.sentence_of(one)}.")
+        st.markdown(f"**{setting}, {one['decision']}**: {reading.sentence_of(one)}.")
     beside = table[(table["repair"] == rows["repair"].iloc[0]) & (table["scope"] != "main")]
     show(
         comparisons_chart(now, (setting, *(name for name in unique(beside["setting"]) if name != setting))),

@@ -14,7 +14,7 @@ from analysis.figures_tokens import first_layers, item_lens_figure
 from analysis.inside_figures import SIGNIFICANT
 from analysis.look import SITES
 from analysis.pages.drawing import drawn, show, take, without_minus_zero
-from analysis.pages.picking import pick, pick_named, question_words, unique
+from analysis.pages.picking import pick, question_words, unique
 from analysis.pages.shared import ANSWERS, View, go_to, group_of, groups_of, panel, view
 from analysis.reading import compact, p_words
 from data.errors import InputError
@@ -78,6 +78,7 @@ def show_search(now: View, group: str) -> None:
     kept = found_in(kept, words)
     names = unique(kept["item"])
     told = f"{len(kept):,} of {len(table):,} questions of group {group}"
+    told += "" if which == WHICH[0] else f", {which}" if which == READ else f", {which}: {variant}"
     st.caption(told if len(names) <= MOST else f"{told}; the first {MOST} are listed, so narrow the search")
     if not names:
         st.info(f"No question fits: {advice_of(now, group, words)}.", icon=":material/search_off:")
@@ -86,7 +87,7 @@ def show_search(now: View, group: str) -> None:
     st.dataframe(shown.drop(columns="item"), hide_index=True, height=200, key="questions")
     linked, telling = st.query_params.get("item", st.session_state.get("item")), telling_of(now, names)
     options = names[:MOST] + [name for name in dict.fromkeys((linked, telling)) if name in set(names[MOST:])]
-    item = pick_named("Question", options, "item", {name: question_words(name) for name in options}, first=telling)
+    item = pick("Question", options, "item", first=telling, words={name: question_words(name) for name in options})
     show_item(now, group, item)
     show_steps(now, item, variant)
 

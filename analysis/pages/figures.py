@@ -46,7 +46,11 @@ def show_figure(now: View) -> None:
     label = pick("Of", labels, f"of_{name.replace('-', '_')}") if len(found) > 1 else labels[0]
     one = found[labels.index(label)]
     wide = style.inches(one.wide)
-    show(one.figure, "paper_figure", f"{kind.upper()}: {wide:g} inches wide, text of {points} points, no title.")
+    show(
+        one.figure,
+        "paper_figure",
+        f"{one.name} as {kind.upper()} for {venue}: {wide:g} inches wide, text of {points} points, no title.",
+    )
     if kind in IMAGES and not browser_here():
         st.warning(NO_BROWSER, icon=":material/warning:")
         take(one.figure.data, one.name)

@@ -10,7 +10,7 @@ from analysis.figures_drift import typed_drift_figure
 from analysis.figures_facts import scores_figure
 from analysis.figures_tokens import lens_words_figure, tokens_figure
 from analysis.pages.drawing import show, take
-from analysis.pages.picking import pick, unique
+from analysis.pages.picking import pick, several, unique
 from analysis.pages.shared import View, panel, view
 from data.errors import InputError
 
@@ -66,12 +66,8 @@ def chosen(now: View, table: pd.DataFrame) -> pd.DataFrame:
     copy = unique(damaged.loc[damaged["repair"] == "", "variant"])[:1]
     own = damaged[damaged["repair"].isin(reported) & damaged["compression"].isin(copy)]
     start = [*copy, *unique(own["variant"])]
-    if not set(st.session_state.get("live", [])) <= set(others):
-        st.session_state.pop("live", None)
-    first = None if "live" in st.session_state else (start or others)[: MOST - 1]
-    picked = st.multiselect(
-        "Beside dense", others, first, key="live", bind="query-params", max_selections=MOST - 1, help="at most three"
-    )
+    first = (start or others)[: MOST - 1]
+    picked = several("Beside dense", others, "live", first, MOST - 1, help="at most three")
     return table[table["variant"].isin([DENSE, *picked])]
 
 

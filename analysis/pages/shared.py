@@ -13,7 +13,7 @@ import pandas as pd
 import streamlit as st
 
 from analysis import look, reading, selecting
-from analysis.pages.picking import pick, several, unique
+from analysis.pages.picking import arrive, only, pick, pick_at_side, settle, several_at_side, unique
 from analysis.reading import Example
 from data.errors import InputError
 
@@ -167,23 +167,37 @@ def choose() -> None:
 
 
 def _chosen_run(root: Path, names: list[str]) -> Path:
-    asked = st.query_params.get("run")
-    if asked is not None and asked not in names:
-        # Kept until another is chosen: the box below would show the newest run under the name of one refused.
-        st.session_state["refused"] = asked
+    """The run of the box, or what is wrong with the one that an address names: then the box is empty.
+
+    Raises:
+        InputError: the address names no finished run, or the one that was shown is gone.
+    """
+    asked = st.query_params.get("run", st.session_state.get("run"))
+    if asked in names:
+        _accept()
+    elif asked is not None:
+        st.session_state["refused"] = asked  # the address forgets it at once
+    refused = st.session_state.get("refused")
+    # The newest stands first, and another may finish meanwhile: whoever reads one goes on reading it.
+    settle("run", None if refused else names[0], only([] if refused else names), "list", follows=False)
     name = st.selectbox(
-        "Run", names, key="run", bind="query-params", on_change=_accept, help=f"Finished runs in {root}"
+        "Run",
+        names,
+        None if refused else 0,
+        key="run",
+        bind="query-params",
+        on_change=_accept,
+        placeholder="choose a run",
+        help=f"Finished runs in {root}",
     )
-    if refused := st.session_state.get("refused"):
-        reading.run_below(root, refused)
-    return reading.run_below(root, name)
+    return reading.run_below(root, str(name or refused))
 
 
 def _chosen_view(run: Path) -> View:
     manifest = reading.read_manifest(run)
     stamp = reading.stamp(run)
     variants = _table(run, "variants", stamp, ())
-    scope = pick(
+    scope = pick_at_side(
         "Scope",
         unique(variants["scope"]),
         "scope",
@@ -192,13 +206,17 @@ def _chosen_view(run: Path) -> View:
     own = variants[variants["scope"] == scope]
     damages = unique(own["compression"])
     few = max(2, AT_FIRST * len(damages) // own["variant"].nunique())
-    compressions = several("Compressions", damages, "compression", at_first=few)
+    compressions = several_at_side(
+        "Compressions", damages, "compression", damages[:few] if few < len(damages) else None
+    )
     if few < len(damages) and compressions:
         st.caption(f"{len(compressions)} of {len(damages)} compressions are shown; clear the box for all.")
-    repairs = several("Repairs and controls", [name for name in unique(own["repair"]) if name], "repair")
+    repairs = several_at_side("Repairs and controls", [name for name in unique(own["repair"]) if name], "repair")
     seeds = [ALL_SEEDS, *map(str, manifest["seeds"])]
-    seed = pick("Seed", seeds, "seed", help="one replicate of compression and repair, or all of them together")
-    read = pick("Reading", ["candidates", "vocabulary"], "reading", help="best of a fixed list, or of all words")
+    seed = pick_at_side("Seed", seeds, "seed", help="one replicate of compression and repair, or all of them together")
+    read = pick_at_side(
+        "Reading", ["candidates", "vocabulary"], "reading", help="best of a fixed list, or of all words"
+    )
     study = manifest["study"]
     count = len(manifest["seeds"])
     # A model that lies in a folder is called by its own name: its whole path would fill the side.
@@ -248,7 +266,7 @@ def _arrive() -> None:
     """Make the choices that a step brought along: a box that is already drawn does not read its part of an address."""
     for name in [name for name in st.query_params if name.startswith(STEP)]:
         choice, values = name.removeprefix(STEP), st.query_params.get_all(name)
-        st.session_state[choice] = values if choice in SEVERAL else values[-1]
+        arrive(choice, values if choice in SEVERAL else values[-1])
         del st.query_params[name]
 
 
