@@ -3,9 +3,9 @@
 A checkpoint may have been stored in fewer bits throughout (a GGUF's embedding, a copy in half precision), and scales
 may have been folded from norms into the layers behind them. What changed is taken along and named with its size. What
 is another model is refused: most of a checkpoint's matrices have to be more like their own counterpart in the dense
-model than like any other of its matrices of that shape, and than like the counterpart with its rows moved. By chance
-one in three is at most, and of a model of some layers one in ten; rounding, pruning and tuning leave it to all. Single
-matrices that are not were exchanged, drawn anew or turned, and are named.
+model than like any other of its matrices of that shape, and than like the counterpart with its rows moved. By chance at
+most one in nine is; rounding, pruning and tuning leave it to all. Single matrices that are not were exchanged, drawn
+anew or turned, and are named.
 """
 
 from collections.abc import Iterator, Mapping
