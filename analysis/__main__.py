@@ -219,7 +219,7 @@ def export_command(
     replicate: Annotated[int | None, typer.Option(help="seed of the replicate; the first unless given")] = None,
 ) -> None:
     """Write a variant's prompt, prefix or adapter in the form of peft."""
-    console.print(f"{export(run.open_run(name, out), out, variant, folder, scope=scope, replicate=replicate)}")
+    console.print(f"{export(run.open_run(name, out), variant, folder, scope=scope, replicate=replicate)}")
 
 
 @app.command("doctor")

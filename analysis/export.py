@@ -1,14 +1,14 @@
 """Write one repair of a finished run for use outside: as a folder of peft's, a bank of prompts as one file in it."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from analysis.cells import Cell
-from analysis.opening import bank_fitting, open_variant, parent_model, spec_of
-from analysis.reading import read_manifest
-from analysis.run import prepare
+from analysis.opening import bank_fitting, open_variant, parent_model
+from analysis.run_files import read_manifest
 from analysis.scopes import MAIN
 from analysis.store import Store
-from analysis.study import Study
+from analysis.stored_variants import Parts, require_there, stored_parts
 from analysis.tables import replicate_of
 from analysis.tuners import ADAPTER
 from data.errors import InputError
@@ -22,63 +22,69 @@ from probes.specs.variants import VariantSpec
 BANK = "bank.safetensors"
 
 
-def export(run: Path, out: Path, variant: str, to: Path, *, scope: str = MAIN, replicate: int | None = None) -> Path:
+def export(run: Path, variant: str, to: Path, *, scope: str = MAIN, replicate: int | None = None) -> Path:
     """Write a variant's prompt, prefix or adapter; the folder names the dense model as its base.
 
-    A repair of a compressed copy belongs on that copy: the same architecture with other weights. peft has no form for
-    a bank: its prompts are one safetensors file, which a study's `bank: files` reads.
+    It is read from the cells that the run's manifest names, so that whatever the code has become since does not
+    matter. A repair of a compressed copy belongs on that copy: the same architecture with other weights. peft has no
+    form for a bank: its prompts are one safetensors file, which a study's `bank: files` reads.
+
+    Args:
+        run: the folder of a finished run, beside whose folder its cells lie.
+        variant: its name as spoken.
+        to: the folder that is made.
+        scope: whose facts it was tuned on.
+        replicate: seed of the replicate; the run's first unless given.
 
     Raises:
-        InputError: no such variant, one that holds nothing to be written, a folder that is already there, or a run
-            whose cells were computed by other code than this.
+        InputError: no such variant, one that holds nothing to be written, a folder that is already there, or cells
+            that are gone or damaged.
     """
     if to.exists():
         raise InputError(f"'{to}' is already there: name another folder")
-    study = Study.model_validate(read_manifest(run)["study"])
-    cell = _find(study, variant, scope, replicate)
-    store = Store(out)
-    needs = {role: need for role, need in cell.needs.items() if need.kind in ("compressed", "tuned")}
-    spec = spec_of(cell.fields["variant"])
+    parts = _find(run, variant, scope, replicate)
+    spec, needs = parts.spec, {role: folder for role, folder in parts.needs.items() if role != "parent"}
     bank = isinstance(spec.repair, BankSpec) and spec.repair.adapter is None
     if not bank and set(needs) - {"compressed"} != {"tuned0"}:
         raise InputError(f"'{variant}' is no single prompt, prefix or adapter that was made: peft has no form for it")
-    if absent := [need.label for need in needs.values() if not store.done(need.key)]:
-        raise InputError(f"'{absent[0]}' was computed by other code or elsewhere: run the study again, then export")
-    if damaged := [need.label for need in needs.values() if store.damage(need.key)]:
-        raise InputError(f"'{damaged[0]}' is damaged: run the study again, which computes it anew, then export")
-    folders = {role: store.folder(need.key) for role, need in needs.items()}
+    require_there(run, replace(parts, needs=needs))
+    store = Store(run.parent)
+    if damaged := [role for role, folder in needs.items() if store.damage(folder.name)]:
+        raise InputError(
+            f"what '{variant}' was made from is damaged (its cell {damaged[0]}): run the study again, which computes "
+            "it anew, then export"
+        )
     if bank:
-        return _write_bank(to, cell, spec, folders)
-    parent = parent_model(cell.fields, folders).model
-    opened = open_variant(cell.fields, spec, folders)
+        return _write_bank(to, parts.fields, spec, needs)
+    base, parent = spec.model, parent_model(parts.fields, needs).model
+    opened = open_variant(parts.fields, spec, needs)
     if opened.prompt is not None:
         method = "P_TUNING" if isinstance(spec.repair, PTuningSpec) else "PROMPT_TUNING"
-        write_prompt(to, opened.prompt, parent, study.model, method)
+        write_prompt(to, opened.prompt, parent, base, method)
     elif opened.prefix is not None:
-        write_prefix(to, opened.prefix.flat, parent, study.model)
+        write_prefix(to, opened.prefix.flat, parent, base)
     else:
-        write_lora(to, load_lora(parent, folders["tuned0"] / ADAPTER), parent, study.model)
+        write_lora(to, load_lora(parent, needs["tuned0"] / ADAPTER), parent, base)
     return to
 
 
-def _write_bank(to: Path, cell: Cell, spec: VariantSpec, folders: dict[str, Path]) -> Path:
+def _write_bank(to: Path, fields: dict[str, Any], spec: VariantSpec, folders: dict[str, Path]) -> Path:
     """The prompts that a bank keeps, in its order."""
-    found = bank_fitting(cell.fields, spec, folders)
+    found = bank_fitting(fields, spec, folders)
     to.mkdir(parents=True)
     save_prompts(found.prompts, to / BANK, {"model": spec.model, "variant": spec.name, "scope": spec.scope})
     return to
 
 
-def _find(study: Study, variant: str, scope: str, replicate: int | None) -> Cell:
-    """The scored cell of a variant by its spoken name."""
-    plan, _ = prepare(study)
-    wanted = study.seeds[0] if replicate is None else replicate
-    specs = [(cell, spec_of(cell.fields["variant"])) for cell in plan.of("scored")]
-    here = [(cell, spec) for cell, spec in specs if spec.scope == scope and replicate_of(spec) == wanted]
-    for cell, spec in here:
-        if spec.name == variant:
-            return cell
-    names = sorted({spec.name for _, spec in here if spec.repair is not None})
+def _find(run: Path, variant: str, scope: str, replicate: int | None) -> Parts:
+    """A variant by its spoken name."""
+    wanted = read_manifest(run)["seeds"][0] if replicate is None else replicate
+    every = [one for one in stored_parts(run) if one.spec.scope == scope]
+    here = [one for one in every if replicate_of(one.spec) == wanted]
+    for one in here:
+        if one.spec.name == variant:
+            return one
+    names = sorted({one.spec.name for one in here if one.spec.repair is not None})
     raise InputError(
         f"no variant '{variant}' in scope {scope} and replicate {wanted}; there are {', '.join(names) or 'none'}"
     )

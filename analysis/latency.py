@@ -18,12 +18,13 @@ import pandas as pd
 import torch
 from transformers import PreTrainedModel
 
-from analysis.live import Parts, check_memory, find_parts, open_parts
+from analysis.live import check_memory, open_parts
 from analysis.opening import parent_model
 from analysis.reading import LATENCY, MERGED, read_table
 from analysis.run_files import sealed_text
 from analysis.scopes import MAIN
 from analysis.store import write_atomically
+from analysis.stored_variants import Parts, find_parts
 from analysis.timing import Work, time_ratio, times
 from analysis.tuners import ADAPTER
 from probes.lora import load_lora

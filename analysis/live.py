@@ -3,27 +3,23 @@
 Model libraries are loaded with this module: a page imports it when it is asked to. Only numbers leave it.
 """
 
-import json
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float
-from pydantic import ValidationError
 from torch import Tensor
 
 from analysis.allowance import bytes_free
 from analysis.memory import PROCESS, QUESTION
-from analysis.opening import open_variant, require_unchanged, spec_of
-from analysis.reading import Shown, read_json
+from analysis.opening import open_variant, require_unchanged
+from analysis.reading import Shown
 from analysis.representations import cosine_and_distance
 from analysis.shapes import Shape
-from analysis.store import Store
+from analysis.stored_variants import Parts, find_parts
 from analysis.work_examples import read_example
 from data.errors import InputError
 from data.facts import Candidates, Fact, Item
@@ -31,7 +27,6 @@ from probes.capture import Recorder
 from probes.models import outline
 from probes.sites import Kind, Site, sites_of
 from probes.specs.controls import TwinSpec
-from probes.specs.variants import VariantSpec
 from probes.states import Question
 from probes.tokens import encode
 from probes.variants import Variant
@@ -42,15 +37,6 @@ MOST_TOKENS = 128
 """Tokens of a text: every head's pattern is kept, which grows with their square."""
 LISTED = 10
 """Next tokens that are listed."""
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What a variant is made from: the fields of its scored cell, what it is, and the folders it needs."""
-
-    fields: dict[str, Any]
-    spec: VariantSpec
-    needs: dict[str, Path]
 
 
 @dataclass(frozen=True)
@@ -69,44 +55,6 @@ class Told:
     """What IDP's selector gave each prompt; none for any other variant."""
     kept: int | None
     """The prompt that IDP kept, counted from 0."""
-
-
-def find_parts(run: Path, identities: Sequence[str]) -> dict[str, Parts]:
-    """What each variant of a finished run is made from, by identity.
-
-    Raises:
-        InputError: cells of the run are gone, or another version wrote them so that this one cannot read them.
-    """
-    store = Store(run.parent)
-    found: dict[str, Parts] = {}
-    for key in read_json(run, "manifest.json").get("cells", []):
-        path = store.folder(str(key)) / "cell.json"
-        if not path.is_file():
-            continue
-        try:
-            cell = json.loads(path.read_text(encoding="utf-8"))
-            if cell["kind"] != "scored":
-                continue
-            spec = spec_of(cell["fields"]["variant"])
-            needs = {role: store.folder(need) for role, need in cell["needs"].items()}
-        except (ValueError, KeyError, TypeError, ValidationError, RecursionError):
-            raise InputError(f"cell '{key}' of run '{run.name}' cannot be read: run the study again") from None
-        if spec.identity in identities:
-            found[spec.identity] = Parts(cell["fields"], spec, needs)
-    for identity in identities:
-        _check_there(run, identity, found.get(identity))
-    return found
-
-
-def _check_there(run: Path, identity: str, parts: Parts | None) -> None:
-    """Refuse what has no cells: tables alone answer no new question."""
-    absent = parts is None or any(not folder.is_dir() for folder in parts.needs.values())
-    if absent:
-        name = identity if parts is None else parts.spec.name
-        raise InputError(
-            f"run '{run.name}': the cells of '{name}' are not in '{run.parent / 'cells'}' (the run was copied without "
-            "them, or they were cleared): run its study again"
-        )
 
 
 def bytes_needed(parts: Sequence[Parts]) -> int:
@@ -220,3 +168,17 @@ def drift_table(told: Mapping[str, Told], reference: str) -> pd.DataFrame:
             for layer, value in enumerate(cosine.mean(dim=1))
         ]
     return pd.DataFrame(rows, columns=["variant", "layer", "value", "tokens"])
+
+
+__all__ = [
+    "Parts",
+    "Told",
+    "ask",
+    "bytes_free",
+    "bytes_needed",
+    "check_memory",
+    "drift_table",
+    "find_parts",
+    "open_parts",
+    "tokens_of",
+]

@@ -21,7 +21,7 @@ from probes.models import open_model
 from probes.prompts import draw_prompt
 from probes.specs.banks import IdpSpec
 from probes.tuning import statement_rows, tune
-from tests.test_run import STUDY
+from tests.studies import STUDY
 
 COMMON: dict[str, Any] = {"kind": "idp", "learning_rate": 0.03}
 BANKS: list[dict[str, Any]] = [
@@ -88,7 +88,7 @@ def test_every_bank_is_asked_by_every_selector(finished):
 def test_an_exported_bank_brought_back_answers_as_it_did(finished, studies, tmp_path):
     """One file, read by `bank: files`: the choice by likelihood and every answer are equal."""
     name = IdpSpec(**BANKS[5]).name
-    folder = export(finished, finished.parent, f"dense + {name}", tmp_path / "bank")
+    folder = export(finished, f"dense + {name}", tmp_path / "bank")
     brought = {"kind": "idp", "bank": "files", "files": [str(folder / BANK)], "selector": "likelihood"}
     again = BANK_STUDY.model_dump() | {"repairs": [BANK_STUDY.model_dump()["repairs"][0], brought], "seeds": [0]}
     other = studies.run(Study.model_validate(again | {"reported": ["prompt-2"]}))

@@ -25,7 +25,7 @@ from probes.sharing import share_weights
 from probes.specs.repairs import TextSpec
 from probes.tokens import encode
 from probes.variants import Variant, require_difference
-from tests.test_run import STUDY
+from tests.studies import STUDY
 from tests.tiny_models import tiny
 
 ROWS = [[5, 9, 33, 7, 12], [40], [8, 8, 21]]
@@ -184,7 +184,7 @@ def test_what_was_put_back_is_told_apart_and_never_decided(finished, variants):
 @pytest.mark.parametrize("repair", ["prompt-2", "prefix-1", "ptuning-2", "lora-r1"])
 def test_an_exported_repair_is_the_one_that_was_made(finished, tmp_path, repair):
     """Written in peft's form, read by peft: the difference from the parent that the run itself measured."""
-    folder = export(finished, finished.parent, f"dense + {repair}", tmp_path / "exported")
+    folder = export(finished, f"dense + {repair}", tmp_path / "exported")
     opened = open_model("atlas", dtype="float32", device="cpu")
     model = opened.model
     theirs = PeftModel.from_pretrained(share_weights(model), str(folder)).eval()
@@ -207,14 +207,14 @@ def test_an_exported_repair_is_the_one_that_was_made(finished, tmp_path, repair)
 def test_what_peft_has_no_form_for_is_not_exported(finished, tmp_path):
     for name, said in (("dense + recalibrated", "peft has no form"), ("dense + nothing", "no variant 'dense")):
         with pytest.raises(InputError, match=said):
-            export(finished, finished.parent, name, tmp_path / "new")
+            export(finished, name, tmp_path / "new")
     with pytest.raises(InputError, match="already there"):
-        export(finished, finished.parent, "dense + prefix-1", tmp_path)
+        export(finished, "dense + prefix-1", tmp_path)
 
 
 @pytest.mark.slow
 def test_a_folder_of_pefts_is_scored_and_compared_like_what_was_made_here(finished, variants, tmp_path):
-    folder = export(finished, finished.parent, "dense + prefix-1", tmp_path / "brought")
+    folder = export(finished, "dense + prefix-1", tmp_path / "brought")
     plan, _ = run.prepare(with_folder(folder))
     cells = {cell.label: cell for cell in plan.cells}
     made = {}
