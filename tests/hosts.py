@@ -117,3 +117,10 @@ class _Handler(BaseHTTPRequestHandler):
             return
         answer = self.server.run(asked.decode(), blob)
         waiting.send(ResponseModel(id="job", status=Status.COMPLETED, data=answer).pickle())
+
+
+NOT_HOSTED = (
+    "nnsight_remote reads a model where the hub's weights are hosted, and this one was opened from files, copied or "
+    "changed: open it by its hub name and leave it as it is, or use transformer_lens, nnsight or hooks"
+)
+NO_KEY = "nnsight_remote needs a key of NDIF, which nnsight keeps: run `nnsight login`, or set NDIF_API_KEY"

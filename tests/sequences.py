@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from probes.backends import BACKENDS
 from probes.capture import Recorder, stream
 from probes.families import family_of
+from probes.lora import add_lora
 from probes.sites import Kind, Site, sites_of
 from tests.tiny_models import TINY_TYPES
 
@@ -78,3 +79,13 @@ def requires_logits_where_wanted(model, backend: str) -> None:
     assert_equal(some, full[:, [4, 8]])
     assert none.shape == (3, 0, model.config.vocab_size)
     assert not full.requires_grad
+
+
+def shifted_lora(model: PreTrainedModel):
+    """An adapter whose B is far from zero."""
+    lora = add_lora(model, rank=2, targets="all", seed=0)
+    generator = torch.Generator().manual_seed(4)
+    for name, parameter in lora.named_parameters():
+        if "lora_B" in name:
+            parameter.data.copy_(0.2 * torch.randn(parameter.shape, generator=generator))
+    return lora

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from tests import stored_inside
-from tests.test_figures import COMPRESSIONS, attention_frame, drift_frame, recovery_frame, variants_frame
+from tests.stored_frames import COMPRESSIONS, attention_frame, drift_frame, recovery_frame, variants_frame
 
 BITS = {"estimate": 0.5, "lower": 0.2, "upper": 0.8}
 PREDICTION = {
@@ -150,3 +150,15 @@ def seeded_variants(scope: str) -> pd.DataFrame:
     )
     assert set(own["compression"]) == set(COMPRESSIONS)
     return own.assign(variant_id=scope + own["variant_id"])
+
+
+CLAIMS: list[dict[str, Any]] = [
+    {"claim": "IDP gains", "paper": "+1.24 %", "ours": "said"}
+    | {
+        "measured": [
+            {"setting": "gptq-3bit", "repair": "idp-2x4-attention", "value": 0.1, "lower": -0.1, "upper": 0.3}
+            | {"unit": "accuracy", "n": 9, "paper_value": 0.0124}
+        ]
+    },
+    {"claim": "IDP is faster", "paper": "60 %", "ours": "not measured in this run", "measured": []},
+]

@@ -10,7 +10,7 @@ from analysis import allowance
 from analysis.allowance import bytes_free, cores
 from analysis.engines import open_engine
 from analysis.run import prepare
-from tests.test_run import STUDY
+from tests.studies import STUDY
 
 GIGA = 10**9
 

@@ -12,36 +12,11 @@ from analysis.look import SITES
 from analysis.pages.drawing import without_minus_zero
 from analysis.reading import chances_of, read_table
 from analysis.run_files import sealed_text
+from tests.opened_pages import CHARTS, FRAME, PAGES, ROOT, errors_of, opened, words_of
 from tests.stored_runs import write_run
 
-ROOT = Path(__file__).parent.parent
-FRAME = str(ROOT / "analysis" / "pages" / "frame.py")
-PAGES = (
-    *("question", "recovery", "evidence", "drift", "attention", "choices", "facts", "causal", "live"),
-    *("new_study", "compare"),
-)
-CHARTS = {"question": 1, "recovery": 3, "evidence": 2, "drift": 4, "attention": 3, "choices": 2, "facts": 2}
-CHARTS |= {"causal": 2, "compare": 2}
 TABLELESS = ("question", "evidence", "new_study")
 """Pages that read the verdict alone, or no run."""
-
-
-def opened(page: str = "question", **link: str) -> AppTest:
-    app = AppTest.from_file(FRAME, default_timeout=60)
-    for name, value in link.items():
-        app.query_params[name] = value
-    if page != "question":
-        app.switch_page(f"{page}.py")
-    return app.run()
-
-
-def errors_of(page: AppTest) -> list[str]:
-    assert not page.exception
-    return [one.value for one in page.error]
-
-
-def words_of(page: AppTest) -> str:
-    return " ".join(one.value for one in [*page.markdown, *page.caption, *page.title, *page.subheader])
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -8,8 +8,8 @@ import pytest
 
 from analysis.reading import read_table
 from data.errors import InputError
+from tests.opened_pages import PAGES, errors_of, opened
 from tests.stored_runs import write_run
-from tests.test_app import PAGES, errors_of, opened
 
 
 def test_damaged_and_older_runs_say_what_is_wrong(root):

@@ -10,8 +10,8 @@ from analysis.figures_heads import cell_of
 from analysis.pages.picking import question_words
 from analysis.reading import read_table
 from analysis.run_files import sealed_text
+from tests.opened_pages import CHARTS, errors_of, opened, words_of
 from tests.stored_runs import LOST, PREDICTION, write_run
-from tests.test_app import CHARTS, errors_of, opened, words_of
 
 
 def test_the_question_is_answered_in_five_sentences(root):

@@ -13,17 +13,16 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from data.errors import InputError
-from data.facts import Candidates, Fact, Item
+from data.facts import Candidates
 from probes.candidates import exclusive, longer_of, said_whole
 from probes.mixture import score_mixture
 from probes.scoring import score
 from probes.states import encode_questions
 from probes.variants import Variant
+from tests.asking import ANSWERS, asked
 from tests.tiny_models import tiny
 
-ANSWERS = ("york", "york city", "york city hall", "oslo", "paris")
 WORDS = ["<unk>", "where", "is", "it", "york", "city", "hall", "oslo", "paris", "lima"]
-PLACES = Candidates("place", "place", ANSWERS, (0.2,) * 5)
 
 
 def words(*names, lower=False):
@@ -33,10 +32,6 @@ def words(*names, lower=False):
     if lower:
         pieces.normalizer = normalizers.Lowercase()
     return PreTrainedTokenizerFast(tokenizer_object=pieces, unk_token="<unk>")
-
-
-def asked(answer, candidates=PLACES, question="where is it", subject="it"):
-    return Item(Fact("place", subject, answer, "facts", "test"), "measure", question, candidates)
 
 
 def chain(city: float, hall: float) -> Variant:

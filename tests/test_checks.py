@@ -18,9 +18,9 @@ from probes.adapter_folders import write_prompt
 from probes.capture import Recorder
 from probes.models import open_model
 from probes.sites import Kind, sites_of
+from tests.calling import call
 from tests.sequences import sequences
-from tests.test_cli import call
-from tests.test_run import STUDY
+from tests.studies import STUDY
 from tests.tiny_models import tiny
 
 LONG = "repairs=[{kind: prompt, length: 230, learning_rate: 0.1}]"

@@ -1,28 +1,19 @@
 """The command line as a user meets it: bad input is one clear line and exit code 2, with nothing half-written."""
 
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
 
-from analysis.__main__ import main
 from analysis.study import SHIPPED, load_study, shipped_studies
 from data.errors import InputError
 from probes.adapter_folders import write_prompt
 from probes.prompts import draw_prompt, save_prompts
+from tests.calling import call
 from tests.tiny_models import tiny
 
 ATLAS = yaml.safe_load((SHIPPED / "atlas.yaml").read_text())
-
-
-def call(monkeypatch, capsys, *arguments: str) -> tuple[int, str]:
-    monkeypatch.setattr(sys, "argv", ["analysis", *arguments])
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(SystemExit) as stopped:
-        main()
-    return int(stopped.value.code or 0), capsys.readouterr().err
 
 
 LITTLE = "compressions=[{method: magnitude, sparsity: 0.5, samples: 2, block_length: 32}]"

@@ -16,7 +16,7 @@ from analysis.engines import open_engine
 from analysis.store import Store
 from analysis.worker import Job, Outcome, attempt
 from data.errors import InputError
-from tests.test_run import STUDY
+from tests.studies import STUDY
 from tests.toy_cells import toy, toy_plan
 from tests.toy_engine import Threads, begun, silent
 

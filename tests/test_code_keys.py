@@ -15,7 +15,7 @@ from analysis.cell import Cell, Kind, computed_with
 from analysis.code_keys import APART, NEEDED_BY, ROOT, named_by, reached, source_of, tree_hash
 from analysis.study import Study, load_study
 from analysis.worker import Job, compute
-from tests.test_run import STUDY, with_needs
+from tests.studies import STUDY, with_needs
 
 KINDS = get_args(Kind)
 WORK = tuple(f"analysis.work_{kind}" for kind in KINDS)

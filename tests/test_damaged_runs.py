@@ -38,8 +38,8 @@ from data.atlas import load_world
 from data.errors import InputError
 from probes.adapter_folders import folder_sha
 from probes.checkpoints import quantisation_of
+from tests.calling import require_line
 from tests.stored_runs import write_run
-from tests.test_fuzz import require_line
 
 STEPS = ["..", ".", "/", "first", "examples", "x.npz", "~", "", "\x00", "etc"]
 

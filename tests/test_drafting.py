@@ -11,7 +11,7 @@ from analysis import drafting
 from analysis.study import Study, load_study, shipped_studies
 from data.errors import InputError
 from probes.specs.variants import NamedSpec
-from tests.test_app import opened
+from tests.opened_pages import opened
 
 REPAIRS = [
     {"kind": "prompt", "length": 8, "learning_rate": 0.03},

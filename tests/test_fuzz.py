@@ -27,7 +27,8 @@ from data.facts import FactSet, load_csv
 from data.task_files import SHAPES, read_items
 from data.tasks import find_tasks
 from probes import models
-from tests.test_keys import BASE
+from tests.calling import require_line
+from tests.studies import BASE
 from tests.toy_cells import toy, toy_plan
 from tests.toy_engine import Threads, silent
 
@@ -79,12 +80,6 @@ def _at(stored: Any, where: tuple[Any, ...]) -> Any:
     for step in where:
         stored = stored[step]
     return stored
-
-
-def require_line(error: InputError) -> None:
-    """A user reads it as one line."""
-    assert str(error).strip()
-    assert "Traceback" not in str(error)
 
 
 @pytest.fixture(scope="module")

@@ -22,8 +22,8 @@ from probes import models
 from probes.adapter_folders import write_lora, write_prompt
 from probes.lora import add_lora
 from probes.models import open_model
-from tests.test_cli import call
-from tests.test_nnsight_remote import NO_KEY, NOT_HOSTED
+from tests.calling import call
+from tests.hosts import NO_KEY, NOT_HOSTED
 
 
 @pytest.fixture

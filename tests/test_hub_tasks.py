@@ -19,7 +19,7 @@ from data.tasks import TaskSource, find_tasks, hub_task, open_task
 from data.text import load_text, pinned
 from probes.lm_eval_adapter import VariantLM
 from probes.variants import Variant
-from tests.test_tasks import CITIES, PEOPLE
+from tests.asking import CITIES, PEOPLE
 from tests.tiny_models import tiny
 
 LETTERS = ["A", "B", "C", "D"]

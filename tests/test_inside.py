@@ -13,7 +13,7 @@ from analysis.study import Study, load_study
 from data.errors import InputError
 from data.facts import Fact
 from probes.interventions import common_end, content_positions
-from tests.test_run import STUDY
+from tests.studies import STUDY
 
 SMALL = Study.model_validate(
     STUDY.model_dump()

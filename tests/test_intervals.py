@@ -11,16 +11,7 @@ from scipy import stats
 
 from analysis import intervals
 from analysis.intervals import Estimate
-
-
-def within_binomial(hits: int, n: int, share: float) -> bool:
-    """Whether a count is one that `share` would give in 99.9 % of runs."""
-    low, high = stats.binom.interval(0.999, n, share)
-    return low <= hits <= high
-
-
-def only(means: dict[str, np.ndarray]) -> np.ndarray:
-    return means["arm"]
+from tests.repeated_draws import only, within_binomial
 
 
 def difference(means: dict[str, np.ndarray]) -> np.ndarray:

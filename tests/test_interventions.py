@@ -28,20 +28,15 @@ from probes.sites import Kind, Site, sites_of
 from probes.specs.compression import Promise
 from probes.states import Question, encode_questions
 from probes.variants import Variant
+from tests.patching import KINDS, places_of
 from tests.tiny_models import HEADS, LAYERS, TINY_TYPES, WIDTH, tiny
 
 FACTS = load_world().facts
 ROWS = [[5, 9, 33, 7, 12], [40], [8, 8, 21]]
-KINDS = [Kind.RESID_PRE, Kind.ATTN_OUT, Kind.MLP_OUT, Kind.RESID_POST]
 
 
 def variant(model, **held) -> Variant:
     return Variant("tiny", model, None, **held)  # type: ignore[arg-type]
-
-
-def places_of(model) -> list[Place]:
-    heads = [Place(Site(layer, Kind.ATTN_OUT), head) for layer in range(LAYERS) for head in range(HEADS)]
-    return [Place(site) for site in sites_of(model, KINDS)] + heads
 
 
 def test_a_model_patched_with_its_own_states_is_itself_to_the_last_bit(model):

@@ -1,9 +1,7 @@
 """Whatever shapes a number is in a key: every field of a study, the weights, the texts, the facts."""
 
 import importlib
-import json
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any, get_args
 
@@ -23,38 +21,8 @@ from probes.adapter_folders import write_prompt
 from probes.models import locate, open_model
 from probes.specs.repairs import LoraSpec, PromptSpec
 from probes.specs.variants import VariantSpec
+from tests.studies import BASE, HELD, PROMPT
 
-HELD = tempfile.TemporaryDirectory()
-"""Two folders of tasks: one that the study names, and one with another task."""
-for folder, name in (("one", "said"), ("one", "told"), ("other", "said")):
-    (Path(HELD.name) / folder).mkdir(exist_ok=True)
-    rows = [{"prompt": f"{folder} {place}", "answer": "x"} for place in range(3)]
-    (Path(HELD.name) / folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
-PROMPT = {"kind": "prompt", "length": 2, "learning_rate": 0.03}
-LORA = {"kind": "lora", "rank": 1, "learning_rate": 0.01}
-BASE: dict[str, Any] = {
-    "name": "keys",
-    "model": "atlas",
-    "facts": "atlas",
-    "relations": ["instrument", "birthplace"],
-    "groups": ["open"],
-    "controls": ["locked"],
-    "text": "atlas",
-    "compressions": [
-        {"method": "magnitude", "sparsity": 0.6, "samples": 4, "block_length": 32},
-        {"method": "magnitude", "sparsity": 0.7, "samples": 4, "block_length": 32},
-    ],
-    "seeds": [0, 1],
-    "repairs": [PROMPT, LORA, {"kind": "idp", "lengths": [2, 4], "learning_rate": 0.03}],
-    "reported": ["prompt-2"],
-    "tuning": {"steps": 4, "batch": 4, "text_batch": 2, "text_length": 16},
-    "drift": {"questions": 4, "windows": 2, "length": 16, "batch": 2},
-    "transfer": {"repairs": ["prompt-2"], "relations": ["instrument"], "text": {"batch": 2, "length": 16}},
-    "ablations": {"compression": "magnitude-60%", "repairs": [PROMPT | {"length": 4}]},
-    "budget": {"equal": ["steps"], "to": "prompt-2"},
-    "inside": {},
-    "tasks": {"files": f"{HELD.name}/one", "items": 2},
-}
 EVERY: set[str] = set(KINDS)
 READ = {"lens", "probed", "intervened", "examples"}
 TUNED = {"tuned", "scored", "drift", "tasks"} | READ

@@ -15,8 +15,8 @@ import yaml
 
 from analysis import launching
 from data.errors import InputError
-from tests.test_app import opened
-from tests.test_run import STUDY
+from tests.opened_pages import opened
+from tests.studies import STUDY
 
 SMALL = yaml.safe_dump(STUDY.model_dump(mode="json", exclude_none=True))
 SAYS = "print('1/2 cells, 3 s, about 3 s left; scored: dense', flush=True); "

@@ -13,7 +13,7 @@ from analysis.study import Study
 from analysis.worker import Job, compute
 from data.errors import InputError
 from probes.tokens import encode
-from tests.test_run import STUDY
+from tests.studies import STUDY
 
 LIVE = Study.model_validate(
     STUDY.model_dump()

@@ -17,7 +17,7 @@ from probes.prefix_tuning import TunedPrefix, draw_prefix
 from probes.prompts import draw_prompt
 from probes.variants import Variant
 from tests.byte_tokens import byte_tokenizer
-from tests.test_scoring import shifted_lora
+from tests.sequences import shifted_lora
 from tests.tiny_models import POSITIONS, tiny
 
 assert_equal = partial(torch.testing.assert_close, rtol=0, atol=1e-4)

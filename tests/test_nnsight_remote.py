@@ -18,7 +18,7 @@ from probes.inputs import build_inputs
 from probes.models import open_model
 from probes.sharing import share_weights
 from probes.sites import Kind, Site, sites_of
-from tests.hosts import Host
+from tests.hosts import NO_KEY, NOT_HOSTED, Host
 from tests.sequences import (
     assert_equal,
     captured,
@@ -29,11 +29,6 @@ from tests.sequences import (
 )
 from tests.tiny_models import WIDTH, tiny
 
-NOT_HOSTED = (
-    "nnsight_remote reads a model where the hub's weights are hosted, and this one was opened from files, copied or "
-    "changed: open it by its hub name and leave it as it is, or use transformer_lens, nnsight or hooks"
-)
-NO_KEY = "nnsight_remote needs a key of NDIF, which nnsight keeps: run `nnsight login`, or set NDIF_API_KEY"
 ROWS = [[1, 5, 6, 7], [1, 8]]
 
 

@@ -14,8 +14,8 @@ from probes.sharing import share_weights
 from probes.specs.repairs import EncoderKind, PTuningSpec
 from probes.tuning import statement_rows, token_loss, tune
 from probes.variants import Variant
-from tests.test_tuning import BUDGET, STATEMENTS
 from tests.tiny_models import WIDTH, tiny
+from tests.tuning_rows import BUDGET, STATEMENTS
 
 ROWS = [[5, 9, 33, 7, 12], [40], [8, 8, 21]]
 KINDS: tuple[EncoderKind, ...] = get_args(EncoderKind)

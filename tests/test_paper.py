@@ -1,7 +1,6 @@
 """Figures and tables for a paper: what is written, what is left out and why, and marks that follow corrected tests."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,20 +17,10 @@ from analysis.paper_style import NO_BROWSER, Style, browser_here, formats_of, pr
 from analysis.paper_tables import PaperTable, paper_tables, significance
 from analysis.saying import prediction_table
 from data.errors import InputError
-from tests.stored_runs import SETTING, seeded_variants, write_run
-from tests.test_figures import recovery_frame
+from tests.stored_frames import recovery_frame
+from tests.stored_runs import CLAIMS, SETTING, seeded_variants, write_run
 
 ROOT = Path(__file__).parent.parent
-CLAIMS: list[dict[str, Any]] = [
-    {"claim": "IDP gains", "paper": "+1.24 %", "ours": "said"}
-    | {
-        "measured": [
-            {"setting": "gptq-3bit", "repair": "idp-2x4-attention", "value": 0.1, "lower": -0.1, "upper": 0.3}
-            | {"unit": "accuracy", "n": 9, "paper_value": 0.0124}
-        ]
-    },
-    {"claim": "IDP is faster", "paper": "60 %", "ours": "not measured in this run", "measured": []},
-]
 
 
 @pytest.fixture

@@ -15,9 +15,8 @@ from analysis.paper import Source, drawn
 from analysis.paper_files import bundle_bytes
 from analysis.paper_style import Style
 from analysis.report_page import write_report_page
-from tests.stored_runs import write_run
-from tests.test_app import PAGES, ROOT, opened, words_of
-from tests.test_paper import CLAIMS
+from tests.opened_pages import PAGES, ROOT, opened, words_of
+from tests.stored_runs import CLAIMS, write_run
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from analysis import run
 from analysis.peak import PeakMemory
 from analysis.reading import read_table
 from analysis.study import Study
-from tests.test_keys import BASE
+from tests.studies import BASE
 
 CELLS = 10_000
 SECONDS = 5.0

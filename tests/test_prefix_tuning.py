@@ -16,8 +16,8 @@ from probes.sharing import share_weights
 from probes.sites import Kind, sites_of
 from probes.tuning import statement_rows, text_rows, token_loss, tune
 from probes.variants import Variant, require_difference
-from tests.test_tuning import BUDGET, STATEMENTS
 from tests.tiny_models import HEADS, LAYERS, WIDTH, tiny
+from tests.tuning_rows import BUDGET, STATEMENTS
 
 ROWS = [[5, 9, 33, 7, 12], [40], [8, 8, 21]]
 LENGTH = 3

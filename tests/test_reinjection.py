@@ -10,7 +10,7 @@ from probes.families import family_of
 from probes.lora import adapted, load_lora
 from probes.reinjection import low_rank, reinject
 from probes.variants import Variant
-from tests.test_variants import digest
+from tests.compressing import digest
 from tests.tiny_models import TINY_TYPES, WIDTH, tiny
 
 ROWS = [[5, 9, 33, 7, 12], [40], [8, 8, 21]]

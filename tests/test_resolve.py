@@ -15,7 +15,7 @@ from analysis.resolve import notes_of
 from analysis.study import load_study
 from probes.models import open_model
 from probes.tokens import ask_by
-from tests.test_cli import call
+from tests.calling import call
 from tests.tiny_models import tiny
 
 WORDS = "<unk> <s> </s> <user> <assistant> a the of is in one goes to live lives home town man who".split()

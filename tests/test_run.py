@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from analysis import run, work_drift
-from analysis.cell import Cell, Plan
+from analysis.cell import Plan
 from analysis.code_keys import reached, source_of
 from analysis.engine import run_cells
 from analysis.floors import doubles_of
@@ -33,28 +33,7 @@ from data.errors import InputError
 from probes.families import family_of
 from probes.models import DTYPES, OpenedModel, open_model
 from probes.sites import Kind, sites_of
-
-STUDY = Study.model_validate(
-    {
-        "name": "small",
-        "model": "atlas",
-        "facts": "atlas",
-        "relations": ["instrument"],
-        "groups": ["open"],
-        "controls": ["locked"],
-        "text": "atlas",
-        "compressions": [{"method": "magnitude", "sparsity": 0.6, "samples": 4, "block_length": 32}],
-        "seeds": [0],
-        "repairs": [
-            {"kind": "prompt", "length": 2, "learning_rate": 0.03},
-            {"kind": "idp", "lengths": [2, 4], "learning_rate": 0.03},
-            {"kind": "lora", "rank": 1, "learning_rate": 0.01},
-        ],
-        "reported": ["prompt-2", "idp-2,4-attention", "lora-r1"],
-        "tuning": {"steps": 3, "batch": 4},
-        "drift": {"questions": 4, "windows": 2, "length": 16, "batch": 2},
-    }
-)
+from tests.studies import STUDY, with_needs
 
 
 @pytest.fixture(scope="module")
@@ -164,11 +143,6 @@ def test_cells_computed_elsewhere_are_the_same_bytes(finished, studies, tmp_path
         found, expected = (checksums(store.folder(cell.key)) for store in (Store(tmp_path), Store(out)))
         unlike = {name for name in found | expected if found.get(name) != expected.get(name)}
         assert unlike <= {COST}, cell.label
-
-
-def with_needs(cell: Cell) -> list[Cell]:
-    """A cell after all that it needs, at first and second hand."""
-    return [*(one for need in cell.needs.values() for one in with_needs(need)), cell]
 
 
 def test_a_damaged_table_is_refused_named_and_written_anew_from_its_cells(finished, without_page):

@@ -17,7 +17,7 @@ from analysis.run_files import sealed_text
 from analysis.store import write_atomically
 from analysis.study import Study
 from analysis.transfer_figure import transfer_figure
-from tests.test_run import STUDY
+from tests.studies import STUDY
 
 PROMPT = {"kind": "prompt", "length": 2, "learning_rate": 0.03}
 WIDTH = 128

@@ -16,7 +16,7 @@ from analysis.task_report import show_tasks
 from analysis.task_scores import compare_tasks, floors, perplexities
 from data.atlas import load_world
 from data.errors import InputError
-from tests.test_run import STUDY
+from tests.studies import STUDY
 
 
 def study_with(folder, **changes) -> Study:

@@ -10,12 +10,13 @@ from transformers import PreTrainedModel
 
 from data.facts import Candidates, Fact, Item
 from probes.idp import PromptBank, Selector
-from probes.lora import adapted, add_lora
+from probes.lora import adapted
 from probes.prompts import draw_prompt
 from probes.scoring import Score, score
 from probes.tokens import encode, encode_continuations
 from probes.tuning import statement_rows, tune
 from probes.variants import Variant
+from tests.sequences import shifted_lora
 from tests.tiny_models import TINY_TYPES, tiny
 
 # Sums in another order: what equals but for fp32 rounding. A log-probability here is some -10 nats.
@@ -46,16 +47,6 @@ def variant_of(kind: str, model: PreTrainedModel, tokenizer) -> Variant:
     elif kind == "lora":
         variant.model = adapted(shifted_lora(model))
     return variant
-
-
-def shifted_lora(model: PreTrainedModel):
-    """An adapter whose B is far from zero."""
-    lora = add_lora(model, rank=2, targets="all", seed=0)
-    generator = torch.Generator().manual_seed(4)
-    for name, parameter in lora.named_parameters():
-        if "lora_B" in name:
-            parameter.data.copy_(0.2 * torch.randn(parameter.shape, generator=generator))
-    return lora
 
 
 def by_hand(variant: Variant, item: Item) -> list[float]:

@@ -5,8 +5,8 @@ import pytest
 
 from analysis.saying import account_table, five_sentences, hypotheses, prediction_table
 from analysis.selecting import answers_to, closer_to_dense, flips, items_of, variants_of
+from tests.stored_frames import drift_frame
 from tests.stored_runs import BITS, LOST, PREDICTION, SETTING, answers_frame, seeded_variants
-from tests.test_figures import drift_frame
 
 VARIANTS = seeded_variants("main")
 DENSE = "maindense/0"

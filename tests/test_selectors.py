@@ -26,7 +26,7 @@ from probes.selectors import (
     mean_embeddings,
 )
 from probes.variants import Variant
-from tests.test_run import STUDY
+from tests.studies import STUDY
 from tests.tiny_models import tiny
 
 ROWS = [[5, 9, 33, 7, 12], [40], [8, 8, 21], [60, 3, 17, 18]]

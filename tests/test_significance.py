@@ -8,7 +8,7 @@ from jaxtyping import TypeCheckError
 from scipy import stats
 
 from analysis import intervals, significance
-from tests.test_intervals import only, within_binomial
+from tests.repeated_draws import only, within_binomial
 
 
 def test_seeds_that_differ_by_themselves_are_no_finding() -> None:

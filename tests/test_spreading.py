@@ -32,7 +32,7 @@ from probes.spreading import is_spread, place
 from probes.tuning import TuningRow, token_loss, tune
 from probes.variants import Variant
 from tests.compressing import RECIPES, blocks_of_text, spec_of
-from tests.test_interventions import KINDS, places_of
+from tests.patching import KINDS, places_of
 from tests.tiny_models import LAYERS, TINY_TYPES, tiny
 
 SPLITS = [("cpu", "cpu"), *([("cuda:0", "cpu"), ("cpu", "cuda:0")] if torch.cuda.is_available() else [])]

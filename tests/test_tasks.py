@@ -17,10 +17,9 @@ from data.tasks import TaskSource, drawn, find_tasks, open_task
 from data.text import text_sha
 from probes.lm_eval_adapter import VariantLM
 from probes.variants import Variant
+from tests.asking import CITIES, PEOPLE
 from tests.tiny_models import tiny
 
-CITIES = ["oslo", "paris", "turin", "berliners"]
-PEOPLE = ["ada", "bruno", "celia", "dario", "edda", "fenna", "greta", "hector"]
 ITEMS: dict[str, list[dict[str, Any]]] = {
     "arc_easy": [
         {"question": f"{who} lives in", "choices": CITIES, "answer": place % 4, "source": place if place else "x"}

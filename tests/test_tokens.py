@@ -30,7 +30,7 @@ from probes.tokens import (
 )
 from probes.tuning import encode_blocks, statement_rows
 from probes.variants import Variant
-from tests.test_candidates import asked
+from tests.asking import asked
 from tests.tiny_models import VOCABULARY, tiny
 
 SPECIAL = {"<unk>": 0, "<s>": 1, "</s>": 2, "<pad>": 3, "<user>": 4, "<assistant>": 5}

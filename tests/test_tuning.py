@@ -2,7 +2,6 @@
 
 import re
 from functools import partial
-from typing import Any
 
 import pytest
 import torch
@@ -16,15 +15,9 @@ from probes.specs.repairs import PrefixSpec, PromptSpec
 from probes.tokens import encode
 from probes.tuning import TuningRow, encode_blocks, statement_rows, text_rows, token_loss, tune
 from tests.tiny_models import TINY_TYPES, tiny
+from tests.tuning_rows import BUDGET, STATEMENTS
 
 assert_equal = partial(torch.testing.assert_close, rtol=1e-5, atol=2e-5)
-STATEMENTS = (
-    ("ada lives in", "london"),
-    ("the home of bruno is", "berliners"),
-    ("celia", "oslo"),
-    ("dario was born near", "oslo"),
-)
-BUDGET: dict[str, Any] = {"steps": 30, "batch": 4, "text_batch": 0, "learning_rate": 0.1, "seed": 0}
 
 
 def tuned_prompt(model, rows, text=(), **changes):

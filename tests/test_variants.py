@@ -1,6 +1,5 @@
 """Variants: a repair moves itself and nothing of its parent, and one that moves nothing is stopped."""
 
-import hashlib
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ from probes.sharing import share_weights
 from probes.specs.controls import PLACEBO_KINDS
 from probes.tuning import TuningRow, tune
 from probes.variants import Variant, require_difference
+from tests.compressing import digest
 from tests.tiny_models import TINY_TYPES, tiny
 
 ROWS = [[5, 9, 33, 7, 12], [40], [8, 8, 21]]
@@ -22,13 +22,6 @@ BUDGET: dict[str, Any] = {"steps": 3, "batch": 2, "text_batch": 0, "learning_rat
 
 def variant(name, model, **held) -> Variant:
     return Variant(name, model, None, **held)  # type: ignore[arg-type]
-
-
-def digest(model) -> str:
-    total = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        total.update(name.encode() + tensor.contiguous().numpy().tobytes())
-    return total.hexdigest()
 
 
 def tuned_lora(model, seed=0):
