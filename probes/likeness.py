@@ -173,17 +173,15 @@ def take(dense: PreTrainedModel, other: PreTrainedModel, path: str) -> Taken:
     _require_same_model(found, path)
     names = list(family_of(dense).linears_of(dense))
     layers = {name: oriented_weight(other, name).contiguous() for name in names}
-    outside = dict(_outside(dense, other, {f"{name}.weight" for name in names}))
+    outside = dict(_outside(dense, other))
     kept = bake(dense, layers.items(), outside)
     block = torch.arange(min(_LENGTH, dense.config.max_position_embeddings)) % dense.config.vocab_size
     difference, tolerance = compare_logits(other, kept, block)
-    ours = dense.state_dict()
-    changes = [_change(name, ours[name], tensor) for name, tensor in outside.items()]
     proof = CheckpointProof(
         targeted=len(names),
         changed=sum(not torch.equal(layers[name], oriented_weight(dense, name)) for name in names),
-        outside=len(ours) - len(names),
-        outside_changed=tuple(sorted(changes, key=lambda one: -one.relative)),
+        outside=len(dense.state_dict()) - len(names),
+        outside_changed=changed_outside(dense, other),
         matrices=len(found),
         unlike=tuple(one.name for one in found if not one.own),
         least_likeness=min(one.correlation for one in found),
@@ -200,9 +198,18 @@ def _require_same_shapes(dense: PreTrainedModel, other: PreTrainedModel, path: s
         raise InputError(f"checkpoint '{path}' is not of the dense model's architecture: they differ at {odd[0]}")
 
 
-def _outside(dense: PreTrainedModel, other: PreTrainedModel, layers: set[str]) -> Iterator[tuple[str, Tensor]]:
-    """Every tensor of the checkpoint outside its linear layers that differs from dense."""
+@torch.no_grad()
+def changed_outside(dense: PreTrainedModel, other: PreTrainedModel) -> tuple[OutsideChange, ...]:
+    """What of a model of the same shape differs from dense outside the linear layers, the largest change first."""
+    ours = dense.state_dict()
+    changes = [_change(name, ours[name], tensor) for name, tensor in _outside(dense, other)]
+    return tuple(sorted(changes, key=lambda one: -one.relative))
+
+
+def _outside(dense: PreTrainedModel, other: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
+    """Every tensor of a model outside its linear layers that differs from dense."""
     ours, theirs = dense.state_dict(), other.state_dict()
+    layers = {f"{name}.weight" for name in family_of(dense).linears_of(dense)}
     head, embedding = _tied_pair(dense)
     for name in ours:
         # A head that is the embedding in both goes with it; one that is so in the dense model alone is its own.

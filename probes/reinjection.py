@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 from data.errors import InputError
 from probes.bake import oriented_weight
 from probes.families import family_of
+from probes.likeness import changed_outside
 from probes.lora import adapted, add_lora
 
 
@@ -28,11 +29,20 @@ def reinject(dense: PreTrainedModel, compressed: PreTrainedModel, *, rank: int) 
     """The compressed model, its weights shared, with the largest `rank` directions of what it lost added.
 
     Raises:
-        InputError: the two differ in shape.
+        InputError: the two differ in shape, or in what stands before and behind the layers, so that the difference of
+            two weights is not what a layer lost.
     """
+    family = family_of(dense)
+    for one in changed_outside(dense, compressed):
+        if one.name.startswith(f"{family.blocks}.") and not one.kind:
+            raise InputError(
+                f"re-injection: {one.name} differs from the dense model's by {one.relative:.2g} of it, as where norms are "
+                "folded into layers, and what a layer lost cannot be read off its weight then: leave re-injection out "
+                "for this checkpoint"
+            )
     repaired = add_lora(compressed, rank=rank, targets="all", seed=0)
     layers = adapted(repaired)
-    for name in family_of(dense).linears_of(dense):
+    for name in family.linears_of(dense):
         ours, theirs = oriented_weight(compressed, name), oriented_weight(dense, name)
         if ours.shape != theirs.shape:
             raise InputError(

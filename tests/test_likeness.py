@@ -16,6 +16,7 @@ from data.errors import InputError
 from probes.families import family_of
 from probes.likeness import look_checkpoint, take
 from probes.models import locate, look, open_model
+from probes.reinjection import reinject
 from tests.gguf_making import ROWS, write_gguf
 from tests.tiny_models import TINY_TYPES, tiny
 
@@ -110,6 +111,17 @@ def test_norms_that_were_folded_into_the_layers_behind_them_are_taken(spread):
     assert {one.kind for one in taken.proof.outside_changed} == {""}
     # Of layers that no norm stands before, none changed.
     assert taken.proof.changed == taken.proof.targeted - 4
+
+
+def test_what_folded_layers_lost_is_not_read_off_their_weights():
+    dense = tiny("llama")
+    with pytest.raises(
+        InputError, match=r"re-injection: model\.layers\.\d\.\w+\.weight differs from the dense model's"
+    ):
+        reinject(dense, folded(rounded_layers(dense, 4)), rank=2)
+    half = rounded_layers(dense, 4)
+    half.load_state_dict({name: one.bfloat16().float() for name, one in half.state_dict().items()})
+    reinject(dense, half, rank=2)  # rounding moves no scale from one place to another
 
 
 def test_a_gguf_whose_embedding_is_quantised_is_taken_with_it(tmp_path, tokenizer):
