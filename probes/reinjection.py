@@ -36,9 +36,9 @@ def reinject(dense: PreTrainedModel, compressed: PreTrainedModel, *, rank: int) 
     for one in changed_outside(dense, compressed):
         if one.name.startswith(f"{family.blocks}.") and not one.kind:
             raise InputError(
-                f"re-injection: {one.name} differs from the dense model's by {one.relative:.2g} of it, as where norms are "
-                "folded into layers, and what a layer lost cannot be read off its weight then: leave re-injection out "
-                "for this checkpoint"
+                f"re-injection: {one.name} differs from the dense model's by {one.relative:.2g} of it, as where norms "
+                "are folded into layers, and what a layer lost cannot be read off its weight then: leave re-injection "
+                "out for this checkpoint"
             )
     repaired = add_lora(compressed, rank=rank, targets="all", seed=0)
     layers = adapted(repaired)
