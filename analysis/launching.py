@@ -27,6 +27,7 @@ from analysis.processes import began, machine
 from analysis.progress import Step, last_step
 from analysis.store import open_root, telling_storage, write_atomically
 from data.errors import InputError
+from data.paths import shown
 from data.user_yaml import read_yaml
 
 ROOT = Path(__file__).parent.parent
@@ -34,6 +35,8 @@ FOLDER = ".launched"
 STUDY, PROCESS, LOG, LOCK = "study.yaml", "process.json", "log.txt", "lock"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 """What a study may be called (analysis/study.py): its folder is named after it, so no path can be spelled."""
+LONGEST = 200
+"""Letters of a name (analysis/study.py): with what is put behind it, it still names a file."""
 PATIENCE = 8.0
 """Seconds in which an interrupted run may clear up before it is killed."""
 ESTIMATING = 600
@@ -102,7 +105,7 @@ def estimate_of(text: str, root: Path) -> Estimate:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, f"{name}.yaml")
         path.write_text(text, encoding="utf-8")
-        command = [*_command(path, root), "--dry-run"]
+        command = [*command_of(path, root), "--dry-run"]
         try:
             done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=ESTIMATING, check=False)
         except subprocess.TimeoutExpired:
@@ -138,7 +141,7 @@ def _start(folder: Path, root: Path) -> None:
     """Start the process of a study that is written down, and note it; one that cannot be noted is ended again."""
     with (folder / LOG).open("w") as log:
         started = subprocess.Popen(
-            _command((folder / STUDY).resolve(), root.resolve()),
+            command_of((folder / STUDY).resolve(), root.resolve()),
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -225,7 +228,8 @@ def look_at(folder: Path) -> Launched:
     return Launched(folder, state, last_step(log), says, float(stored["started"]), silent)
 
 
-def _command(study: Path, root: Path) -> list[str]:
+def command_of(study: Path, root: Path) -> list[str]:
+    """The command that runs a study as a process of its own."""
     return [sys.executable, "-m", "analysis", "run", str(study), "--out", str(root)]
 
 
@@ -239,6 +243,8 @@ def _name_of(text: str) -> str:
     name = study.get("name") if isinstance(study, dict) else None
     if not isinstance(name, str) or not NAME.fullmatch(name):
         raise InputError("name: a study is called by letters, digits, dots, dashes and underscores, a letter first")
+    if len(name) > LONGEST:
+        raise InputError(f"name: '{shown(name)}' has {len(name)} letters, and a study's name has {LONGEST} at most")
     return name
 
 

@@ -22,6 +22,7 @@ from scipy.sparse.csgraph import connected_components
 from analysis.run_files import EXAMPLES, MANIFEST, read_json, read_manifest, require_whole, unsealed_text
 from analysis.scopes import MAIN
 from data.errors import InputError
+from data.paths import path_fault, shown
 
 LATENCY = "latency.csv"
 """Beside the tables where repairs were timed (`analysis/latency.py`): times are no result, and differ every time."""
@@ -64,29 +65,43 @@ def read_calibration(folder: Path = CALIBRATION) -> Calibration:
 
 
 def list_runs(root: Path) -> list[str]:
-    """Names of the finished runs directly below the root, newest first; links that leave it are not listed."""
-    if not root.is_dir():
-        return []
-    found = [folder for folder in root.iterdir() if _is_run(root, folder)]
-    return [folder.name for folder in sorted(found, key=lambda one: (-(one / MANIFEST).stat().st_mtime, one.name))]
+    """Names of the finished runs directly below the root, newest first; links that leave it are not listed.
+
+    Raises:
+        InputError: the root cannot be looked into.
+    """
+    if fault := path_fault(str(root)):
+        raise InputError(f"runs folder '{shown(root)}': {fault}")
+    try:
+        folders = list(root.iterdir()) if root.is_dir() else []
+    except OSError as error:
+        raise InputError(f"runs folder '{root}' cannot be looked into ({error.strerror}): name another") from None
+    found = {folder.name: when for folder in folders if (when := _finished(root, folder)) is not None}
+    return sorted(found, key=lambda name: (-found[name], name))
 
 
 def run_below(root: Path, name: str) -> Path:
     """The folder of a run by its name alone.
 
     Raises:
-        InputError: the name is a path, leads out of the root, or is no finished run.
+        InputError: the name is a path, leads out of the root, is none that a folder can have, or is no finished run.
     """
     folder = root / name
-    if name != Path(name).name or "\x00" in name or not _is_run(root, folder):
-        raise InputError(f"run '{name}': no finished run of that name directly below '{root}'")
+    if fault := path_fault(str(folder / MANIFEST)):
+        raise InputError(f"run '{shown(name)}': {fault}")
+    if name != Path(name).name or "\x00" in name or _finished(root, folder) is None:
+        raise InputError(f"run '{shown(name)}': no finished run of that name directly below '{root}'")
     return folder
 
 
-def _is_run(root: Path, folder: Path) -> bool:
-    """Whether a folder is a finished run that lies, links followed, directly below the root."""
-    manifest = (folder / MANIFEST).resolve()
-    return manifest.is_file() and manifest.parent.parent == root.resolve()
+def _finished(root: Path, folder: Path) -> float | None:
+    """When a finished run was written that lies, links followed, directly below the root and may be looked into."""
+    try:
+        manifest = (folder / MANIFEST).resolve()
+        inside = manifest.is_file() and manifest.parent.parent == root.resolve()
+        return manifest.stat().st_mtime if inside else None
+    except (PermissionError, FileNotFoundError, RuntimeError):  # another user's, gone meanwhile, or a ring of links
+        return None
 
 
 def stamp(run: Path) -> str:
@@ -180,11 +195,12 @@ def read_example(run: Path, file: str) -> Example:
     Raises:
         InputError: the name leads out of the run's folder of examples, or the file is missing or damaged.
     """
-    file = file.replace("\x00", "?")  # no file's name has one, and asking for it would be an error of another kind
     home = (run / EXAMPLES).resolve()
-    path = (home / file).resolve()
-    if file != Path(file).name or path.parent != home or home.parent != run.resolve() or not path.is_file():
-        raise InputError(f"run '{run.name}': there is no example '{file}'; the table examples names them")
+    path = home / file
+    named = file == Path(file).name and "\x00" not in file and path_fault(str(path)) is None
+    if not named or path.resolve().parent != home or home.parent != run.resolve() or not path.is_file():
+        said = shown(file.replace("\x00", "?"))
+        raise InputError(f"run '{run.name}': there is no example '{said}'; the table examples names them")
     require_whole(run, f"{EXAMPLES}/{file}")
     try:
         with np.load(path, allow_pickle=False) as stored:

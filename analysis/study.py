@@ -72,7 +72,7 @@ class Drift(Spec):
 class Study(Spec):
     """One comparison: a model, its damage, its repairs, the facts asked and the seeds of everything."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=200)  # it names a folder
     title: str = ""
     model: str
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"

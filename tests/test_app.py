@@ -1,5 +1,6 @@
 """The frame of the workbench on a tiny stored run: every page opens, a link restores its view, choices hold."""
 
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -130,6 +131,40 @@ def test_a_run_that_is_none_is_refused_until_another_is_chosen(root, name):
     box.set_value(next(one for one in box.options if one != box.value)).run()
     assert not page.error
     assert page.get("plotly_chart")
+
+
+@pytest.mark.parametrize("name", ["é" * 128, "deep/" * 900, "a\x00b"], ids=len)
+@pytest.mark.parametrize("page", PAGES)
+def test_whatever_an_address_names_at_length_is_one_sentence_at_most(root, page, name):
+    write_run(root / "second")
+    told = errors_of(opened(page, run=name))
+    assert len(told) == (page != "new_study")
+    assert all(one.startswith("run '") and len(one) < 300 for one in told)
+    keys = ("beside", "example", "figure", "from", "item", "setting", "first", "scope", "typed", "of", "find", "live")
+    assert errors_of(opened(page, run="first", **dict.fromkeys(keys, name))) == []
+
+
+def test_a_runs_folder_that_cannot_be_looked_into_is_one_sentence(root, monkeypatch):
+    monkeypatch.setenv("PALIMPSEST_RUNS", "r" * 300)
+    assert "no file's name has more than 255 bytes" in errors_of(opened())[0]
+    monkeypatch.setenv("PALIMPSEST_RUNS", str(root))
+    for one, other in (("ring", "round"), ("round", "ring")):
+        (root / one).symlink_to(root / other)
+    assert errors_of(opened(run="first")) == []
+    assert "no finished run" in errors_of(opened(run="ring"))[0]
+
+
+def test_what_the_system_refuses_a_part_of_a_page_is_one_sentence(root, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    assert opened("recovery").dataframe
+    monkeypatch.setattr("analysis.reading.read_latency", refuse)
+    page = opened("recovery")
+    assert errors_of(page) == [
+        "run 'first': this part needs what the system does not give (OSError: [Errno 24] Too many open files)"
+    ]
+    assert page.dataframe
 
 
 def test_a_run_that_is_read_stays_when_a_newer_one_finishes_and_is_named_when_it_is_gone(root):

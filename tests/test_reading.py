@@ -2,7 +2,16 @@
 
 import pytest
 
-from analysis.reading import chances_of, compact, list_runs, read_manifest, read_table, run_below, sentence_of
+from analysis.reading import (
+    chances_of,
+    compact,
+    list_runs,
+    read_example,
+    read_manifest,
+    read_table,
+    run_below,
+    sentence_of,
+)
 from data.errors import InputError
 from tests.stored_runs import SETTING, write_run
 
@@ -39,3 +48,11 @@ def test_every_decision_has_its_sentence(decision):
     said = sentence_of(SETTING | {"decision": decision, "reasons": ["two seeds"]})
     assert len(said) > 20
     assert "erased" not in said
+
+
+def test_an_example_that_no_file_can_be_called_is_none(tmp_path):
+    run = write_run(tmp_path / "first")
+    for file in ("x" * 300, "a\x00b", "../verdict.json", "é" * 130, "gone.npz"):
+        with pytest.raises(InputError, match="there is no example") as said:
+            read_example(run, file)
+        assert len(str(said.value)) < 200

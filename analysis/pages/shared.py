@@ -154,10 +154,10 @@ def choose() -> None:
     st.session_state["view"] = None
     st.session_state["trouble"] = None
     root = runs_root()
-    names = reading.list_runs(root)
-    if not names:
-        return
     try:
+        names = reading.list_runs(root)
+        if not names:
+            return
         with st.sidebar:
             run = _chosen_run(root, names)
             with readable(run.name):
@@ -285,10 +285,12 @@ def readable(*runs: str) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except UNREADABLE as error:
+    except (*UNREADABLE, OSError) as error:
         logging.getLogger(__name__).exception("a part of a page cannot be drawn")
         named = " or ".join(f"run '{name}'" for name in runs) or "this page"
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        if isinstance(error, OSError):
+            raise Unreadable(f"{named}: this part needs what the system does not give ({reason})") from error
         raise Unreadable(
             f"{named}: what this part shows cannot be read from what is stored ({reason}): another version wrote it, "
             "so run its study again"
