@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 
@@ -150,7 +150,7 @@ def test_an_edit_changes_the_keys_of_the_cells_that_run_it_and_no_other(edit, de
             shutil.copy(ROOT / file, copied / file)
 
 
-REPAIRS = [
+REPAIRS: list[dict[str, Any]] = [
     {"kind": "prompt", "length": 2, "learning_rate": 0.03},
     {"kind": "ptuning", "length": 2, "learning_rate": 0.03},
     {"kind": "prefix", "length": 1, "learning_rate": 0.03},

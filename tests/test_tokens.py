@@ -144,7 +144,8 @@ def test_words_past_the_embedding_are_named_before_anything_is_read(added):
     tokenizer.add_tokens(added)
     with pytest.raises(InputError) as told:
         require_rows(tokenizer, rows, "tiny")
-    assert f"has {len(added)} words past the last of its embedding's {rows} rows" in str(told.value)
+    words = "word" if len(added) == 1 else "words"
+    assert f"has {len(added)} {words} past the last of its embedding's {rows} rows" in str(told.value)
     assert all(f"'{word}'" in str(told.value) for word in added[:3])
 
 
