@@ -67,7 +67,7 @@ def test_weights_of_few_bit_floats_open_in_every_dtype_as_their_file_holds_them(
             right = by_hand(folder, name, scheme)
             # The library makes them dense in bfloat16; those of MX are exact there.
             np.testing.assert_allclose(
-                opened.model.get_submodule(name).weight.float().numpy(),
+                opened.model.get_parameter(f"{name}.weight").float().numpy(),
                 right,
                 rtol=2**-8 if scheme == "NVFP4A16" else 0,
                 atol=1e-6 if dtype == "float16" else 0,
