@@ -172,7 +172,8 @@ def require_rows(tokenizer: PreTrainedTokenizerBase, rows: int, name: str) -> No
     beyond += [(place, str(tokenizer.convert_ids_to_tokens(place))) for place in opening]
     if beyond:
         named = ", ".join(f"'{token}'" for _, token in beyond[:3]) + (", ..." if len(beyond) > 3 else "")
+        count = "1 word" if len(beyond) == 1 else f"{len(beyond)} words"
         raise InputError(
-            f"model '{name}': its tokenizer has {len(beyond)} word{'s' if len(beyond) > 1 else ''} past the last of its embedding's {rows:,} rows "
+            f"model '{name}': its tokenizer has {count} past the last of its embedding's {rows:,} rows "
             f"({named}): resize the embedding (resize_token_embeddings) and save both, or take its own tokenizer"
         )
