@@ -19,10 +19,10 @@ app: $(READY)  ## serve the workbench on finished runs, on this machine only
 	$(VENV)/bin/streamlit run app.py --server.port $(PORT) --server.address localhost
 
 test: $(READY)  ## every test; those that need Chromium or the SmolLM2 file say so where it is missing
-	$(PY) -m pytest
+	$(PY) -m pytest -n 2
 
 test-quick: $(READY)  ## the tests that together take minutes
-	$(PY) -m pytest -m "not slow and not real and not browser"
+	$(PY) -m pytest -n 2 -m "not slow and not real and not browser"
 
 check: $(READY)  ## the gates: lint, format, types
 	$(VENV)/bin/ruff check .
