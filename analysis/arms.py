@@ -36,7 +36,7 @@ def arms_around(study: Study, scope: str, compression: AnyCompression | None, re
 
     prompt = study.prompt
     if scope == ABLATIONS:
-        placebo = repaired(PlaceboSpec(length=prompt.length, draw=PLACEBO_KINDS[0]), replicate * 100)
+        placebo = repaired(PlaceboSpec(length=prompt.length, draw=PLACEBO_KINDS[0]), replicate)
         # Dense stands bare, for the pages to begin from.
         repairs = () if compression is None else (placebo, *(repaired(one, replicate) for one in study.ablated_repairs))
         return [parent, *repairs]
@@ -45,9 +45,9 @@ def arms_around(study: Study, scope: str, compression: AnyCompression | None, re
         arms.append(repaired(KeySpec(), None))
     if scope == "never" and compression is None:
         arms.append(repaired(TwinSpec(), None))
-    for draw in range(-(-study.placebos // len(study.seeds))):
-        kind = PLACEBO_KINDS[draw % len(PLACEBO_KINDS)]
-        arms.append(repaired(PlaceboSpec(length=prompt.length, draw=kind), replicate * 100 + draw))
+    for number in range(-(-study.placebos // len(study.seeds))):
+        kind = PLACEBO_KINDS[number % len(PLACEBO_KINDS)]
+        arms.append(repaired(PlaceboSpec(length=prompt.length, draw=kind, number=number), replicate))
     arms += [repaired(placebo, replicate) for placebo in study.factless_prompts]
     # Dense lost nothing that could be put back.
     lost = compression is not None
@@ -58,11 +58,11 @@ def arms_around(study: Study, scope: str, compression: AnyCompression | None, re
     return arms
 
 
-def is_readable(variant: VariantSpec, replicate: int) -> bool:
+def is_readable(variant: VariantSpec) -> bool:
     """Whether one model reads the variant row by row, so that its inside can be read; of the placebos one is."""
     repair = variant.repair
     if isinstance(repair, PlaceboSpec):
-        return variant.repair_seed == replicate * 100
+        return repair.number == 0
     if isinstance(repair, IdpSpec):
         return repair.selector not in ROWLESS
     return not isinstance(repair, RecalibrationSpec | EnsembleSpec | TransferredSpec)

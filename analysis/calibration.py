@@ -31,7 +31,7 @@ from analysis.readout import bits, cross_fitted_log_probs
 from analysis.store import Store, content_key, versions
 from analysis.study import Study, load_facts
 from analysis.surroundings import environment
-from analysis.tables import replicate_of
+from analysis.tables import draw_of, replicate_of
 from analysis.verdicts import verdict_of
 from analysis.work_scored import scored_items
 from analysis.worker import Job, compute, telling
@@ -169,6 +169,7 @@ def finished(plan: Plan, facts: FactSet, store: Store) -> Finished:
                 "compression": spec.compression.name if spec.compression else "dense",
                 "repair": spec.repair.name if spec.repair else "",
                 "replicate": replicate_of(spec),
+                "draw": draw_of(spec),
                 "parameters_added": 0,
                 "bytes_added": 0,
             }

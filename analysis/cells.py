@@ -271,7 +271,7 @@ class _Expansion:
 
     def readable(self, scope: str, compression: AnyCompression | None, replicate: int) -> list[VariantSpec]:
         """Variants around one parent whose inside can be read, and of the placebos one."""
-        return [one for one in self.variants(scope, compression, replicate) if is_readable(one, replicate)]
+        return [one for one in self.variants(scope, compression, replicate) if is_readable(one)]
 
     def floors(self, compression: AnyCompression | None, replicate: int) -> list[str]:
         """Sources of noise one drift cell tables: dense's own in one cell of a scope, a draw's where one follows."""

@@ -151,6 +151,11 @@ def close_models() -> None:
     _used.clear()
 
 
+def models_open() -> int:
+    """How many dense models this process keeps open."""
+    return _opened.cache_info().currsize
+
+
 def parent_model(fields: dict[str, Any], needs: dict[str, Path]) -> OpenedModel:
     """The compressed copy where the cell needs one, else the dense model."""
     return _parent(fields, needs).opened
@@ -195,7 +200,7 @@ def _repaired(fields: dict[str, Any], spec: VariantSpec, needs: dict[str, Path],
         plain.model, plain.bank = found.opened.model, open_bank(found)
     elif isinstance(repair, PlaceboSpec):
         assert spec.repair_seed is not None
-        plain.prompt = draw_prompt(model, repair.length, 10_000 + spec.repair_seed, repair.draw)
+        plain.prompt = draw_prompt(model, repair.length, repair.seed(spec.repair_seed), repair.draw)
     elif isinstance(repair, TextSpec):
         plain.prompt = text_prompts(model, opened.tokenizer, [repair.text])[0]
     elif "tuned0" in needs:

@@ -12,6 +12,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from analysis.intervals import Estimate, crossed_mean
+from probes.specs.controls import DRAWS
 
 SETTING = ("scope", "compression", "repair")
 MEASURES = ("correct", "bits")
@@ -59,9 +60,15 @@ def arms_by(answers: pd.DataFrame, by: Sequence[str], columns: Sequence[str]) ->
         yield Arm(tuple(str(one) for one in key), tables, items)
 
 
+def drawn_over(variants: pd.DataFrame) -> pd.Series:
+    """What an interval is drawn over, numbered: each replicate, and of untrained prompts each draw in it, in order."""
+    return variants["replicate"] * DRAWS + variants["draw"]
+
+
 def join(answers: pd.DataFrame, variants: pd.DataFrame) -> pd.DataFrame:
     """Answers in the measuring phrasing with what their variant is; `replicate` numbers seeds and draws."""
-    known = variants[["variant_id", "variant", *SETTING, "replicate", "parameters_added", "bytes_added"]]
+    known = variants[["variant_id", "variant", *SETTING, "parameters_added", "bytes_added"]]
+    known = known.assign(replicate=drawn_over(variants))
     return answers[answers["phrasing"] == "measure"].merge(known, on="variant_id", validate="many_to_one")
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from analysis.recovery import arms_by
+from analysis.recovery import arms_by, drawn_over
 
 DAMAGE_FREE = ("dense", "")
 TRANSFERRED = "transferred"
@@ -21,8 +21,8 @@ def variants_of(
     """The variants of one scope; no compressions or repairs named means all.
 
     The model of each compression without a repair is always among them, since without it a repair cannot be read;
-    so is what no seed shaped, and a dense model's untrained prompts, whose draws belong to no one replicate. A repair
-    that is used elsewhere than it was tuned is kept only where it is named: it has a figure of its own.
+    so is what no seed shaped. A repair that is used elsewhere than it was tuned is kept only where it is named: it has
+    a figure of its own.
     """
     kept = at_home(variants[variants["scope"] == scope], repairs)
     if compressions:
@@ -31,7 +31,7 @@ def variants_of(
         kept = kept[kept["repair"].isin([*repairs, ""])]
     if seed is None:
         return kept
-    unseeded = kept["compression_seed"].isna() & ((kept["kind"] == "placebo") | kept["repair_seed"].isna())
+    unseeded = kept["compression_seed"].isna() & kept["repair_seed"].isna()
     own = kept["compression_seed"].fillna(kept["replicate"]) == seed
     return kept[unseeded | own]
 
@@ -48,7 +48,7 @@ def flips(answers: pd.DataFrame, variants: pd.DataFrame, dense_id: str) -> pd.Da
     `answers` are those of one group, reading, split and phrasing.
     """
     before = answers.loc[answers["variant_id"] == dense_id, ["item", "correct"]].rename(columns={"correct": "was"})
-    known = variants[["variant_id", "variant", "compression", "repair", "replicate"]]
+    known = variants[["variant_id", "variant", "compression", "repair"]].assign(replicate=drawn_over(variants))
     joined = answers.merge(known, on="variant_id").merge(before, on="item", validate="many_to_one")
     joined = joined.assign(lost=joined["was"] & ~joined["correct"], gained=~joined["was"] & joined["correct"])
     damaged = joined[(joined["compression"] != DAMAGE_FREE[0]) | (joined["repair"] != DAMAGE_FREE[1])]

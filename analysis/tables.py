@@ -29,9 +29,14 @@ TABLES = (
 
 
 def replicate_of(spec: VariantSpec) -> int:
-    """Which replicate a variant belongs to: its repair's seed (seed and draw, for a placebo) or its compression's."""
+    """Which replicate a variant belongs to: its repair's seed or its compression's."""
     seed = spec.repair_seed if spec.repair_seed is not None else spec.compression_seed
     return 0 if seed is None else seed
+
+
+def draw_of(spec: VariantSpec) -> int:
+    """Which of its replicate's draws an untrained prompt is, from 0; 0 for what is drawn once."""
+    return spec.repair.number if isinstance(spec.repair, PlaceboSpec) else 0
 
 
 def gather(plan: Plan, store: Store) -> dict[str, pd.DataFrame]:
@@ -138,6 +143,7 @@ def _variant_row(cell: Cell, spec: VariantSpec, store: Store, parity: dict[str, 
         "compression_seed": spec.compression_seed,
         "repair_seed": spec.repair_seed,
         "replicate": replicate_of(spec),
+        "draw": draw_of(spec),
         "tuned_on": _tuned_on(cell.fields["groups"], repair) if tuned else None,
         "text": plan.study.text,
         "tuning": plan.study.tuning.model_dump_json() if tuned else None,

@@ -87,9 +87,8 @@ def items_of(tasks: pd.DataFrame, variants: pd.DataFrame) -> pd.DataFrame:
 
 
 def seeded(variants: pd.DataFrame) -> pd.DataFrame:
-    """What a variant is, and the seed of its replicate: a placebo's seed also says which draw it is."""
-    repaired = variants["repair_seed"].where(variants["kind"] != "placebo", variants["repair_seed"] // 100)
-    seed = repaired.fillna(variants["compression_seed"]).fillna(0).astype(int)
+    """What a variant is, and the seed of its replicate."""
+    seed = variants["repair_seed"].fillna(variants["compression_seed"]).fillna(0).astype(int)
     return variants[["variant_id", "variant", "compression", "repair"]].assign(seed=seed)
 
 

@@ -40,7 +40,7 @@ def planted(repairs):
             variants.append((identity, "main", "magnitude-60%", repair, repair, seed, ADDED[repair]))
             answers += [(identity, f"person {place}", place < RIGHT[repair]) for place in range(10)]
     columns = ["variant_id", "scope", "compression", "repair", "variant", "replicate", "parameters_added"]
-    known = pd.DataFrame(variants, columns=columns).assign(bytes_added=0)
+    known = pd.DataFrame(variants, columns=columns).assign(draw=0, bytes_added=0)
     table = pd.DataFrame(answers, columns=["variant_id", "entity", "correct"])
     constant = {"reading": "candidates", "phrasing": "measure", "relation": "city", "group": "people", "split": "test"}
     table = table.assign(**constant, bits=0.0, log_prob=-1.0)

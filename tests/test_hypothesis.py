@@ -29,7 +29,7 @@ def evidence(
         for repair, level in table.items():
             for copy in range(2 if repair.startswith("placebo") else 1):
                 identity = f"{damage}/{repair}/{replicate}/{copy}"
-                variants.append((identity, scope, damage, repair, 10 * replicate + copy))
+                variants.append((identity, scope, damage, repair, replicate, copy))
                 for split, (place, who) in itertools.product(SPLITS, enumerate(of_person)):
                     value = level[split] if isinstance(level, dict) else level
                     value += who + draw.normal(0, noise / 4)
@@ -38,7 +38,7 @@ def evidence(
                     for phrasing in ("measure", "damage") if repair == "" else ("measure",):
                         answers.append((identity, phrasing, split, f"{split} person {place}", value, log_prob))
     table = pd.DataFrame(answers, columns=["variant_id", "phrasing", "split", "entity", "bits", "log_prob"])
-    known = pd.DataFrame(variants, columns=["variant_id", "scope", "compression", "repair", "replicate"])
+    known = pd.DataFrame(variants, columns=["variant_id", "scope", "compression", "repair", "replicate", "draw"])
     return Evidence(
         table.assign(reading="candidates", group="people", relation="city", correct=True),
         known.assign(variant=known["repair"], parameters_added=0, bytes_added=0),

@@ -34,7 +34,7 @@ def evidence(repaired_says, *, errors=20, people=30):
     table = pd.DataFrame(answers, columns=["variant_id", "entity", "predicted", "correct"])
     constant = {"reading": "candidates", "phrasing": "measure", "relation": "city", "group": "people", "split": "test"}
     table = table.assign(**constant, bits=0.0, log_prob=-1.0)
-    known = pd.DataFrame(variants, columns=columns).assign(bytes_added=0)
+    known = pd.DataFrame(variants, columns=columns).assign(draw=0, bytes_added=0)
     return Evidence(table, known, {"main": ["people"]}, "planted")
 
 

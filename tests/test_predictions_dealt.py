@@ -20,7 +20,7 @@ def variants(replicates=3):
         for seed in range(replicates)
     ]
     columns = ["variant_id", "scope", "compression", "repair", "variant", "replicate"]
-    return pd.DataFrame(rows, columns=columns).assign(parameters_added=0, bytes_added=0)
+    return pd.DataFrame(rows, columns=columns).assign(draw=0, parameters_added=0, bytes_added=0)
 
 
 def answers(bits, *, split, people=30, known=30):

@@ -20,7 +20,7 @@ def variants(replicates=3):
         for damage, repair in ARMS
         for seed in range(replicates)
     ]
-    return pd.DataFrame(rows, columns=["variant_id", "scope", "compression", "repair", "replicate"])
+    return pd.DataFrame(rows, columns=["variant_id", "scope", "compression", "repair", "replicate"]).assign(draw=0)
 
 
 def probes(of_dense, of_compressed):
@@ -96,7 +96,7 @@ def test_gains_that_grow_with_the_length_have_that_slope(slope):
     table = pd.DataFrame(answers, columns=["variant_id", "split", "entity", "bits"]).assign(
         reading="candidates", phrasing="measure", relation="city", group="people", correct=True, log_prob=-1.0
     )
-    table_of_variants = pd.DataFrame(known, columns=columns).assign(parameters_added=0, bytes_added=0)
+    table_of_variants = pd.DataFrame(known, columns=columns).assign(draw=0, parameters_added=0, bytes_added=0)
     evidence = Evidence(table, table_of_variants, {"main": ["people"]}, "planted")
     found = length_scaling(evidence, SETTING, lengths)
     assert found["estimate"] == pytest.approx(slope, abs=0.03)

@@ -10,12 +10,34 @@ PlaceboKind = Literal["vocabulary", "gaussian"]
 PLACEBO_KINDS: tuple[PlaceboKind, ...] = ("vocabulary", "gaussian")
 
 
+DRAWS = 1000
+"""Untrained prompts of one length in a replicate, at most."""
+SEEDED_BY_HUNDREDS = 100
+"""Draws whose seeds lie between those of the replicates before and after."""
+EARLY, LATE = 10_000, 1_000_000_000
+"""Where the seeds of those draws begin, and where the seeds of all later ones do, far above the former and below 2**32:
+a generator of torch reads no more of its seed."""
+
+
 class PlaceboSpec(Spec):
     """One soft prompt, never tuned."""
 
     kind: Literal["placebo"] = "placebo"
     length: int = Field(ge=1)
     draw: PlaceboKind
+    """How it is drawn."""
+    number: int = Field(default=0, ge=0, lt=DRAWS)
+    """Which of its replicate's draws it is."""
+
+    def seed(self, replicate: int) -> int:
+        """What its generator is seeded with in a replicate; no two draws of any replicates share one.
+
+        >>> PlaceboSpec(length=8, draw="gaussian", number=99).seed(0)
+        10099
+        """
+        if self.number < SEEDED_BY_HUNDREDS:
+            return EARLY + replicate * SEEDED_BY_HUNDREDS + self.number
+        return LATE + replicate * DRAWS + self.number
 
     @property
     def name(self) -> str:
