@@ -16,6 +16,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from probes.compression.registry import methods
+
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("data", "probes", "analysis")
 BANK = (
@@ -34,19 +36,28 @@ NEEDED_BY: dict[str, tuple[str, ...]] = {
     "sparse": ("probes.small_prompts",),
 }
 """By kind of repair: modules that make it, open it or choose in it, and that a cell without it does not run."""
-APART = frozenset(module for modules in NEEDED_BY.values() for module in modules)
+METHODS = {one.name: (one.apply.__module__,) for one in methods()}
+"""By method of compression: the module that applies it, so that a line in one gives new keys to its copies alone."""
+APART = frozenset(module for modules in (*NEEDED_BY.values(), *METHODS.values()) for module in modules)
+
+TOLD = frozenset({"analysis.metrics.registry"})
+"""Lists of which a cell is told its own entries, in its fields: in no key, since the rest shapes nothing of it."""
 
 
 def named_by(fields: Any) -> frozenset[str]:
-    """The modules apart that the repairs of a cell name, wherever in its description they stand."""
-    return frozenset(module for kind in _kinds(fields) for module in NEEDED_BY.get(kind, ()))
+    """The modules apart that the repairs and compressions of a cell name, wherever in its description they stand.
+
+    And those of its metrics, which no import leads to.
+    """
+    needed = NEEDED_BY | METHODS
+    metrics = frozenset(metric["module"] for metric in fields.get("metrics", ()))
+    return metrics | frozenset(module for kind in _kinds(fields) for module in needed.get(kind, ()))
 
 
 def _kinds(value: Any) -> Iterator[str]:
-    """The kind of every repair in a description; a share of a bank's text is a bank's."""
+    """The kind of every repair and the methods of every compression; a share of a bank's text is a bank's."""
     if isinstance(value, dict):
-        if isinstance(value.get("kind"), str):
-            yield value["kind"]
+        yield from (value[name] for name in ("kind", "method", "then_method") if isinstance(value.get(name), str))
         if "bank" in value:
             yield "idp"
         for inner in value.values():
@@ -70,7 +81,7 @@ def code_hash(modules: tuple[str, ...], named: frozenset[str] | None = None) -> 
 def reached(modules: tuple[str, ...], named: frozenset[str] | None = None) -> frozenset[str]:
     """Modules of ours and everything of ours that they import, directly or not; of those apart the named, or all."""
     seen: set[str] = set()
-    left_out = frozenset() if named is None else APART - named
+    left_out = TOLD if named is None else TOLD | (APART - named)
     waiting = [*modules, *(named or ())]
     while waiting:
         name = waiting.pop()

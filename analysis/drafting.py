@@ -10,9 +10,11 @@ import yaml
 
 from data.errors import InputError
 from data.user_yaml import read_yaml
+from probes.compression.registry import methods
 
 SHIPPED = Path(__file__).parent.parent / "data" / "studies"
-PRUNERS, QUANTISERS = ("sparsegpt", "wanda", "magnitude"), ("gptq", "rtn")
+PRUNERS = tuple(one.name for one in methods() if one.prunes)
+QUANTISERS = tuple(one.name for one in methods() if not one.prunes)
 OTHER = "other"
 """A kind that the form has no fields for: written as YAML."""
 REPAIR_FIELDS: dict[str, tuple[str, ...]] = {

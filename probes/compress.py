@@ -26,9 +26,11 @@ from transformers.pytorch_utils import Conv1D
 
 from data.errors import InputError
 from probes.bake import CompressionProof, bake, effective_weights, prove, quiet
+from probes.compression.method import Target
+from probes.compression.registry import method_of
 from probes.families import family_of
 from probes.inputs import longest_content
-from probes.specs.compression import CompressionSpec, Promise, pattern_of
+from probes.specs.compression import CompressionSpec, pattern_of
 from probes.spreading import gathered, place_as
 
 
@@ -63,18 +65,13 @@ def compress(
     devices = list({weight.device for weight in model.parameters() if weight.is_cuda})
     with quiet(), torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
-        # Imported where it is needed: it takes seconds.
-        from probes import oneshot
-
-        if spec.pruner == "magnitude":
-            # The library's own magnitude modifier does nothing under `oneshot`, without a word.
-            prune_by_magnitude(copied, names, spec.promise)
-        elif spec.pruner is not None:
-            oneshot.prune(copied, tokenizer, spec, names, blocks)
+        target = Target(copied, tokenizer, spec, names, blocks)
+        if spec.pruner is not None:
+            method_of(spec.pruner).apply(target)
         if spec.pruner is not None and spec.quantiser is not None:
             pruned = {name: weight == 0 for name, weight in effective_weights(copied, names)}
         if spec.quantiser is not None:
-            oneshot.quantise(copied, tokenizer, spec, names, blocks)
+            method_of(spec.quantiser).apply(target)
         place_as(copied, model)
         baked = bake(model, effective_weights(copied, names))
         proof = prove(model, copied, baked, names, spec.promise, blocks[-1], pruned)
@@ -126,18 +123,3 @@ def _copy_with_linears(model: PreTrainedModel, names: list[str]) -> PreTrainedMo
             parent, _, leaf = name.rpartition(".")
             setattr(copied.get_submodule(parent), leaf, linear)
     return copied
-
-
-@torch.no_grad()
-def prune_by_magnitude(model: PreTrainedModel, names: list[str], promise: Promise) -> None:
-    """Set the smallest weights of each named layer to zero in place: n:m, or a fraction of the layer."""
-    for name in names:
-        layer: Any = model.get_submodule(name)
-        weight: Tensor = layer.weight.data
-        if promise.pattern is not None:
-            kept, among = promise.pattern
-            groups, count = weight.reshape(-1, among), among - kept
-        else:
-            groups, count = weight.reshape(1, -1), round((promise.sparsity or 0.0) * weight.numel())
-        smallest = groups.abs().argsort(dim=1, stable=True)[:, :count]
-        weight.copy_(groups.scatter(1, smallest, 0.0).reshape_as(weight))

@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from probes.specs.compression import COLUMNS, CompressionSpec
+from probes.specs.compression import CompressionSpec
 
 
 @contextlib.contextmanager
@@ -49,59 +49,38 @@ def _handlers_kept() -> Iterator[None]:
 with _handlers_kept():
     from llmcompressor import oneshot
     from llmcompressor.core import reset_session
-    from llmcompressor.modifiers.gptq import GPTQModifier, gptq_quantize
     from llmcompressor.modifiers.gptq import base as gptq_base
-    from llmcompressor.modifiers.pruning.sparsegpt import SparseGPTModifier, sgpt_sparsify
-    from llmcompressor.modifiers.pruning.wanda import WandaPruningModifier
-    from llmcompressor.modifiers.quantization import QuantizationModifier
+    from llmcompressor.modifiers.gptq import gptq_quantize
+    from llmcompressor.modifiers.pruning.sparsegpt import sgpt_sparsify
 
 
-def prune(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    spec: CompressionSpec,
-    names: list[str],
-    blocks: Int[Tensor, "samples length"],
-) -> None:
-    """Prune the named layers of `model` in place by SparseGPT or Wanda."""
+def pruning_settings(spec: CompressionSpec, names: list[str]) -> dict[str, Any]:
+    """What llm-compressor's pruning modifiers are told: how much, in which pattern, which layers."""
     # The library's n counts the zeros, ours (and the literature's) the weights that stay.
     pattern = spec.promise.pattern
     structure = "0:0" if pattern is None else f"{pattern[1] - pattern[0]}:{pattern[1]}"
-    settings: dict[str, Any] = {"sparsity": spec.sparsity, "mask_structure": structure, "targets": names}
-    if spec.pruner == "wanda":
-        run(model, tokenizer, WandaPruningModifier(**settings), blocks)
-        return
-    with patch_attr(sgpt_sparsify, "logger", _Refusing):
-        run(model, tokenizer, SparseGPTModifier(**settings, block_size=COLUMNS), blocks)
+    return {"sparsity": spec.sparsity, "mask_structure": structure, "targets": names}
 
 
-def quantise(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    spec: CompressionSpec,
-    names: list[str],
-    blocks: Int[Tensor, "samples length"],
-) -> None:
-    """Quantise the named layers of `model` in place by GPTQ or rounding, keeping zeros if it is pruned."""
-    modifier = quantising_modifier(spec, names)
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(patch_attr(gptq_base, "logger", _Refusing))
-        if spec.pruner is not None:
-            stack.enter_context(_holding_zeros())
-        run(model, tokenizer, modifier, blocks)
-
-
-def quantising_modifier(spec: CompressionSpec, names: list[str]) -> Any:
-    """Return llm-compressor's modifier for the quantising half of a specification."""
+def weight_groups(spec: CompressionSpec, names: list[str]) -> dict[str, QuantizationScheme]:
+    """What llm-compressor's quantising modifiers are told, for the quantising half of a specification."""
     weights = QuantizationArgs(
         num_bits=spec.quantiser_bits,
         symmetric=spec.symmetric,
         strategy="channel" if spec.group_size is None else "group",
         group_size=spec.group_size,
     )
-    scheme = QuantizationScheme(targets=names, weights=weights)
-    make = GPTQModifier if spec.quantiser == "gptq" else QuantizationModifier
-    return make(config_groups={"blocks": scheme})
+    return {"blocks": QuantizationScheme(targets=names, weights=weights)}
+
+
+def refusing_gptq() -> contextlib.AbstractContextManager[None]:
+    """Within it GPTQ fails where it would otherwise round to nearest in silence."""
+    return patch_attr(gptq_base, "logger", _Refusing)
+
+
+def refusing_sparsegpt() -> contextlib.AbstractContextManager[None]:
+    """Within it SparseGPT fails where it would otherwise take an identity for its Hessian in silence."""
+    return patch_attr(sgpt_sparsify, "logger", _Refusing)
 
 
 def run(
@@ -149,7 +128,7 @@ class _Refusing:
 
 
 @contextlib.contextmanager
-def _holding_zeros() -> Iterator[None]:
+def holding_zeros() -> Iterator[None]:
     """Make GPTQ quantise weights that are zero to zero, by SparseGPT's own rule for pruning with quantising.
 
     The library's GPTQ would push error into pruned weights and fill them. Here its columns run one at a time;

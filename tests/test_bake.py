@@ -13,6 +13,8 @@ from data.errors import InputError
 from probes.bake import bake, effective_weights, most_levels, oriented_weight, prove, quiet
 from probes.checkpoints import open_checkpoint_dense
 from probes.compress import compress
+from probes.compression.method import Target
+from probes.compression.registry import method_of
 from probes.specs.compression import Promise
 from tests.compressing import RECIPES, blocks_of_text, digest, names_of, spec_of
 from tests.tiny_models import tiny
@@ -54,12 +56,10 @@ def test_another_weight_than_the_compressors_is_refused(proved):
 
 
 def test_a_model_that_stores_dense_weights_and_rounds_on_the_way_is_not_mistaken(tokenizer):
-    from probes import oneshot
-
     dense, spec = tiny("llama"), spec_of(**RECIPES["rtn-4bit-g32"])
     working, names = copy.deepcopy(dense), names_of(dense)
     with quiet():
-        oneshot.quantise(working, tokenizer, spec, names, blocks_of_text())
+        method_of("rtn").apply(Target(working, tokenizer, spec, names, blocks_of_text()))
     stored = bake(dense, [(name, oriented_weight(working, name)) for name in names])
     with pytest.raises(RuntimeError, match="is still dense"):
         prove(dense, working, stored, names, spec.promise, blocks_of_text()[0])
@@ -140,13 +140,11 @@ def test_a_hessian_that_cannot_be_inverted_is_an_error_not_a_fallback(recipe, to
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory, tokenizer) -> tuple[Path, PreTrainedModel]:
     """A folder as llm-compressor saves it, and the baked model of the same recipe."""
-    from probes import oneshot
-
     dense, spec = tiny("llama"), spec_of(method="gptq", bits=4, group_size=32)
     folder = tmp_path_factory.mktemp("checkpoint")
     working = copy.deepcopy(dense)
     with quiet():
-        oneshot.quantise(working, tokenizer, spec, names_of(dense), blocks_of_text())
+        method_of("gptq").apply(Target(working, tokenizer, spec, names_of(dense), blocks_of_text()))
         working.save_pretrained(folder, save_compressed=True)
     return folder, compress(dense, tokenizer, spec, blocks_of_text(), seed=0).model
 

@@ -9,7 +9,7 @@ from data.atlas import load_world
 from data.errors import InputError
 from data.facts import Candidates, Fact, Item
 from probes.capture import CaptureError, Recorder
-from probes.compress import prune_by_magnitude
+from probes.compression.magnitude import prune_by_magnitude
 from probes.families import family_of
 from probes.interventions import (
     Place,

@@ -5,9 +5,9 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from probes.compression.registry import method_of
 from probes.specs.spec import Spec
 
-_QUANTISERS = ("gptq", "rtn")
 COLUMNS = 128  # SparseGPT and GPTQ work through a weight this many columns at a time
 LABEL = r"^[a-z0-9]+(-[a-z0-9]+)*$"
 
@@ -33,8 +33,8 @@ class CompressionSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    method: Literal["gptq", "sparsegpt", "wanda", "rtn", "magnitude"]
-    """Quantisers: gptq, rtn (round to nearest). Pruners: sparsegpt, wanda, magnitude."""
+    method: str
+    """One of `probes/compression`: a quantiser (gptq, rtn) or a pruner (sparsegpt, wanda, magnitude)."""
     bits: Literal[2, 3, 4, 8] | None = None
     """Bits of each weight, for a quantiser."""
     group_size: int | None = Field(default=None, ge=2)
@@ -45,7 +45,7 @@ class CompressionSpec(BaseModel):
     """Fraction of each layer's weights to be zero, for a pruner; a pattern sets it."""
     pattern: str | None = None
     """`n:m`, at most n weights not zero among every m neighbours of a row, such as "2:4"."""
-    then_method: Literal["gptq", "rtn"] | None = None
+    then_method: str | None = None
     """The quantiser that follows a pruner, keeping its zeros; gptq where only `then_bits` is given."""
     then_bits: Literal[2, 3, 4, 8] | None = None
     """Bits of that quantiser."""
@@ -55,6 +55,13 @@ class CompressionSpec(BaseModel):
     """Tokens in a calibration block."""
     label: str | None = Field(default=None, pattern=LABEL)
     """What tells it apart from a recipe that is read aloud alike, such as the same bits from fewer samples."""
+
+    @field_validator("method", "then_method")
+    @classmethod
+    def _method_is_there(cls, value: str | None) -> str | None:
+        if value is not None:
+            method_of(value)
+        return value
 
     @field_validator("pattern", mode="before")
     @classmethod
@@ -88,7 +95,7 @@ class CompressionSpec(BaseModel):
 
     @model_validator(mode="after")
     def _fields_agree(self) -> Self:
-        prunes = self.method not in _QUANTISERS
+        prunes = method_of(self.method).prunes
         wrong = {
             f"{self.method} needs bits: 2, 3, 4 or 8": not prunes and self.bits is None,
             f"{self.method} quantises: leave out sparsity and pattern": not prunes and self.sparsity is not None,
@@ -96,6 +103,8 @@ class CompressionSpec(BaseModel):
             and self.then_method is not None,
             f"{self.method} needs sparsity or pattern": prunes and self.sparsity is None,
             f"{self.method} prunes: for bits as well, set then_bits": prunes and self.bits is not None,
+            f"then_method: {self.then_method} prunes; name a quantiser": self.then_method is not None
+            and method_of(self.then_method).prunes,
             "then_method needs then_bits: 2, 3, 4 or 8": self.then_method is not None and self.then_bits is None,
             "group_size and symmetric say how to quantise, and nothing here quantises": self.quantiser is None
             and (self.group_size is not None or not self.symmetric),
@@ -113,12 +122,12 @@ class CompressionSpec(BaseModel):
     @property
     def pruner(self) -> str | None:
         """The pruning method, or None."""
-        return None if self.method in _QUANTISERS else self.method
+        return self.method if method_of(self.method).prunes else None
 
     @property
     def quantiser(self) -> str | None:
         """The quantising method, first or second, or None."""
-        return self.method if self.method in _QUANTISERS else self.then_method
+        return self.then_method if method_of(self.method).prunes else self.method
 
     @property
     def quantiser_bits(self) -> int | None:
@@ -139,10 +148,9 @@ class CompressionSpec(BaseModel):
     @property
     def promise(self) -> Promise:
         """What every compressed weight must satisfy."""
-        units: dict[str, Literal["row", "columns", "layer"]] = {"wanda": "row", "sparsegpt": "columns"}
         return Promise(
             sparsity=self.sparsity,
-            unit=units.get(self.method, "layer"),
+            unit=method_of(self.method).unit,
             pattern=pattern_of(self.pattern) if self.pattern else None,
             bits=self.quantiser_bits,
             group_size=self.group_size,
