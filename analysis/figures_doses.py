@@ -18,6 +18,7 @@ from analysis.figures import Figure
 from analysis.look import (
     GREY,
     NO_REPAIR,
+    UNKNOWN_KIND,
     colour_of,
     dashes_of,
     dress,
@@ -134,10 +135,16 @@ def dose_figure(scores: pd.DataFrame, name: str, of: str) -> Figure:
     return Figure(_drawn(data, scores, dose, of), data.drop(columns="place"))
 
 
+def _firsts(data: pd.DataFrame) -> dict[str, str]:
+    """The first repair of every line."""
+    return dict(data.drop_duplicates("series")[["series", "repair"]].itertuples(index=False))
+
+
 def _drawn(data: pd.DataFrame, scores: pd.DataFrame, dose: Dose, of: str) -> go.Figure:
     figure, panels = panels_of(data["panel"])
-    series = list(dict.fromkeys(data["series"]))
-    symbols = symbols_of(series)
+    # A line stands for several repairs: one name without its steps, or a kind. Its look is that of the kind then.
+    looks = {one: one if kind_of(one) != UNKNOWN_KIND else kind_of(first) for one, first in _firsts(data).items()}
+    symbols = symbols_of(looks.values())
     dashes = dict.fromkeys(panels, "solid") | dashes_of(scores["compression"])  # a method is no compression
     shown: set[str] = set()
     for (panel, one), rows in data.groupby(["panel", "series"], sort=False):
@@ -145,10 +152,10 @@ def _drawn(data: pd.DataFrame, scores: pd.DataFrame, dose: Dose, of: str) -> go.
         figure.add_scatter(
             x=rows["amount"],
             y=rows["value"],
-            error_y=whiskers(rows["value"], rows["lower"], rows["upper"], colour_of(one)),
+            error_y=whiskers(rows["value"], rows["lower"], rows["upper"], colour_of(looks[one])),
             mode="lines+markers",
-            line={"color": colour_of(one), "width": 2, "dash": dashes[panel]},
-            marker=marker(one, symbols[one], 9),
+            line={"color": colour_of(looks[one]), "width": 2, "dash": dashes[panel]},
+            marker=marker(looks[one], symbols[looks[one]], 9),
             name=words,
             legendgroup=words,
             showlegend=words not in shown,

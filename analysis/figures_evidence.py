@@ -14,6 +14,8 @@ from analysis.look import GREY, dress, filled, kind_of, marker, symbols_of
 from analysis.marks import error_bars, name_rows, whiskers
 
 LINE = {"line_color": GREY, "line_width": 1.2}
+CALIBRATED = {"prompt-8": "prompt", "lora-r4": "lora"}
+"""What the repairs of the committed calibration are (`analysis/calibration.py`): its tables are of no run."""
 LESS_TIME = 0.6
 """The paper's figure (abstract of its third version): the share of time saved."""
 
@@ -80,19 +82,20 @@ def calibration_figure(summary: pd.DataFrame, organisms: pd.DataFrame) -> Figure
     """
     recipes = list(dict.fromkeys(summary["recipe"]))
     repairs = list(dict.fromkeys(summary["repair"]))
-    symbols = symbols_of(repairs)
+    looks = {one: CALIBRATED.get(one, one) for one in repairs}
+    symbols = symbols_of(looks.values())
     figure = make_subplots(
         rows=1, cols=2, subplot_titles=["called displaced", "share that came back"], horizontal_spacing=0.16
     )
     for repair, rows in summary.groupby("repair", sort=False):
-        look = "" if repair == "any" else str(repair)
+        look = "" if repair == "any" else looks[repair]
         apart = 0.25 * (repairs.index(str(repair)) - (len(repairs) - 1) / 2)
         figure.add_scatter(
             x=rows["rate"],
             y=[recipes.index(recipe) + apart for recipe in rows["recipe"]],
             error_x=whiskers(rows["rate"], rows["lower"], rows["upper"]),
             mode="markers",
-            marker=marker(look, symbols[str(repair)], 9),
+            marker=marker(look, symbols[looks[repair]], 9),
             name=f"{repair} repair" if repair == "any" else repair,
             legendgroup=repair,
             customdata=rows[["displaced", "organisms"]],
@@ -107,7 +110,7 @@ def calibration_figure(summary: pd.DataFrame, organisms: pd.DataFrame) -> Figure
             y=rows["share_estimate"],
             error_y=whiskers(rows["share_estimate"], rows["share_lower"], rows["share_upper"]),
             mode="markers",
-            marker=marker(str(repair), symbols[str(repair)], 9),
+            marker=marker(looks[repair], symbols[looks[repair]], 9),
             name=str(repair),
             legendgroup=repair,
             showlegend=False,

@@ -3,17 +3,16 @@
 Markers differ besides hues, because a grey print has none.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-FACTLESS = ("masked", "shuffled")
-"""Kinds under which prompts tuned on text without facts are drawn: placebos, not repairs."""
 # Okabe-Ito, with a grey that is seen on white and on black for the unrepaired model, and hues between them: none is
 # darker than what three to one from the dark page needs; what is too bright for white is drawn with an edge.
 REPAIR_COLOURS = {
@@ -51,6 +50,7 @@ SYMBOLS = {
     "text": "bowtie",
 }
 UNKNOWN = ("#9A6FB0", "cross")
+UNKNOWN_KIND = "?"
 UNDOTTED = ("hourglass", "bowtie")
 """Symbols that plotly draws full and open, and not with a dot."""
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
@@ -98,7 +98,7 @@ SITES = {
 
 # A place of its own in every thread: sessions that look at different runs are drawn for side by side.
 _COMPRESSIONS: ContextVar[tuple[str, ...]] = ContextVar("compressions", default=())
-_REPAIRS: ContextVar[tuple[str, ...]] = ContextVar("repairs", default=())
+_REPAIRS: ContextVar[Mapping[str, str]] = ContextVar("repairs", default=MappingProxyType({}))
 
 
 @contextmanager
@@ -106,10 +106,10 @@ def looks_of(variants: pd.DataFrame) -> Iterator[None]:
     """Within it, dashes and symbols are numbered by all compressions and repairs of a run, not by those at hand.
 
     So each keeps its look on every page and in every figure, whatever else is shown there. `variants` is the run's
-    table of them, of all scopes.
+    table of them, of all scopes, whose column `drawn_as` says what each repair is: a name may say anything.
     """
     compressions = _COMPRESSIONS.set(tuple(dict.fromkeys(variants["compression"])))
-    repairs = _REPAIRS.set(tuple(dict.fromkeys(variants["repair"])))
+    repairs = _REPAIRS.set(dict(zip(variants["repair"], variants["drawn_as"], strict=True)))
     try:
         yield
     finally:
@@ -118,10 +118,8 @@ def looks_of(variants: pd.DataFrame) -> Iterator[None]:
 
 
 def kind_of(repair: str) -> str:
-    """The kind of a repair from its spoken name: `prompt-8-masked` is `masked`, `idp-3x8-attention` is `idp`."""
-    if "-on-lora-" in repair:
-        return "idp+lora"
-    return next((kind for kind in FACTLESS if repair.endswith(f"-{kind}")), repair.split("-")[0])
+    """What a repair is drawn as, by the run's table; a kind that stands for all its repairs is itself; else `?`."""
+    return _REPAIRS.get().get(repair, repair if repair in REPAIR_COLOURS else UNKNOWN_KIND)
 
 
 def colour_of(repair: str) -> str:
@@ -133,7 +131,7 @@ def symbols_of(repairs: Iterable[str]) -> dict[str, str]:
     """A marker for each repair; a second one of the same kind has the same outline, left open."""
     asked = dict.fromkeys(repairs)
     # What is not of the run, such as a kind that stands for all its repairs, is numbered by itself.
-    named = _REPAIRS.get() if asked.keys() <= set(_REPAIRS.get()) else asked
+    named = _REPAIRS.get() if asked.keys() <= _REPAIRS.get().keys() else asked
     seen: dict[str, int] = {}
     found = {}
     for repair in named:

@@ -22,7 +22,7 @@ from analysis.figures_prompts import latency_figure, selectors_figure
 from analysis.figures_recovery import parameters_figure
 from analysis.figures_tasks import perplexity_figure, task_scores, tasks_figure
 from analysis.inside_figures import heads_figure, interventions_figure, lens_figure, probes_figure
-from analysis.look import kind_of, looks_of, reading_words
+from analysis.look import looks_of, reading_words
 from analysis.naming import nearest
 from analysis.repair_report import latency_of
 from analysis.scopes import ABLATIONS, MAIN
@@ -98,7 +98,7 @@ class Source:
         try:
             return self.table("variants")
         except InputError:
-            return pd.DataFrame(columns=["compression", "repair"])
+            return pd.DataFrame(columns=["compression", "repair", "drawn_as"])
 
     def variants(self, scope: str = MAIN) -> pd.DataFrame:
         """The variants of one scope."""
@@ -108,7 +108,7 @@ class Source:
     def shown_variants(self) -> pd.DataFrame:
         """Variants of the study whose layers are drawn."""
         table = self.variants()
-        return table[table["repair"].map(kind_of).isin(SHOWN_KINDS)]
+        return table[table["drawn_as"].isin(SHOWN_KINDS)]
 
     def groups(self, scope: str = MAIN) -> list[str]:
         """Groups of facts of one scope."""

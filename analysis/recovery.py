@@ -12,7 +12,6 @@ import pandas as pd
 from jaxtyping import Float
 
 from analysis.intervals import Estimate, crossed_mean
-from probes.specs.controls import DRAWS
 
 SETTING = ("scope", "compression", "repair")
 MEASURES = ("correct", "bits")
@@ -62,7 +61,8 @@ def arms_by(answers: pd.DataFrame, by: Sequence[str], columns: Sequence[str]) ->
 
 def drawn_over(variants: pd.DataFrame) -> pd.Series:
     """What an interval is drawn over, numbered: each replicate, and of untrained prompts each draw in it, in order."""
-    return variants["replicate"] * DRAWS + variants["draw"]
+    draws = variants["draw"].max() + 1
+    return variants["replicate"] * draws + variants["draw"]
 
 
 def join(answers: pd.DataFrame, variants: pd.DataFrame) -> pd.DataFrame:

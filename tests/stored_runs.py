@@ -93,6 +93,14 @@ def bank_tables(variants: pd.DataFrame, group: str) -> dict[str, pd.DataFrame]:
     }
 
 
+KINDS = {
+    **{"": "", "recalibrated": "recalibrated", "placebo-4": "placebo", "prompt-4": "prompt"},
+    **dict.fromkeys(("prompt-4-masked", "prompt-4-shuffled"), "prompt"),
+    **{"idp-2x4-attention": "idp", "lora-r2": "lora"},
+}
+DRAWN_AS = KINDS | {"prompt-4-masked": "masked", "prompt-4-shuffled": "shuffled"}
+
+
 def write_run(folder: Path, *, controls: bool = True) -> Path:
     """A run's folder with the tables that the pages read; a real model's has no controls."""
     shutil.copytree(_tables(controls).name, folder, copy_function=shutil.copy)  # as new files: pages go by their time
@@ -143,7 +151,8 @@ def seeded_variants(scope: str) -> pd.DataFrame:
     """The variants of one scope with their seeds and parents."""
     table = variants_frame(scope)
     own = table.assign(
-        kind=table["repair"].str.split("-").str[0],
+        kind=table["repair"].map(KINDS),
+        drawn_as=table["repair"].map(DRAWN_AS),
         compression_seed=table["replicate"].where(table["compression"] != "dense").astype(float),
         repair_seed=table["replicate"].where(table["repair"] != "").astype(float),
         parent=scope + table["compression"] + "/" + table["replicate"].astype(str),

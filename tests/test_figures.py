@@ -29,6 +29,7 @@ from tests.stored_frames import (
     recovery_frame,
     variants_frame,
 )
+from tests.stored_runs import DRAWN_AS
 
 
 def lines_of(figure) -> list:
@@ -128,21 +129,31 @@ def test_a_repair_has_one_colour_and_a_compression_one_dash():
     assert len(set(REPAIR_COLOURS.values())) == len(set(SYMBOLS.values())) == len(REPAIR_COLOURS)
 
 
+@pytest.fixture(autouse=True)
+def _looks():
+    """What the repairs of the frames are, as their run's table would say."""
+    with looks_of(
+        pd.DataFrame({"compression": "dense", "repair": list(DRAWN_AS), "drawn_as": list(DRAWN_AS.values())})
+    ):
+        yield
+
+
 def test_names_not_known_still_get_a_look():
     assert colour_of("prefix-8").startswith("#")
-    assert symbols_of(["prompt-4", "prompt-16"]) == {"prompt-4": "triangle-up", "prompt-16": "triangle-up-open"}
+    assert symbols_of(["else-4", "else-16"]) == {"else-4": "cross", "else-16": "cross-open"}
     assert dashes_of(["gptq-3bit", "dense"])["dense"] == "solid"
 
 
 def test_a_look_is_of_the_run_and_not_of_what_is_shown_beside():
     run = pd.DataFrame({"compression": ["dense", "gptq-3bit", "wanda-70%"], "repair": ["", "prompt-4", "prompt-16"]})
+    run = run.assign(drawn_as=["", "prompt", "prompt"])
     alone = dashes_of(["wanda-70%"]), symbols_of(["prompt-16"])
     with looks_of(run):
         assert dashes_of(["wanda-70%"])["wanda-70%"] == dashes_of(run["compression"])["wanda-70%"] == "dot"
         assert symbols_of(["prompt-16"])["prompt-16"] == symbols_of(run["repair"])["prompt-16"] == "triangle-up-open"
         assert symbols_of(["prompt"]) == {"prompt": "triangle-up"}
         assert dashes_of(["another"]) == {"dense": "solid", "another": "dashdot"}
-    assert alone == ({"dense": "solid", "wanda-70%": "dash"}, {"prompt-16": "triangle-up"})
+    assert alone == ({"dense": "solid", "wanda-70%": "dash"}, {"prompt-16": "cross"})
 
 
 def test_the_heat_map_is_layers_by_heads_with_the_floor_marked():
@@ -214,7 +225,11 @@ def test_an_image_without_a_browser_is_refused(tmp_path, monkeypatch):
 @pytest.mark.parametrize("kind", ["placebo", "prompt", "lora", "text", "key", "unheard"])
 def test_symbols_of_five_alike_can_be_drawn_filled_and_open(kind):
     names = [f"{kind}-{length}" for length in (1, 2, 4, 8, 16)]
-    for symbol in symbols_of(names).values():
+    run = pd.DataFrame({"compression": "dense", "repair": names, "drawn_as": kind})
+    with looks_of(run):
+        symbols = symbols_of(names)
+    assert len(set(symbols.values())) == min(5, 2 if kind in ("placebo", "text") else 4)
+    for symbol in symbols.values():
         shapes = [filled(symbol, yes) for yes in (True, False)]
         assert go.Scatter(marker={"symbol": shapes}).marker.symbol == tuple(shapes)
         assert ["open" in shape for shape in shapes] == [False, True]

@@ -7,10 +7,12 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from analysis import paper_files
 from analysis.__main__ import app
 from analysis.figures import recovery_figure
 from analysis.figures_doses import dose_figure
 from analysis.figures_evidence import calibration_figure, claim_rows, forest_figure
+from analysis.look import looks_of
 from analysis.paper import FIGURES, Source, drawn, figure_names, file_name
 from analysis.paper_files import write_paper
 from analysis.paper_style import NO_BROWSER, Style, browser_here, formats_of, printed, style_of
@@ -133,6 +135,18 @@ def scores_frame(rows: dict[tuple[str, str], float], steps: float = 0.0) -> pd.D
     return table.assign(lower=table["value"] - 0.1, upper=table["value"] + 0.1)
 
 
+@pytest.fixture(autouse=True)
+def _looks():
+    """What the repairs that are drawn here are, as a run's table would say."""
+    kinds = {"prompt-4-masked": "masked", "recalibrated": "recalibrated"}
+    kinds |= dict.fromkeys(("prompt-4", "prompt-16", "prompt-16-30steps", "prompt-4-30steps"), "prompt")
+    kinds |= dict.fromkeys(("placebo-4",), "placebo") | dict.fromkeys(("lora-r2", "lora-r8", "lora-r16"), "lora")
+    kinds |= dict.fromkeys(("idp-2x8-attention", "idp-4x8-attention"), "idp")
+    run = pd.DataFrame({"compression": "dense", "repair": list(kinds), "drawn_as": list(kinds.values())})
+    with looks_of(run):
+        yield
+
+
 def test_lengths_are_drawn_only_where_there_are_several():
     rows = {("gptq", ""): 0.2, ("gptq", "prompt-4"): 0.5, ("gptq", "placebo-4"): 0.2, ("gptq", "prompt-4-masked"): 0.3}
     with pytest.raises(InputError, match="one length alone"):
@@ -216,7 +230,7 @@ def test_text_has_the_documents_size_at_any_width():
 
 
 def test_without_a_browser_pages_and_data_are_written_all_the_same(run, monkeypatch):
-    monkeypatch.setattr("analysis.paper_files.browser_here", lambda: False)
+    monkeypatch.setattr(paper_files, "browser_here", lambda: False)
     written = write_paper(Source(run), ("pdf",), Style(), ("evidence",))
     assert written.left_out == {"pdf": NO_BROWSER}
     assert {path.name for path in written.folder.iterdir()} == {

@@ -132,6 +132,11 @@ class IdpSpec(BankSpec):
         return self.spoken("idp", self.selector, *self._settings)
 
     @property
+    def drawn_as(self) -> str:
+        """A bank alone, or one over an adapter."""
+        return self.kind if self.adapter is None else "idp+lora"
+
+    @property
     def _settings(self) -> list[str]:
         """What of the selector's settings is not the usual, so that two of them can stand in one study."""
         if self.selector == "router":
@@ -162,6 +167,11 @@ class EnsembleSpec(BankSpec):
     def name(self) -> str:
         """As spoken: `ensemble-3x8`, `ensemble-2-texts`."""
         return self.spoken("ensemble")
+
+    @property
+    def drawn_as(self) -> str:
+        """A bank alone, or one over an adapter."""
+        return self.kind if self.adapter is None else "idp+lora"
 
     @property
     def idp(self) -> IdpSpec:

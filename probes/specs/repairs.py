@@ -27,6 +27,11 @@ class PromptSpec(SteppedSpec):
         """As spoken: `prompt-8`, `prompt-8-120steps-masked`."""
         return f"prompt-{self.length}{self._ending}" + ("" if self.answers == "true" else f"-{self.answers}")
 
+    @property
+    def drawn_as(self) -> str:
+        """A prompt, or the control that was tuned without true answers."""
+        return self.kind if self.answers == "true" else self.answers
+
 
 class PrefixSpec(Spec):
     """Trained keys and values at every layer.
@@ -100,6 +105,11 @@ class QuantisedSpec(Spec):
         """As spoken: `prompt-8-4bit`."""
         return f"{self.of.name}-{self.bits}bit"
 
+    @property
+    def drawn_as(self) -> str:
+        """What it is made from."""
+        return self.of.drawn_as
+
 
 class SparseSpec(Spec):
     """A tuned prompt or prefix of which the largest numbers are kept and the others are zero."""
@@ -112,6 +122,11 @@ class SparseSpec(Spec):
     def name(self) -> str:
         """As spoken: `prompt-8-sparse-50%`."""
         return f"{self.of.name}-sparse-{self.sparsity * 100:g}%"
+
+    @property
+    def drawn_as(self) -> str:
+        """What it is made from."""
+        return self.of.drawn_as
 
 
 class TextSpec(Spec):

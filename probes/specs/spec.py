@@ -10,6 +10,11 @@ class Spec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    @property
+    def drawn_as(self) -> str:
+        """What a repair counts as in figures: its kind, where it says nothing else."""
+        return str(getattr(self, "kind", ""))
+
 
 class SteppedSpec(Spec):
     """What may be tuned for other steps than the study's."""

@@ -50,6 +50,11 @@ class TransferredSpec(Spec):
         read = self.read if isinstance(self.read, str) else ",".join(self.read)
         return f"{self.of.name}-from-{source}" + ("" if read == "all" else f"-read-{read}")
 
+    @property
+    def drawn_as(self) -> str:
+        """What was tuned elsewhere."""
+        return self.of.drawn_as
+
 
 RepairSpec = Annotated[
     NamedSpec | PlaceboSpec | RecalibrationSpec | KeySpec | TwinSpec | TransferredSpec, Field(discriminator="kind")
