@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
+from analysis.literal import for_plotly
 from analysis.look import (
     DASHES,
     FLOOR_NAME,
@@ -99,7 +100,7 @@ def _recovery_lines(
                 y=[-0.5, rows - 0.5],
                 mode="lines",
                 line={"color": GREY, "width": 1.2, "dash": dash},
-                name=name,
+                name=for_plotly(name),
                 legendgroup=name,
                 showlegend=place == 0,
                 hoverinfo="skip",

@@ -5,6 +5,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from analysis.figures import Figure
+from analysis.literal import for_plotly
 from analysis.look import GREY, colour_of, dress, marker
 from analysis.marks import Marks, error_bars, name_rows
 
@@ -31,7 +32,7 @@ def account_figure(account: pd.DataFrame) -> Figure:
     for _, row in account.iterrows():
         marks.add(
             row,
-            f"{row['setting']}<br>{row['words']}: %{{x:.2f}} [{row['lower']:.2f}, {row['upper']:.2f}] bits"
+            f"{for_plotly(row['setting'])}<br>{row['words']}: %{{x:.2f}} [{row['lower']:.2f}, {row['upper']:.2f}] bits"
             f"<br>{row['subjects']} subjects",
             {"row": 1, "col": quantities.index(row["words"]) + 1},
             x=[row["value"]],
@@ -77,7 +78,7 @@ def comparisons_figure(predictions: pd.DataFrame, settings: list[str]) -> Figure
             mode="markers",
             marker=look | {"color": colour_of(row["repair"])},
             showlegend=False,
-            hovertemplate=f"beyond {row['comparison']}: %{{x:.2f}} [{row['lower']:.2f}, {row['upper']:.2f}]"
+            hovertemplate=f"beyond {for_plotly(row['comparison'])}: %{{x:.2f}} [{row['lower']:.2f}, {row['upper']:.2f}]"
             f"<br>p = {row['p']:.4f}, n = {row['n']} subjects<extra></extra>",
             row=1,
             col=named.index(row["setting"]) + 1,
@@ -102,4 +103,4 @@ def comparisons_figure(predictions: pd.DataFrame, settings: list[str]) -> Figure
 
 def _broken(setting: str) -> str:
     """A setting's name over as many lines as it has parts, since columns may be narrow."""
-    return setting.replace(" (", "<br>(").replace(" + ", "<br>+ ")
+    return for_plotly(setting).replace(" (", "<br>(").replace(" + ", "<br>+ ")

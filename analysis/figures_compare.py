@@ -3,6 +3,7 @@
 import pandas as pd
 
 from analysis.figures import Figure, averaged, chosen
+from analysis.literal import for_plotly
 from analysis.look import (
     METRICS,
     NO_REPAIR,
@@ -92,17 +93,17 @@ def compare_drift_figure(
             mode="lines+markers",
             line={"color": colour_of(repair), "width": 1 if first else 2, "dash": dashes[compression]},
             marker=marker(repair, filled(symbols[repair], not first), 12 if first else 6),
-            name=repair or NO_REPAIR,
+            name=for_plotly(repair or NO_REPAIR),
             legendgroup=repair or NO_REPAIR,
             showlegend=not first and repair not in named,
             customdata=rows[["lower", "upper", "replicates"]],
-            hovertemplate=f"{variant}, {words[run]}, layer %{{x}}<br>%{{y:.3g}} [%{{customdata[0]:.3g}}, "
-            "%{customdata[1]:.3g}], %{customdata[2]} replicates<extra></extra>",
+            hovertemplate=f"{for_plotly(f'{variant}, {words[run]}')}, layer %{{x}}<br>%{{y:.3g}} "
+            "[%{customdata[0]:.3g}, %{customdata[1]:.3g}], %{customdata[2]} replicates<extra></extra>",
             **panels[compression],
         )
         named |= set() if first else {repair}
     for said, symbol, size in zip(runs, ("circle-open", "circle"), (12, 6), strict=True):
-        figure.add_scatter(x=[None], y=[None], mode="markers", marker=marker("", symbol, size), name=said)
+        figure.add_scatter(x=[None], y=[None], mode="markers", marker=marker("", symbol, size), name=for_plotly(said))
     named_metric, unit = METRICS.get(metric, (metric, ""))
     label_bottom(figure, "layer")
     figure.update_xaxes(places_axis(both["layer"]))

@@ -15,6 +15,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from analysis.figures import Figure
+from analysis.literal import for_plotly
 from analysis.look import (
     GREY,
     NO_REPAIR,
@@ -156,7 +157,7 @@ def _drawn(data: pd.DataFrame, scores: pd.DataFrame, dose: Dose, of: str) -> go.
             mode="lines+markers",
             line={"color": colour_of(looks[one]), "width": 2, "dash": dashes[panel]},
             marker=marker(looks[one], symbols[looks[one]], 9),
-            name=words,
+            name=for_plotly(words),
             legendgroup=words,
             showlegend=words not in shown,
             **panels[panel],

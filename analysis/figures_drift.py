@@ -4,6 +4,7 @@ import pandas as pd
 from plotly.subplots import make_subplots
 
 from analysis.figures import Figure, averaged, chosen, floor_words
+from analysis.literal import for_plotly
 from analysis.look import (
     GREY,
     METRICS,
@@ -41,7 +42,8 @@ def layer_figure(
     for _, row in data.iterrows():
         marks.add(
             row,
-            f"{row['variant']}, {SITES[row['site']]}<br>%{{x:.3g}} [{row['lower']:.3g}, {row['upper']:.3g}]",
+            for_plotly(f"{row['variant']}, {SITES[row['site']]}")
+            + f"<br>%{{x:.3g}} [{row['lower']:.3g}, {row['upper']:.3g}]",
             panels[row["compression"]],
             x=[row["value"]],
             y=[sites.index(row["site"]) - apart(repairs.index(row["repair"]), len(repairs))],
@@ -73,7 +75,7 @@ def closer_figure(closer: pd.DataFrame, metric: str, site: str, group: str) -> F
     for (compression, repair, variant), rows in closer.groupby(["compression", "repair", "variant"], sort=False):
         look = marker(repair, symbols[repair], 7)
         mean = rows.groupby("layer", as_index=False)["closer"].mean()
-        common = {"legendgroup": repair, "name": repair, **panels[compression]}
+        common = {"legendgroup": repair, "name": for_plotly(repair), **panels[compression]}
         figure.add_scatter(
             x=mean["layer"],
             y=mean["closer"],
@@ -89,7 +91,7 @@ def closer_figure(closer: pd.DataFrame, metric: str, site: str, group: str) -> F
             mode="markers",
             marker=look,
             showlegend=repair not in shown,
-            hovertemplate=f"{variant}, layer %{{x}}: %{{y:.3g}}<extra></extra>",
+            hovertemplate=f"{for_plotly(variant)}, layer %{{x}}: %{{y:.3g}}<extra></extra>",
             **common,
         )
         shown.add(repair)
@@ -124,8 +126,8 @@ def typed_drift_figure(drift: pd.DataFrame, tokens: int) -> Figure:
             mode="lines+markers",
             line={"color": colour_of(repair), "width": 2, "dash": dashes[compression]},
             marker=marker(repair, symbols[repair], 8),
-            name=variant,
-            hovertemplate=f"{variant}, layer %{{x}}: %{{y:.3g}}<extra></extra>",
+            name=for_plotly(variant),
+            hovertemplate=f"{for_plotly(variant)}, layer %{{x}}: %{{y:.3g}}<extra></extra>",
         )
     words, unit = METRICS["cosine"]
     figure.update_xaxes(places_axis(drift["layer"]), title="layer")

@@ -10,6 +10,7 @@ from plotly.subplots import make_subplots
 
 from analysis.claims import FASTER
 from analysis.figures import Figure
+from analysis.literal import for_plotly
 from analysis.look import GREY, dress, filled, kind_of, marker, symbols_of
 from analysis.marks import error_bars, name_rows, whiskers
 
@@ -46,8 +47,9 @@ def forest_figure(predictions: pd.DataFrame) -> Figure:
             mode="markers",
             marker=marker(row["repair"], symbol, 9),
             showlegend=False,
-            hovertemplate=f"{row['setting']} beyond {row['comparison']}: %{{x:.2f}} [{row['lower']:.2f}, "
-            f"{row['upper']:.2f}]<br>p = {row['p']:.4f}, n = {row['n']} subjects<extra></extra>",
+            hovertemplate=for_plotly(f"{row['setting']} beyond {row['comparison']}")
+            + f": %{{x:.2f}} [{row['lower']:.2f}, {row['upper']:.2f}]<br>p = {row['p']:.4f}, n = {row['n']} subjects"
+            "<extra></extra>",
             row=1,
             col=comparisons.index(row["comparison"]) + 1,
         )
@@ -70,7 +72,7 @@ def forest_figure(predictions: pd.DataFrame) -> Figure:
 
 def _stacked(comparison: str) -> str:
     """A comparison's name over short lines: five columns share the width of a paper's text."""
-    return "<br>".join(textwrap.wrap(comparison, 9, break_long_words=False))
+    return "<br>".join(map(for_plotly, textwrap.wrap(comparison, 9, break_long_words=False)))
 
 
 def calibration_figure(summary: pd.DataFrame, organisms: pd.DataFrame) -> Figure:
@@ -96,7 +98,7 @@ def calibration_figure(summary: pd.DataFrame, organisms: pd.DataFrame) -> Figure
             error_x=whiskers(rows["rate"], rows["lower"], rows["upper"]),
             mode="markers",
             marker=marker(look, symbols[looks[repair]], 9),
-            name=f"{repair} repair" if repair == "any" else repair,
+            name=for_plotly(f"{repair} repair" if repair == "any" else repair),
             legendgroup=repair,
             customdata=rows[["displaced", "organisms"]],
             hovertemplate="%{customdata[0]} of %{customdata[1]}: %{x:.2f}<extra></extra>",
@@ -111,7 +113,7 @@ def calibration_figure(summary: pd.DataFrame, organisms: pd.DataFrame) -> Figure
             error_y=whiskers(rows["share_estimate"], rows["share_lower"], rows["share_upper"]),
             mode="markers",
             marker=marker(looks[repair], symbols[looks[repair]], 9),
-            name=str(repair),
+            name=for_plotly(repair),
             legendgroup=repair,
             showlegend=False,
             row=1,
@@ -155,7 +157,9 @@ def claims_figure(measured: pd.DataFrame) -> Figure:
         cols=1,
         # A claim is longer than a panel is wide in a paper.
         subplot_titles=[
-            "<br>".join(textwrap.wrap(f"{name} ({measured[measured['claim'] == name]['unit'].iloc[0]})", 44))
+            "<br>".join(
+                map(for_plotly, textwrap.wrap(f"{name} ({measured[measured['claim'] == name]['unit'].iloc[0]})", 44))
+            )
             for name in named
         ],
         row_heights=[float((measured["claim"] == name).sum()) + 0.6 for name in named],
@@ -172,7 +176,7 @@ def claims_figure(measured: pd.DataFrame) -> Figure:
                 mode="markers",
                 marker=marker(row["repair"], symbols[row["repair"]], 9),
                 showlegend=False,
-                hovertemplate=f"{row['setting']}: %{{x:.3g}}<extra></extra>",
+                hovertemplate=f"{for_plotly(row['setting'])}: %{{x:.3g}}<extra></extra>",
                 row=place,
                 col=1,
             )

@@ -4,6 +4,7 @@ import pandas as pd
 from plotly.subplots import make_subplots
 
 from analysis.figures import Figure
+from analysis.literal import for_plotly
 from analysis.look import GREY, NO_REPAIR, colour_of, dress, filled, marker, symbols_of
 from analysis.marks import name_rows, whiskers
 
@@ -29,13 +30,13 @@ def answer_figure(told: pd.DataFrame, answer: str) -> Figure:
             error_x=whiskers([row["log_prob"]], [row["lowest"]], [row["highest"]], colour),
             mode="markers",
             marker=marker(repair, symbol, 10),
-            name=repair or NO_REPAIR,
+            name=for_plotly(repair or NO_REPAIR),
             legendgroup=repair,
             showlegend=repair not in shown,
-            hovertemplate=f"{row['variant']}: {row['answers']}<br>%{{x:.2f}} nats<extra></extra>",
+            hovertemplate=for_plotly(f"{row['variant']}: {row['answers']}") + "<br>%{x:.2f} nats<extra></extra>",
         )
         shown.add(repair)
-    figure.update_xaxes(title=f"log-probability of '{answer}' (nats)", tickformat=".2~g", zeroline=False)
+    figure.update_xaxes(title=f"log-probability of '{for_plotly(answer)}' (nats)", tickformat=".2~g", zeroline=False)
     name_rows(figure, names)
     dress(
         figure,
@@ -70,7 +71,7 @@ def usage_figure(selectors: pd.DataFrame) -> Figure:
     figure.add_heatmap(
         z=grid.to_numpy(),
         x=[f"prompt {place + 1}" for place in grid.columns],
-        y=grid.index,
+        y=[for_plotly(name) for name in grid.index],
         zmin=0,
         zmax=1,
         colorscale="Cividis",
@@ -81,6 +82,7 @@ def usage_figure(selectors: pd.DataFrame) -> Figure:
         colorbar={"title": {"text": "share"}, "thickness": 12},
         hovertemplate="%{y}, %{x}: %{z:.2f}<extra></extra>",
     )
+    figure.update_yaxes(type="category")
     items = int(data["items"].max()) if len(data) else 0
     dress(
         figure,

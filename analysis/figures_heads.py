@@ -7,6 +7,7 @@ import pandas as pd
 from plotly.subplots import make_subplots
 
 from analysis.figures import Figure, averaged, chosen
+from analysis.literal import for_plotly
 from analysis.look import (
     DIVERGING,
     GREY,
@@ -34,7 +35,7 @@ def heads_figure(
     rows = chosen(attention, group=group, reference=reference, metric=metric)
     data = averaged(rows, variants[variants["variant"].isin(pair)], ["layer", "head"])
     grids = [data[data["variant"] == name].pivot(index="layer", columns="head", values="value") for name in pair]
-    titles = [*(name.replace(" + ", "<br>+ ") for name in pair), "first − second"]
+    titles = [*(for_plotly(name).replace(" + ", "<br>+ ") for name in pair), "first − second"]
     figure = make_subplots(rows=1, cols=3, shared_yaxes=True, subplot_titles=titles, horizontal_spacing=0.03)
     difference = grids[0] - grids[1]
     reach = float(np.abs(difference).max().max()) or 1.0
@@ -121,7 +122,7 @@ def head_figure(
     for _, row in data.iterrows():
         marks.add(
             row,
-            f"{row['variant']}<br>%{{x:.3g}} [{row['lower']:.3g}, {row['upper']:.3g}]",
+            f"{for_plotly(row['variant'])}<br>%{{x:.3g}} [{row['lower']:.3g}, {row['upper']:.3g}]",
             {"row": 1, "col": 1},
             x=[row["value"]],
             y=[names.index(row["variant"])],

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from plotly.subplots import make_subplots
 
 from analysis.figures import Figure
+from analysis.literal import for_plotly
 from analysis.look import SEQUENTIAL, dress
 from analysis.reading import Example, Shown
 
@@ -27,7 +28,7 @@ def maps_figure(example: Example, names: Mapping[str, str]) -> Figure:
     figure = make_subplots(
         rows=rows,
         cols=min(COLUMNS, len(shown)),
-        subplot_titles=[name.replace(" + ", "<br>+ ") for name in shown],
+        subplot_titles=[for_plotly(name).replace(" + ", "<br>+ ") for name in shown],
         horizontal_spacing=0.035,
         vertical_spacing=0.4 / max(1, rows),
     )
@@ -35,7 +36,7 @@ def maps_figure(example: Example, names: Mapping[str, str]) -> Figure:
     for place, (name, one) in enumerate(shown.items()):
         grid = _content(one, layer)
         later = np.arange(len(one.tokens))[None] > np.arange(one.prompt, len(one.tokens))[:, None]
-        words = [_short(token) for token in one.tokens]
+        words = [for_plotly(_short(token)) for token in one.tokens]
         queries = words[one.prompt :]
         ticks = [key for key in range(len(words)) if key >= one.prompt or key in (0, one.prompt - 1)]
         where = {"row": place // COLUMNS + 1, "col": place % COLUMNS + 1}

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from analysis.figures import Figure
+from analysis.literal import for_plotly
 from analysis.look import (
     GREY,
     dress,
@@ -60,7 +61,7 @@ def selectors_figure(selectors: pd.DataFrame, variants: pd.DataFrame, repair: st
                 name=words,
                 legendgroup=name,
                 showlegend=number == 0,
-                customdata=own[["selector"]],
+                customdata=own[["selector"]].map(for_plotly),
                 hovertemplate=f"%{{customdata[0]}}, {words}: %{{x:+.3f}} nats<extra></extra>",
                 **panels[str(compression)],
             )
@@ -97,7 +98,7 @@ def latency_figure(
     for _, row in data.iterrows():
         marks.add(
             row,
-            f"{row['variant']}: %{{x:.2f}} times the compressed model, %{{y:.3f}}",
+            f"{for_plotly(row['variant'])}: %{{x:.2f}} times the compressed model, %{{y:.3f}}",
             panels[row["compression"]],
             x=[row["latency"]],
             y=[row["value"]],

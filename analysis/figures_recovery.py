@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.figures import Figure
+from analysis.literal import for_plotly
 from analysis.look import (
     GREY,
     NO_REPAIR,
@@ -36,7 +37,7 @@ def parameters_figure(recovery: pd.DataFrame, scope: str, group: str, reading: s
         row = rows.iloc[0]
         marks.add(
             row,
-            f"{row['variant']}<br>%{{y:.3f}} [{row['lower']:.3f}, {row['upper']:.3f}]"
+            f"{for_plotly(row['variant'])}<br>%{{y:.3f}} [{row['lower']:.3f}, {row['upper']:.3f}]"
             f"<br>{row['parameters_added']:,} parameters added",
             panels[compression],
             x=[row["parameters_added"] or 10**decade],
@@ -94,7 +95,7 @@ def flips_figure(flips: pd.DataFrame, group: str, reading: str) -> Figure:
             marker=marker(repair, symbols[repair], 10) | {"color": colour_of(repair)},
             showlegend=False,
             customdata=told,
-            hovertemplate=f"{variant}, %{{customdata[0]}}: %{{customdata[1]:.3f}} "
+            hovertemplate=f"{for_plotly(variant)}, %{{customdata[0]}}: %{{customdata[1]:.3f}} "
             "[%{customdata[2]:.3f}, %{customdata[3]:.3f}]<br>%{customdata[4]} questions, %{customdata[5]} subjects, "
             "%{customdata[6]} replicates<extra></extra>",
             **panels[compression],

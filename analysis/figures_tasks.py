@@ -5,6 +5,7 @@ import pandas as pd
 from plotly.subplots import make_subplots
 
 from analysis.figures import Figure
+from analysis.literal import for_plotly
 from analysis.look import (
     GREY,
     colour_of,
@@ -39,8 +40,8 @@ def tasks_figure(scores: pd.DataFrame) -> Figure:
     for _, row in scores.iterrows():
         marks.add(
             row,
-            f"{row['variant']}, {row['task']}: %{{x:.3f}} [{row['lower']:.3f}, {row['upper']:.3f}]"
-            f"<br>{row['items']} items",
+            for_plotly(f"{row['variant']}, {row['task']}")
+            + f": %{{x:.3f}} [{row['lower']:.3f}, {row['upper']:.3f}]<br>{row['items']} items",
             panels[row["compression"]],
             x=[row["value"]],
             y=[names.index(row["task"]) + apart(repairs.index(row["repair"]), len(repairs))],
@@ -74,7 +75,13 @@ def perplexity_figure(perplexity: pd.DataFrame, accuracy: pd.DataFrame, of: str)
     if data.empty:
         raise InputError(f"table 'perplexity' has no variant whose accuracy on {of} is known")
     texts = list(dict.fromkeys(data["text"]))
-    figure = make_subplots(rows=1, cols=len(texts), subplot_titles=texts, shared_yaxes=True, horizontal_spacing=0.04)
+    figure = make_subplots(
+        rows=1,
+        cols=len(texts),
+        subplot_titles=[for_plotly(text) for text in texts],
+        shared_yaxes=True,
+        horizontal_spacing=0.04,
+    )
     marks, dashes = Marks(figure, data["repair"], size=9), dashes_of(data["compression"])
     for (text, compression), rows in data.groupby(["text", "compression"], sort=False):
         place = {"row": 1, "col": texts.index(str(text)) + 1}
@@ -93,7 +100,7 @@ def perplexity_figure(perplexity: pd.DataFrame, accuracy: pd.DataFrame, of: str)
                 )
             marks.add(
                 row,
-                f"{row['variant']}: perplexity %{{x:.3g}}, accuracy %{{y:.3f}}",
+                f"{for_plotly(row['variant'])}: perplexity %{{x:.3g}}, accuracy %{{y:.3f}}",
                 place,
                 x=[row["perplexity"]],
                 y=[row["value"]],
@@ -101,13 +108,15 @@ def perplexity_figure(perplexity: pd.DataFrame, accuracy: pd.DataFrame, of: str)
             )
     for compression, dash in dashes.items():
         if compression in set(data["compression"]):
-            figure.add_scatter(x=[None], y=[None], mode="lines", line={"color": GREY, "dash": dash}, name=compression)
+            figure.add_scatter(
+                x=[None], y=[None], mode="lines", line={"color": GREY, "dash": dash}, name=for_plotly(compression)
+            )
     spread = float(np.log10(data["perplexity"].max() / data["perplexity"].min()))
     figure.update_xaxes(title="perplexity", type="log" if spread > 1 else "linear", nticks=5)
     if spread > 1:  # plotly would write the powers of ten large and the digits between them alone
         ticks = [digit * 10.0**power for power in range(0, 7) for digit in (1, 2, 5)]
         figure.update_xaxes(tickvals=ticks, ticktext=[f"{tick:,.0f}" for tick in ticks])
-    figure.update_yaxes(title=f"accuracy, {of}", tickformat=".2~g", col=1)
+    figure.update_yaxes(title=f"accuracy, {for_plotly(of)}", tickformat=".2~g", col=1)
     dress(
         figure,
         title="Perplexity against answers",

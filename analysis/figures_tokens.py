@@ -9,6 +9,7 @@ from jaxtyping import Float
 from plotly.subplots import make_subplots
 
 from analysis.figures import Figure
+from analysis.literal import for_plotly
 from analysis.look import GREY, SEQUENTIAL, colour_of, dashes_of, dress, filled, marker, places_axis, symbols_of
 from analysis.reading import Shown
 
@@ -49,7 +50,7 @@ def tokens_figure(shown: Mapping[str, Shown], layer: int, head: int, question: s
     Soft tokens stand first as P1 to Pn, with a line behind the last.
     """
     titles = [
-        variant.replace(" + ", "<br>+ ")
+        for_plotly(variant).replace(" + ", "<br>+ ")
         + (f"<br>on the prompt: {mass_on_prompt(one, layer, head):.2f}" if one.prompt else "<br>no prompt")
         for variant, one in shown.items()
     ]
@@ -65,7 +66,7 @@ def tokens_figure(shown: Mapping[str, Shown], layer: int, head: int, question: s
         content = len(one.tokens) - one.prompt
         grid = one.attention[layer, head, one.prompt :].astype(float)
         later = np.arange(len(one.tokens))[None] > np.arange(one.prompt, len(one.tokens))[:, None]
-        words = [_short(token) for token in one.tokens]
+        words = [for_plotly(_short(token)) for token in one.tokens]
         queries = words[one.prompt :]
         figure.add_heatmap(
             z=np.where(later, np.nan, grid.round(4)),
@@ -145,18 +146,21 @@ def lens_words_figure(shown: Shown, variant: str, answer: str) -> Figure:
             z=answers.round(2),
             colorscale=SEQUENTIAL,
             zmax=0,
-            customdata=np.dstack([ranks.astype(object), first]),
+            customdata=np.dstack([ranks.astype(object), np.vectorize(for_plotly, otypes=[object])(first)]),
             xgap=1,
             ygap=1,
             colorbar={"title": {"text": "nats", "side": "top"}, "thickness": 12},
-            hovertemplate=f"layer %{{y}}: first is %{{customdata[1]}}; '{answer}' has rank %{{customdata[0]}}, "
-            "%{z:.2f} nats<extra></extra>",
+            hovertemplate=f"layer %{{y}}: first is %{{customdata[1]}}; '{for_plotly(answer)}' has rank "
+            "%{customdata[0]}, %{z:.2f} nats<extra></extra>",
         )
     )
     if seen:
         _write(figure, [[_short(str(word), room) for word in row] for row in first], answers)
     figure.update_xaxes(
-        tickvals=list(range(len(tokens))), ticktext=[_short(token) for token in tokens], tickangle=-60, showgrid=False
+        tickvals=list(range(len(tokens))),
+        ticktext=[for_plotly(_short(token)) for token in tokens],
+        tickangle=-60,
+        showgrid=False,
     )
     figure.update_yaxes(places_axis(data["layer"]), title="layer", showgrid=False)
     dress(
@@ -177,7 +181,7 @@ def _write(figure: go.Figure, words: list[list[str]], values: Float[np.ndarray, 
         x=columns.ravel(),
         y=rows.ravel(),
         mode="text",
-        text=[word for row in words for word in row],
+        text=[for_plotly(word) for row in words for word in row],
         textfont={"size": 11, "color": np.where(dark, "#FFFFFF", "#111111").ravel().tolist()},
         hoverinfo="skip",
         showlegend=False,
@@ -201,12 +205,13 @@ def item_lens_figure(rows: pd.DataFrame, answer: str) -> Figure:
             mode="lines+markers",
             line={"color": colour_of(repair), "width": 2, "dash": dashes[compression]},
             marker=marker(repair, filled(symbols[repair]), 9) | {"symbol": shapes},
-            name=variant,
+            name=for_plotly(variant),
             customdata=part[["rank"]],
-            hovertemplate=f"{variant}, layer %{{x}}<br>%{{y:.2f}} nats, rank %{{customdata[0]:.3g}}<extra></extra>",
+            hovertemplate=f"{for_plotly(variant)}, layer %{{x}}<br>%{{y:.2f}} nats, rank %{{customdata[0]:.3g}}"
+            "<extra></extra>",
         )
     figure.update_xaxes(places_axis(rows["layer"]), title="layer")
-    figure.update_yaxes(title=f"log-probability of '{answer}' (nats)", tickformat=".2~g", zeroline=False)
+    figure.update_yaxes(title=f"log-probability of '{for_plotly(answer)}' (nats)", tickformat=".2~g", zeroline=False)
     dress(
         figure,
         title="What the lens makes of the right answer, layer by layer",

@@ -13,6 +13,8 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from analysis.literal import for_plotly
+
 # Okabe-Ito, with a grey that is seen on white and on black for the unrepaired model, and hues between them: none is
 # darker than what three to one from the dark page needs; what is too bright for white is drawn with an edge.
 REPAIR_COLOURS = {
@@ -175,7 +177,7 @@ def panels_of(compressions: pd.Series) -> tuple[go.Figure, dict[str, dict[str, i
         rows=rows,
         cols=columns,
         shared_yaxes="all",
-        subplot_titles=names,
+        subplot_titles=[for_plotly(name) for name in names],
         horizontal_spacing=0.03,
         vertical_spacing=min(0.14, 0.3 / rows),
     )
@@ -190,7 +192,7 @@ def rows_of(panels: dict[str, dict[str, int]]) -> int:
 def label_bottom(figure: go.Figure, title: str) -> None:
     """Write the title of the horizontal axis once, under all panels: a title a panel runs into the next one."""
     figure.add_annotation(
-        text=title,
+        text=for_plotly(title),
         x=0.5,
         xref="paper",
         y=0,
@@ -210,10 +212,14 @@ def places_axis(places: pd.Series) -> dict[str, Any]:
 
 
 def dress(figure: go.Figure, *, title: str, subtitle: str, height: int) -> None:
-    """Title, subtitle, legend and text sizes alike in every figure."""
+    """Title and subtitle, shown as they stand, legend and text sizes alike in every figure."""
     figure.update_layout(
         template="plotly_white",
-        title={"text": title, "subtitle": {"text": subtitle, "font": {"size": 13}}, "font": {"size": 17}},
+        title={
+            "text": for_plotly(title),
+            "subtitle": {"text": for_plotly(subtitle), "font": {"size": 13}},
+            "font": {"size": 17},
+        },
         title_x=0,
         title_xref="paper",
         title_xanchor="left",

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from analysis.literal import for_plotly
 from analysis.look import NO_REPAIR, colour_of, dashes_of, filled, label_bottom, marker, panels_of, symbols_of
 
 Numbers: TypeAlias = pd.Series | Sequence[float]
@@ -42,12 +43,12 @@ class Marks:
         self._named: set[str] = set()
 
     def add(self, row: pd.Series, told: str, panel: dict[str, int], **where: Any) -> None:
-        """One mark at `where` (x, y, error_x or error_y); `told` is what hovering over it says."""
+        """One mark at `where` (x, y, error_x or error_y); `told`, for plotly, is what hovering over it says."""
         repair = row["repair"]
         self.figure.add_scatter(
             mode="markers",
             marker=marker(repair, self.symbols[repair], self.size),
-            name=repair or NO_REPAIR,
+            name=for_plotly(repair or NO_REPAIR),
             legendgroup=repair,
             showlegend=repair not in self._named,
             hovertemplate=f"{told}<extra></extra>",
@@ -77,14 +78,15 @@ def paired_marks(
             error_x=error_bars(row),
             marker=marker(repair, filled(symbols[repair], which == second), size=10),
             mode="markers",
-            name=row["variant"],
+            name=for_plotly(row["variant"]),
             showlegend=False,
-            hovertemplate=f"{row['variant']}, {words[which]}<br>%{{x:.3f}} [{row['lower']:.3f}, {row['upper']:.3f}]"
+            hovertemplate=for_plotly(f"{row['variant']}, {words[which]}")
+            + f"<br>%{{x:.3f}} [{row['lower']:.3f}, {row['upper']:.3f}]"
             f"<br>{row['items']} questions, {row['entities']} subjects, {row['replicates']} replicates<extra></extra>",
             **panels[compression],
         )
     for said, symbol in zip(words.values(), ("circle-open", "circle"), strict=True):
-        figure.add_scatter(x=[None], y=[None], mode="markers", marker=marker("", symbol, 10), name=said)
+        figure.add_scatter(x=[None], y=[None], mode="markers", marker=marker("", symbol, 10), name=for_plotly(said))
     label_bottom(figure, "accuracy (share right)")
     ends = {"tickvals": [0, 0.5, 1], "ticktext": ["0", ".5", "1"], "tickangle": 0}  # short: panels may be narrow
     figure.update_xaxes(range=[-0.03, 1.03], **ends, minor={"dtick": 0.1, "showgrid": True})
@@ -156,10 +158,16 @@ def _strung(parts: Iterable[Sequence[Any]]) -> list[Any]:
 
 
 def name_rows(figure: go.Figure, names: Sequence[str], *, down: bool = False, edge: float = 0.6, **axes: Any) -> None:
-    """Write names at places 0, 1, ... of the vertical axis, the first at the foot or, `down`, at the head."""
+    """Write names, as they are, at places 0, 1, ... of the vertical axis, the first at its foot or, `down`, head."""
     low, high = -edge, len(names) - 1 + edge
     ends = [high, low] if down else [low, high]
-    figure.update_yaxes(tickvals=list(range(len(names))), ticktext=list(names), range=ends, zeroline=False, **axes)
+    figure.update_yaxes(
+        tickvals=list(range(len(names))),
+        ticktext=[for_plotly(name) for name in names],
+        range=ends,
+        zeroline=False,
+        **axes,
+    )
 
 
 def apart(place: int, count: int, *, spread: float = 0.64) -> float:
@@ -178,7 +186,7 @@ def band(figure: go.Figure, rows: pd.DataFrame, repair: str, panel: dict[str, in
         line={"width": 0},
         mode="lines",
         legendgroup=repair or NO_REPAIR,
-        name=f"{repair or NO_REPAIR}, 95 % interval",
+        name=for_plotly(f"{repair or NO_REPAIR}, 95 % interval"),
         showlegend=False,
         hoverinfo="skip",
         **panel,
@@ -205,12 +213,12 @@ def lines_by_layer(
             line={"color": colour_of(repair), "width": 2, "dash": dashes[compression]},
             # The unrepaired model stands out as a ring where a repair lies exactly on it.
             marker=marker(repair, symbols[repair], size=8 if repair else 12),
-            name=repair or NO_REPAIR,
+            name=for_plotly(repair or NO_REPAIR),
             legendgroup=repair or NO_REPAIR,
             showlegend=repair not in shown,
             customdata=rows[["lower", "upper", "note"]],
-            hovertemplate=f"{variant}, layer %{{x}}<br>%{{y:.3g}} [%{{customdata[0]:.3g}}, %{{customdata[1]:.3g}}]"
-            "%{customdata[2]}<extra></extra>",
+            hovertemplate=f"{for_plotly(variant)}, layer %{{x}}<br>%{{y:.3g}} "
+            "[%{customdata[0]:.3g}, %{customdata[1]:.3g}]%{customdata[2]}<extra></extra>",
             **panels[compression],
         )
         shown.add(repair)

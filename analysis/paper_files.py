@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from analysis.literal import for_markdown, of_plotly
 from analysis.paper import Named, Source, drawn
 from analysis.paper_style import IMAGES, NO_BROWSER, Style, browser_here, image_bytes, write_images
 from analysis.paper_tables import PaperTable, paper_tables
@@ -88,7 +89,8 @@ def bundle_bytes(figures: Sequence[Named], kind: str, style: Style) -> bytes:
 def _caption(one: Named) -> str:
     """Title and subtitle, which an image for a paper leaves to its caption."""
     title = one.figure.figure.layout.title
-    return f"**{one.name}**: {title.text}. {title.subtitle.text}.\n\n".replace("<br>", " ")
+    words, below = (for_markdown(of_plotly(text)) for text in (title.text, title.subtitle.text))
+    return f"**{one.name}**: {words}. {below}.\n\n"
 
 
 def _write_table(table: PaperTable, folder: Path) -> None:

@@ -15,6 +15,7 @@ import plotly.graph_objects as go
 from choreographer.browsers.chromium import Chromium
 
 from analysis.figures import Figure
+from analysis.literal import for_plotly, of_plotly
 from analysis.naming import nearest
 from data.errors import InputError
 
@@ -130,7 +131,8 @@ def _wrap_titles(drawn: go.Figure, width: float, height: float) -> None:
         for axis in axes:
             start, end = axis.domain or (0, 1)
             letters = int((end - start) * long / (0.55 * TEXT))
-            axis.title.text = "<br>".join(textwrap.wrap(axis.title.text or "", max(10, letters)))
+            wrapped = textwrap.wrap(of_plotly(axis.title.text), max(10, letters))
+            axis.title.text = "<br>".join(map(for_plotly, wrapped))
 
 
 def _above(note: Any) -> bool:

@@ -6,6 +6,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from analysis.figures import Figure
+from analysis.literal import for_plotly
 from analysis.look import dress, reading_words
 from analysis.reading import compact
 from data.errors import InputError
@@ -32,7 +33,11 @@ def transfer_figure(
     data = data.reset_index(drop=True)
     repairs, names = list(dict.fromkeys(data["repair"])), list(dict.fromkeys(data["target"]))
     figure = make_subplots(
-        rows=1, cols=len(repairs), subplot_titles=repairs, shared_yaxes=True, horizontal_spacing=0.04
+        rows=1,
+        cols=len(repairs),
+        subplot_titles=[for_plotly(one) for one in repairs],
+        shared_yaxes=True,
+        horizontal_spacing=0.04,
     )
     most = float(np.abs(data["gain"]).max()) or 1.0
     for column, repair in enumerate(repairs, start=1):
@@ -42,9 +47,9 @@ def transfer_figure(
             for source in names
         ]
         figure.add_trace(_heatmap(cells, names, most, shown=column == len(repairs)), row=1, col=column)
-    figure.update_xaxes(title="used on")
+    figure.update_xaxes(title="used on", type="category")
     figure.update_yaxes(title="tuned on", col=1)
-    figure.update_yaxes(autorange="reversed")
+    figure.update_yaxes(autorange="reversed", type="category")
     unit = "share right" if measure == "accuracy" else "bits per fact"
     dress(
         figure,
@@ -66,8 +71,8 @@ def _heatmap(cells: list[list[pd.Series | None]], names: list[str], most: float,
 
     return go.Heatmap(
         z=[[None if cell is None else cell["gain"] for cell in row] for row in cells],
-        x=names,
-        y=names,
+        x=[for_plotly(name) for name in names],
+        y=[for_plotly(name) for name in names],
         zmin=-most,
         zmax=most,
         colorscale=DIVERGING,

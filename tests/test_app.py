@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from analysis import reading
 from analysis.look import SITES
 from analysis.pages.drawing import without_minus_zero
 from analysis.reading import chances_of, read_table
@@ -50,10 +51,9 @@ def test_a_table_that_is_not_there_is_one_sentence_and_the_frame_stays(root, pag
 
 def test_a_title_is_shown_as_it_stands(root):
     assert not opened().exception  # pages are known to Streamlit only where an app imports them
-    from analysis.pages.drawing import as_it_stands
+    from analysis.literal import for_page as as_it_stands
 
     assert as_it_stands("a *b* [c] $d$ :red[e] <unk>") == r"a \*b\* \[c\] \$d\$ \:red\[e\] \<unk>"
-    assert as_it_stands(None) == ""
 
 
 def test_a_figure_is_shown_again_as_it_was(root):
@@ -89,8 +89,10 @@ def test_a_link_restores_its_view(root):
 
 
 def test_a_run_of_very_many_variants_begins_with_a_few(root, monkeypatch):
-    assert not opened("recovery").exception
-    monkeypatch.setattr("analysis.pages.shared.AT_FIRST", 16)
+    assert not opened("recovery").exception  # pages are known to Streamlit only where an app imports them
+    from analysis.pages import shared
+
+    monkeypatch.setattr(shared, "AT_FIRST", 16)
     page = opened("recovery")
     assert page.multiselect(key="compression").value == ["dense", "gptq-3bit"]
     assert "2 of 3 compressions are shown" in " ".join(one.value for one in page.sidebar.caption)
@@ -159,7 +161,7 @@ def test_what_the_system_refuses_a_part_of_a_page_is_one_sentence(root, monkeypa
         raise OSError(errno.EMFILE, "Too many open files")
 
     assert opened("recovery").dataframe
-    monkeypatch.setattr("analysis.reading.read_latency", refuse)
+    monkeypatch.setattr(reading, "read_latency", refuse)
     page = opened("recovery")
     assert errors_of(page) == [
         "run 'first': this part needs what the system does not give (OSError: [Errno 24] Too many open files)"
@@ -200,9 +202,9 @@ def test_a_box_that_was_cleared_stays_so_and_its_link_too(root):
 
 
 def test_two_names_of_the_same_words_are_told_apart_in_a_box():
-    from analysis.pages.picking import _shown
+    from analysis.pages.picking import shown_as
 
-    shown = _shown(["a", "b", "c"], {"a": "alike", "b": "alike", "c": "other"})
+    shown = shown_as(["a", "b", "c"], {"a": "alike", "b": "alike", "c": "other"})
     assert [shown(name) for name in "abc"] == ["alike (a)", "alike (b)", "other"]
 
 

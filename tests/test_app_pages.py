@@ -150,7 +150,7 @@ def test_a_fact_shows_where_the_lens_finds_it_and_what_patching_restores(root):
     assert pd.isna(table.loc["gptq-3bit", "first"])
     assert table.loc["gptq-3bit", "last"] == 7
     said = words_of(page)
-    assert "`gptq-3bit`: most comes back with the residual after the block of layer 2" in said
+    assert "gptq-3bit: most comes back with the residual after the block of layer 2" in said
     assert "1.50 [1.40, 1.60] nats of log-odds, beyond every placebo (p 0.010" in said
     read = opened("facts", which="read by the lens", of="gptq-3bit + prompt-4")
     assert question_words(LOST) in read.selectbox(key="item").options

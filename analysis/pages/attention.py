@@ -6,6 +6,7 @@ import streamlit as st
 from analysis.figures import Figure
 from analysis.figures_heads import cell_of, head_figure, heads_figure, widest_cell
 from analysis.figures_tokens import tokens_figure
+from analysis.literal import for_page
 from analysis.pages.drawing import drawn, show
 from analysis.pages.picking import pick, pick_metric, pick_reference, question_words, unique
 from analysis.pages.shared import View, panel, view
@@ -121,7 +122,7 @@ def show_tokens(now: View, pair: tuple[str, str], layer: int, head: int) -> None
     chosen = list(dict.fromkeys(names))[:2]
     example = now.example(own["file"].iloc[0])
     identities = own.set_index("variant")["variant_id"]
-    st.markdown(f"{question_words(item)}: **{example.answer}** is right; {example.why}.")
+    st.markdown(f"{for_page(question_words(item))}: **{for_page(example.answer)}** is right; {for_page(example.why)}.")
     show(
         tokens_chart(now, own["file"].iloc[0], tuple((name, str(identities[name])) for name in chosen), layer, head),
         "tokens_chart",
@@ -130,7 +131,7 @@ def show_tokens(now: View, pair: tuple[str, str], layer: int, head: int) -> None
     )
     absent = [name for name in pair if name not in chosen]
     if absent:
-        st.caption(f"Not among the arms that were kept for this question: {', '.join(absent)}.")
+        st.caption(f"Not among the arms that were kept for this question: {for_page(', '.join(absent))}.")
 
 
 def _in_both(table: pd.DataFrame, variants: pd.DataFrame, pair: tuple[str, str], reference: str) -> bool:

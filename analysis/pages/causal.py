@@ -6,6 +6,7 @@ import streamlit as st
 from analysis import causal
 from analysis.figures import Figure
 from analysis.inside_figures import heads_figure, interventions_figure
+from analysis.literal import for_page
 from analysis.look import SITES
 from analysis.pages.drawing import drawn, show, take, without_minus_zero
 from analysis.pages.picking import pick, unique
@@ -82,7 +83,7 @@ def show_page(now: View) -> None:
 def show_places(own: pd.DataFrame, kind: str, told: str) -> None:
     """Every place with its placebo and corrected p; `told` says of what."""
     st.subheader("Every place")
-    st.caption(told)
+    st.caption(for_page(told))
     shown = own.assign(
         layers=own.apply(causal.layers_said, axis=1),
         head=own["head"].astype(str).where(own["head"] >= 0, "all"),

@@ -5,6 +5,7 @@ import streamlit as st
 
 from analysis.figures import Figure
 from analysis.figures_facts import choice_figure, usage_figure
+from analysis.literal import for_page
 from analysis.pages.drawing import drawn, show, take
 from analysis.pages.picking import pick, question_words, unique
 from analysis.pages.shared import View, go_to, panel, view
@@ -100,7 +101,7 @@ def show_selectors(table: pd.DataFrame, measure: str, told: str) -> None:
     take(table, "selectors")
     items, subjects = (int(table[name].max()) for name in ("items", "entities"))
     st.caption(
-        f"{told}: n = {items} test questions on {subjects} subjects; 95 % intervals over subjects. "
+        f"{for_page(told)}: n = {items} test questions on {subjects} subjects; 95 % intervals over subjects. "
         "The oracle is told the answers: a bound, no selector."
     )
 
@@ -128,9 +129,10 @@ def show_question(now: View, identity: str, group: str) -> None:
     log_probs, chosen = list(row["log_prob_by_prompt"]), int(row["chosen"])
     best = int(row["oracle"])
     lost = log_probs[best] - log_probs[chosen]
+    of = f"{for_page(question_words(item))}: {for_page(selector)}"
     st.markdown(
-        f"{question_words(item)}: {selector} kept prompt **{chosen + 1}**; the best in hindsight was **{best + 1}**, "
-        f"so the choice gave away {lost:.2f} nats. The answer was {'right' if row['correct'] else 'wrong'}."
+        f"{of} kept prompt **{chosen + 1}**; the best in hindsight was **{best + 1}**, so the choice gave away "
+        f"{lost:.2f} nats. The answer was {'right' if row['correct'] else 'wrong'}."
     )
     show(
         choice_chart(tuple(row["scores"]), tuple(log_probs), chosen),

@@ -7,7 +7,8 @@ import streamlit as st
 
 from analysis import reading
 from analysis.figures_compare import compare_drift_figure, compare_figure, drift_of_both, of_both
-from analysis.pages.drawing import show, take, without_minus_zero
+from analysis.literal import for_page
+from analysis.pages.drawing import literal_table, show, take, without_minus_zero
 from analysis.pages.picking import pick, pick_measurement
 from analysis.pages.shared import View, group_of, other_view, panel, readable, runs_root, view
 from analysis.selecting import at_home
@@ -127,8 +128,8 @@ def show_both(now: View, other: View) -> None:
     st.caption(
         "95 % intervals over replicates and subjects of each run by itself; n: test subjects x replicates. Intervals "
         "that lie apart differ; those that overlap may differ too: no paired test spans two runs. Empty: the run does "
-        f"not have this variant. Of the choices at the side, scope {now.scope} and reading {now.reading} hold here; "
-        "compressions, repairs and seed narrow the layers below alone."
+        f"not have this variant. Of the choices at the side, scope {for_page(now.scope)} and reading {now.reading} "
+        "hold here; compressions, repairs and seed narrow the layers below alone."
     )
     st.subheader("Layer by layer")
     show_layers(now, other, titles)
@@ -137,7 +138,7 @@ def show_both(now: View, other: View) -> None:
     if shown.empty:
         st.caption("Nothing: the same study, by the same or by newer code.")
         return
-    st.table(shown.set_index("field"))
+    st.table(literal_table(shown.set_index("field")))
     st.caption("Of lists, what the other run has not. Empty: nothing else, or not given.")
 
 
@@ -148,7 +149,7 @@ def show_marks(now: View, other: View, titles: tuple[str, str]) -> None:
     first, second = (table[table["variant"].isin(own)] for table in (now.table("recovery"), other.table("recovery")))
     both = of_both((first, second), now.scope, group, now.reading)
     if both.empty:
-        st.caption(f"No variant of scope {now.scope} and group {group} is in both runs.")
+        st.caption(f"No variant of scope {for_page(now.scope)} and group {for_page(group)} is in both runs.")
         return
     show(
         compare_figure(both, titles, group, now.reading),
@@ -169,7 +170,7 @@ def show_layers(now: View, other: View, titles: tuple[str, str]) -> None:
     measured = ["metric", "site", "group", "reference"]
     offered = first[measured].drop_duplicates().merge(second[measured].drop_duplicates())
     if offered.empty:
-        st.caption(f"No drift of a variant of scope {now.scope} was measured alike in both runs.")
+        st.caption(f"No drift of a variant of scope {for_page(now.scope)} was measured alike in both runs.")
         return
     with st.container(horizontal=True):
         told = dict(zip(measured, pick_measurement(offered), strict=True))

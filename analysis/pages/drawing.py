@@ -1,7 +1,6 @@
 """How a page shows a figure: its title apart, a line on how to read it, and its rows to take away."""
 
 import functools
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ParamSpec
@@ -11,11 +10,10 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from analysis.figures import Figure
+from analysis.literal import for_page, of_plotly
 from analysis.marks import join_marks
 
 CHART = {"displaylogo": False, "toImageButtonOptions": {"format": "svg"}}
-MARKS = re.compile(r"([\\`*_\[\]$:~<|])")
-"""What Markdown, as Streamlit reads it, takes for more than itself."""
 P = ParamSpec("P")
 
 
@@ -28,15 +26,11 @@ class Drawn:
     title: str
 
 
-def as_it_stands(text: str | None) -> str:
-    """A text in which nothing is taken for Markdown: a title may quote what was typed, or a name from a table."""
-    return MARKS.sub(r"\\\1", text or "")
-
-
 def ready(figure: Figure) -> Drawn:
     """Take the title off a figure that nobody else holds; in place, since a copy would cost as much as drawing it."""
     bare, layout = figure.figure, figure.figure.layout
-    title = f"**{as_it_stands(layout.title.text)}**  \n:small[{as_it_stands(layout.title.subtitle.text)}]"
+    words, below = (for_page(of_plotly(text)) for text in (layout.title.text, layout.title.subtitle.text))
+    title = f"**{words}**  \n:small[{below}]"
     # Names of panels stand above them, over as many lines as the longest takes.
     lines = [1 + one.text.count("<br>") for one in layout.annotations if one.yanchor == "bottom"]
     top = 10 + 16 * max(lines) if lines else 16
@@ -82,6 +76,11 @@ def take(table: pd.DataFrame, name: str) -> None:
         on_click="ignore",
         type="tertiary",
     )
+
+
+def literal_table(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of words for `st.table`, which reads Markdown in every cell and heading."""
+    return table.map(for_page).rename(index=for_page, columns=for_page)
 
 
 def without_minus_zero(table: pd.DataFrame) -> pd.DataFrame:

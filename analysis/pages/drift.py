@@ -10,14 +10,13 @@ from analysis import figures, selecting
 from analysis.figures import Figure
 from analysis.figures_drift import closer_figure, layer_figure
 from analysis.inside_figures import lens_figure
+from analysis.literal import for_page
 from analysis.look import METRICS
+from analysis.metrics import registry
 from analysis.pages.drawing import drawn, show
 from analysis.pages.picking import pick, pick_measurement, pick_metric, unique
 from analysis.pages.shared import View, go_to, panel, view
 from data.errors import InputError
-
-UNDIRECTED = ("direction", "value_span", "value_span_random")
-"""Metrics that measure a movement, and not how far from dense a variant lies."""
 
 
 def layer_clicked(event: Any) -> str | None:
@@ -114,16 +113,16 @@ def show_drift(now: View) -> None:
 @panel
 def show_direction(now: View, metric: str, site: str, group: str) -> None:
     st.subheader("Towards dense, or away")
-    if metric in UNDIRECTED:
+    if metric in registry.METRICS and not registry.METRICS[metric].is_distance:
         st.caption(
-            f"The {words_of(metric)} is no distance from dense: choose another metric, such as "
+            f"The {for_page(words_of(metric))} is no distance from dense: choose another metric, such as "
             f"'{words_of('cosine')}', to see the direction."
         )
         return
     if closer_of(now, metric, site, group).empty:
         st.caption(
             "Nothing here: it takes a repair and its own copy without one, both measured against dense by "
-            f"'{words_of(metric)}'. Choose a compression and a repair at the side, or another metric."
+            f"'{for_page(words_of(metric))}'. Choose a compression and a repair at the side, or another metric."
         )
         return
     show(
@@ -149,7 +148,7 @@ def show_lens(now: View) -> None:
     if lens.empty:
         st.caption(
             "The lens was not read in what is chosen at the side: "
-            + now.advice("lens", "choose other compressions or repairs")
+            + for_page(now.advice("lens", "choose other compressions or repairs"))
             + ", or run the study with `--set 'inside={lens: {items: 24}}'`."
         )
         return

@@ -11,6 +11,7 @@ from analysis import reading, saying
 from analysis.figures import Figure
 from analysis.figures_account import comparisons_figure
 from analysis.figures_evidence import calibration_figure
+from analysis.literal import for_page
 from analysis.pages.drawing import drawn, show, take, without_minus_zero
 from analysis.pages.picking import pick, unique
 from analysis.pages.shared import View, go_to, panel, view
@@ -53,7 +54,7 @@ def show_setting(now: View, table: pd.DataFrame) -> None:
     rows = own[own["setting"] == setting]
     one = next(each for each in every(now) if reading.place_of(each) == setting)
     with st.container(border=True):
-        st.markdown(f"**{setting}, {one['decision']}**: {reading.sentence_of(one)}.")
+        st.markdown(f"**{for_page(setting)}, {one['decision']}**: {for_page(reading.sentence_of(one))}.")
     beside = table[(table["repair"] == rows["repair"].iloc[0]) & (table["scope"] != "main")]
     show(
         comparisons_chart(now, (setting, *(name for name in unique(beside["setting"]) if name != setting))),
@@ -184,7 +185,7 @@ def show_put_back(now: View) -> None:
 
 def listed(sentences: list[str]) -> str:
     """A list with a point each."""
-    return "\n".join(f"- {sentence}" for sentence in sentences)
+    return "\n".join(f"- {for_page(sentence)}" for sentence in sentences)
 
 
 @st.cache_data(max_entries=1, show_spinner=False)

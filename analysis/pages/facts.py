@@ -12,6 +12,7 @@ from analysis.figures import Figure
 from analysis.figures_facts import answer_figure
 from analysis.figures_tokens import first_layers, item_lens_figure
 from analysis.inside_figures import SIGNIFICANT
+from analysis.literal import for_page
 from analysis.look import SITES
 from analysis.pages.drawing import drawn, show, take, without_minus_zero
 from analysis.pages.picking import pick, question_words, unique
@@ -79,9 +80,10 @@ def show_search(now: View, group: str) -> None:
     names = unique(kept["item"])
     told = f"{len(kept):,} of {len(table):,} questions of group {group}"
     told += "" if which == WHICH[0] else f", {which}" if which == READ else f", {which}: {variant}"
+    told = for_page(told)
     st.caption(told if len(names) <= MOST else f"{told}; the first {MOST} are listed, so narrow the search")
     if not names:
-        st.info(f"No question fits: {advice_of(now, group, words)}.", icon=":material/search_off:")
+        st.info(f"No question fits: {for_page(advice_of(now, group, words))}.", icon=":material/search_off:")
         return
     shown = kept[["item", "relation", "entity", "answer", "split"]].head(MOST)
     st.dataframe(shown.drop(columns="item"), hide_index=True, height=200, key="questions")
@@ -140,7 +142,8 @@ def show_item(now: View, group: str, item: str) -> None:
     fact = answers[answers["item"] == item].iloc[0]
     told = told_of(now, group, item)
     read = "read by repairs" if fact["split"] == "tune" else "never read by a repair"
-    st.markdown(f"**{fact['relation']} of {fact['entity']}**: {fact['answer']} ({fact['split']} subject, {read})")
+    asked_of, answer = for_page(f"{fact['relation']} of {fact['entity']}"), for_page(fact["answer"])
+    st.markdown(f"**{asked_of}**: {answer} ({fact['split']} subject, {read})")
     st.dataframe(
         without_minus_zero(told[["variant", "answers", "right", "log_prob", "replicates"]]),
         hide_index=True,
@@ -253,9 +256,9 @@ def show_patching(now: View, group: str) -> None:
     for _, one in found.iterrows():
         beyond = "beyond every placebo" if one["p_placebo"] < SIGNIFICANT else "no more than a placebo may"
         nats = compact(one["value"], one["lower"], one["upper"])
+        where = f"the {SITES.get(one['site'], one['site'])} of layer {one['layer']} (positions: {one['positions']})"
         st.markdown(
-            f"- `{one['variant']}`: most comes back with the {SITES.get(one['site'], one['site'])} of layer "
-            f"{one['layer']} (positions: {one['positions']}): {nats} nats of log-odds, {beyond} "
+            f"- {for_page(one['variant'])}: most comes back with {for_page(where)}: {nats} nats of log-odds, {beyond} "
             f"(p {p_words(one['p_placebo'])}, max-T; n = {one['items']} questions, {one['lost']} of them lost)"
         )
     go_to("causal", "Every place that was patched")

@@ -1,9 +1,11 @@
 """Figures: every figure of the run as a paper prints it, with format, width and size of text, and its data."""
 
 from pathlib import Path
+from shlex import quote
 
 import streamlit as st
 
+from analysis.literal import code_for_page, for_page
 from analysis.pages.drawing import show, take
 from analysis.pages.picking import pick
 from analysis.pages.shared import View, panel, view
@@ -49,7 +51,7 @@ def show_figure(now: View) -> None:
     show(
         one.figure,
         "paper_figure",
-        f"{one.name} as {kind.upper()} for {venue}: {wide:g} inches wide, text of {points} points, no title.",
+        f"{for_page(one.name)} as {kind.upper()} for {venue}: {wide:g} inches wide, text of {points} points, no title.",
     )
     if kind in IMAGES and not browser_here():
         st.warning(NO_BROWSER, icon=":material/warning:")
@@ -86,6 +88,6 @@ now = view()
 st.title("Figures for a paper")
 st.caption(
     "Every figure of the whole run: choices at the side do not narrow it. All at once, with tables in LaTeX and "
-    f"Markdown: `python -m analysis figures {now.run.name} --format pdf,svg,png,html`."
+    f"Markdown: {code_for_page(f'python -m analysis figures {quote(now.run.name)} --format pdf,svg,png,html')}."
 )
 show_figure(now)

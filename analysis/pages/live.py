@@ -9,6 +9,7 @@ import streamlit as st
 from analysis.figures_drift import typed_drift_figure
 from analysis.figures_facts import scores_figure
 from analysis.figures_tokens import lens_words_figure, tokens_figure
+from analysis.literal import for_page
 from analysis.pages.drawing import show, take
 from analysis.pages.picking import pick, several, unique
 from analysis.pages.shared import View, panel, view
@@ -129,7 +130,7 @@ def show_page(now: View) -> None:
     order = sorted(zip(variants["variant"], variants["variant_id"], strict=True), key=lambda one: one[0] != DENSE)
     told = told_of(now.run, now.stamp, tuple(order), text)
     if any("<unk>" in one.shown.tokens for one in told.values()):
-        st.caption(":material/warning: This model does not know every word of it: an unknown one is read as <unk>.")
+        st.caption(":material/warning: This model does not know every word of it: an unknown one is read as \\<unk>.")
     show_next(told)
     show_choice(told)
     show_drift(variants, told)
@@ -158,7 +159,7 @@ def show_choice(told: dict[str, Any]) -> None:
     """Which prompt IDP keeps for this text."""
     for name, one in told.items():
         if one.kept is not None:
-            st.subheader(f"The choice of {name}")
+            st.subheader(f"The choice of {for_page(name)}")
             show(
                 scores_figure(one.scores, one.kept),
                 f"scores_chart {name}",
@@ -202,7 +203,7 @@ def show_inside(told: dict[str, Any], text: str) -> None:
     show(
         lens_words_figure(told[beside].shown, beside, answer),
         "lens_words_chart",
-        f"The lens reads each layer with the model's last norm and head; '{answer}' is what dense says next.",
+        f"The lens reads each layer with the model's last norm and head; '{for_page(answer)}' is what dense says next.",
     )
 
 

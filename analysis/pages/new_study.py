@@ -5,6 +5,7 @@ from typing import Any
 import streamlit as st
 
 from analysis import drafting, launching
+from analysis.literal import for_page
 from analysis.pages.picking import pick
 from analysis.pages.shared import View, go_to, panel, runs_root
 from analysis.pages.study_form import KEPT, Fields, budget, compression, repair, row, several, subject
@@ -80,7 +81,7 @@ def show_estimate(found: launching.Estimate) -> None:
             st.metric("Finished already", found.cached)
             st.metric("About, to a factor of three", duration(60 * found.minutes))
         for line in found.effects:
-            st.caption(line)
+            st.caption(for_page(line))
         with st.expander("Every cell"):
             st.code(found.text, language=None)
 
@@ -114,7 +115,7 @@ def show_one(one: launching.Launched) -> None:
     """One started study: how far it is, and what can be done with it."""
     with st.container(border=True, key=f"launched {one.name}"):
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.markdown(f"{ICONS[one.state]} **{one.name}** {one.state}")
+            st.markdown(f"{ICONS[one.state]} **{for_page(one.name)}** {one.state}")
             if one.state == "running":
                 if st.button("Stop", key=f"stop {one.name}", icon=":material/stop:"):
                     launching.stop(one)
@@ -127,9 +128,9 @@ def show_one(one: launching.Launched) -> None:
                 launching.resume(one, runs_root())
                 st.rerun()
         if one.state == "failed":
-            st.error(one.says, icon=":material/error:")
+            st.error(for_page(one.says), icon=":material/error:")
         if one.state == "unreadable":
-            st.warning(one.says, icon=":material/warning:")
+            st.warning(for_page(one.says), icon=":material/warning:")
         if one.state in ("running", "stopped"):
             show_step(one)
         with st.expander("Study and log", key=f"log {one.name}"):
@@ -150,7 +151,7 @@ def show_step(one: launching.Launched) -> None:
     else:
         told = "time left not known yet" if left is None else f"about {duration(max(left - one.silent, 0))} left"
     share = one.step.done / max(one.step.total, 1)
-    st.progress(share, f"{one.step.done} of {one.step.total} cells, {told}; last: {one.step.last}")
+    st.progress(share, f"{one.step.done} of {one.step.total} cells, {told}; last: {for_page(one.step.last)}")
 
 
 st.title("Run a study of your own")

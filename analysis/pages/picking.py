@@ -15,6 +15,7 @@ import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from analysis import look
+from analysis.literal import for_page
 from data.errors import InputError
 
 NOTHING = "{label}: the run's tables leave nothing to choose: choose otherwise at the side, or another run"
@@ -125,7 +126,7 @@ def pick(
     settle(key, first, only(options), control)
     more: dict[str, Any] = {"key": key, "help": help, "persist_state": "session"}
     if control == "list":
-        chosen = str(st.selectbox(label, options, format_func=_shown(options, words or {}), **more))
+        chosen = str(st.selectbox(label, options, format_func=shown_as(options, words or {}), **more))
     else:
         chosen = str(st.segmented_control(label, options, required=True, **more))
     _write_address(key, chosen, first)
@@ -154,11 +155,12 @@ def _first_of(label: str, options: list[str], first: str | None) -> str:
 
 
 def _control(options: list[str]) -> str:
-    """Which control draws options: a few short ones lie side by side."""
-    return "segments" if len(options) <= 5 and max(map(len, options)) <= 16 else "list"
+    """Which control draws options: a few short ones lie side by side, if nothing in them could be taken for more."""
+    few = len(options) <= 5 and max(map(len, options)) <= 16 and all(for_page(one) == one for one in options)
+    return "segments" if few else "list"
 
 
-def _shown(options: list[str], words: Mapping[str, str]) -> Callable[[str], str]:
+def shown_as(options: list[str], words: Mapping[str, str]) -> Callable[[str], str]:
     """What a box shows for each option: its words, with the name where others have the same words."""
     told = [words.get(name, name) for name in options]
     doubled = {one for one in told if told.count(one) > 1}

@@ -1,5 +1,6 @@
 """Recovery: every variant's accuracy and bits with intervals, which answers turned over, and what it costs."""
 
+from shlex import quote
 from typing import Any
 
 import pandas as pd
@@ -9,6 +10,7 @@ from analysis import figures, reading, selecting
 from analysis.figures import Figure
 from analysis.figures_prompts import latency_figure
 from analysis.figures_recovery import flips_figure, parameters_figure
+from analysis.literal import code_for_page, for_page
 from analysis.pages.account import show_account
 from analysis.pages.drawing import drawn, show, take
 from analysis.pages.shared import ANSWERS, View, go_to, group_of, groups_of, panel, view
@@ -135,7 +137,8 @@ def show_cost(now: View, group: str) -> None:
     )
     latency = reading.read_latency(now.run)
     if latency is None:
-        st.caption(f"Time was not measured: `python -m analysis repairs {now.run.name} --latency` adds it here.")
+        command = code_for_page(f"python -m analysis repairs {quote(now.run.name)} --latency")
+        st.caption(f"Time was not measured: {command} adds it here.")
         return
     recovery = now.kept(now.table("recovery"))
     show(
@@ -166,7 +169,9 @@ def show_transfer(now: View, group: str) -> None:
 @panel
 def show_page(now: View) -> None:
     group = group_of(now)
-    st.caption(f"Scope {now.scope}, group {group}: {reading.GROUP_NOTE.get(group, 'as the study names them')}.")
+    st.caption(
+        for_page(f"Scope {now.scope}, group {group}: {reading.GROUP_NOTE.get(group, 'as the study names them')}.")
+    )
     show_recovery(now, group)
     show_cost(now, group)
     show_flips(now, group)  # late: its intervals are computed for this page

@@ -13,6 +13,7 @@ import pandas as pd
 import streamlit as st
 
 from analysis import look, reading, selecting
+from analysis.literal import for_page
 from analysis.pages.picking import arrive, only, pick, pick_at_side, settle, several_at_side, unique
 from analysis.reading import Example
 from data.errors import InputError
@@ -188,7 +189,7 @@ def _chosen_run(root: Path, names: list[str]) -> Path:
         bind="query-params",
         on_change=_accept,
         placeholder="choose a run",
-        help=f"Finished runs in {root}",
+        help=for_page(f"Finished runs in {root}"),
     )
     return reading.run_below(root, str(name or refused))
 
@@ -221,9 +222,9 @@ def _chosen_view(run: Path) -> View:
     count = len(manifest["seeds"])
     # A model that lies in a folder is called by its own name: its whole path would fill the side.
     model = Path(study["model"]).name if Path(study["model"]).is_absolute() else study["model"]
-    st.caption(f"Model `{model}`, text `{study['text']}`, {count} seed{'s' if count > 1 else ''}")
+    st.caption(for_page(f"Model {model}, text {study['text']}, {count} seed{'s' if count > 1 else ''}"))
     if manifest.get("note"):
-        st.caption(f":material/info: {manifest['note']}.")
+        st.caption(f":material/info: {for_page(manifest['note'])}.")
     return View(run, stamp, scope, read, compressions, repairs, None if seed == ALL_SEEDS else int(seed))
 
 
@@ -237,10 +238,10 @@ def view() -> View:
     if found is not None:
         return found
     if trouble := st.session_state["trouble"]:
-        st.error(trouble, icon=":material/error:")
+        st.error(for_page(trouble), icon=":material/error:")
         st.caption("Choose another run at the side.")
     else:
-        st.markdown(f"No finished run in `{runs_root()}` yet. This makes one in a few minutes:")
+        st.markdown(f"No finished run in {for_page(runs_root())} yet. This makes one in a few minutes:")
         st.code("make demo", language="bash")
     st.stop()
 
@@ -259,7 +260,7 @@ def other_view(now: View, name: str) -> View:
 def go_to(page: str, label: str, **choices: str | list[str]) -> None:
     """A link to another page, with some choices made on the way; those of the sidebar stay as they are."""
     made = {f"{STEP}{name}": value for name, value in choices.items()}
-    st.page_link(f"{page}.py", label=label, icon=":material/arrow_forward:", query_params=made or None)
+    st.page_link(f"{page}.py", label=for_page(label), icon=":material/arrow_forward:", query_params=made or None)
 
 
 def _arrive() -> None:
@@ -315,9 +316,9 @@ def panel(draw: Callable[P, None]) -> Callable[P, None]:
             with readable(*([] if found is None else [found.run.name])), looks(found):
                 draw(*args, **kwargs)
         except Unreadable as error:
-            st.error(str(error), icon=":material/error:")
+            st.error(for_page(error), icon=":material/error:")
         except InputError as error:
-            st.warning(str(error), icon=":material/warning:")
+            st.warning(for_page(error), icon=":material/warning:")
 
     return shown
 
@@ -337,5 +338,5 @@ def group_of(now: View, key: str = "group") -> str:
         "Group of facts",
         groups,
         key,
-        help="; ".join(f"{name}: {reading.GROUP_NOTE.get(name, 'as named')}" for name in groups),
+        help=for_page("; ".join(f"{name}: {reading.GROUP_NOTE.get(name, 'as named')}" for name in groups)),
     )
