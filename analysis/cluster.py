@@ -42,7 +42,8 @@ class RayEngine:
     _held: int = 0
     """Bytes of the largest cell that some machine is known to hold."""
     _options: dict[str, Any] = field(default_factory=dict)
-    _task: Any = None
+    task: Any = None
+    """What Ray runs for a cell, made when the engine is entered."""
 
     @property
     def lost(self) -> tuple[type[Exception], ...]:
@@ -110,7 +111,7 @@ class RayEngine:
             if self.address is None:
                 places = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
                 told["env_vars"]["PYTHONPATH"] = os.pathsep.join(places)
-        self._task = ray.remote(attempt)
+        self.task = ray.remote(attempt)
         self._options = {"num_cpus": self.threads, "num_gpus": self._gpus, "max_retries": 0, "runtime_env": told}
         try:
             self._require_room(max(self.memory.values(), default=0) if self.largest is None else self.largest)
@@ -158,7 +159,7 @@ class RayEngine:
         """
         if self.memory[job.key] > self._held:
             self._require_room(self.memory[job.key])
-        placed = self._task.options(memory=self.memory[job.key], **self._options)
+        placed = self.task.options(memory=self.memory[job.key], **self._options)
         future: Future[Outcome] = placed.remote(job).future()
         return future
 

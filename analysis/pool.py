@@ -34,7 +34,7 @@ def workers_for(threads: int, device: str) -> int:
 
 
 @dataclass
-class _Slot:
+class Slot:
     """One worker at a time, started when it gets its first cell, and what only it is told."""
 
     told: dict[str, str]
@@ -43,9 +43,11 @@ class _Slot:
 
     @property
     def free(self) -> bool:
+        """Whether it has nothing to do."""
         return self.future is None or self.future.done()
 
     def submit(self, job: Job) -> Future[Outcome]:
+        """Hand its worker a cell; a worker that died or may be damaged is replaced before."""
         if self._is_spent():
             self.close()
         try:
@@ -67,6 +69,7 @@ class _Slot:
         return self.future.exception() is not None or self.future.result().kind == "failed"
 
     def close(self) -> None:
+        """End its worker."""
         if self.executor is not None:
             self.executor.shutdown()
             self.executor = None
@@ -80,7 +83,8 @@ class LocalEngine:
     threads: int
     device: str = "cpu"
     lost: tuple[type[Exception], ...] = (BrokenProcessPool,)
-    _slots: list[_Slot] = field(default_factory=list)
+    slots: list[Slot] = field(default_factory=list)
+    """The workers, while the engine is entered."""
 
     @property
     def capacity(self) -> int:
@@ -100,17 +104,17 @@ class LocalEngine:
         for place in range(self.workers):
             # With several GPUs each worker sees one, and calls it `cuda`.
             own = {"CUDA_VISIBLE_DEVICES": shared[place % len(shared)]} if shared else {}
-            self._slots.append(_Slot(told | own))
+            self.slots.append(Slot(told | own))
         return self
 
     def __exit__(self, *_: object) -> None:
-        for slot in self._slots:
+        for slot in self.slots:
             slot.close()
-        self._slots.clear()
+        self.slots.clear()
 
     def submit(self, job: Job) -> Future[Outcome]:
         """Hand a cell to a free slot."""
-        return next(slot for slot in self._slots if slot.free).submit(job)
+        return next(slot for slot in self.slots if slot.free).submit(job)
 
 
 def processes(count: int = 1) -> ProcessPoolExecutor:

@@ -125,7 +125,7 @@ def fit_readout(items: ScoredItems, *, ridge: float = BIAS_DEVIATION) -> Readout
     mean = {name: scores[rows].mean(axis=0) for name, rows in groups.items()}
     members = np.stack([np.isin(np.arange(len(scores)), rows) for rows in groups.values()]).astype(float)
     right = np.eye(scores.shape[1])[items.answer]
-    best = _minimum(_Loss(scores - items.spread(mean), right, items.prior, members, ridge))
+    best = _minimum(Loss(scores - items.spread(mean), right, items.prior, members, ridge))
     temperature, bias = float(np.exp(best[0])), {}
     for (name, rows), deviation in zip(groups.items(), best[2:].reshape(len(groups), -1), strict=True):
         prior = items.prior[rows[0]]
@@ -134,7 +134,7 @@ def fit_readout(items: ScoredItems, *, ridge: float = BIAS_DEVIATION) -> Readout
 
 
 @dataclass(frozen=True)
-class _Loss:
+class Loss:
     """Negative log posterior of (log temperature, chance, deviations by relation) and its gradient."""
 
     scores: Float[np.ndarray, "item candidate"]
@@ -144,6 +144,7 @@ class _Loss:
     ridge: float
 
     def __call__(self, parameters: np.ndarray) -> tuple[float, np.ndarray]:
+        """Its value at some parameters, and the gradient there."""
         temperature, chance = np.exp(parameters[0]), parameters[1]
         deviation = parameters[2:].reshape(len(self.members), -1)
         # Absent candidates have no prior and so no share of the softmax.
@@ -160,7 +161,7 @@ class _Loss:
         return -value, -np.concatenate([[by_temperature, by_chance], by_deviation.ravel()])
 
 
-def _minimum(loss: _Loss) -> Float[np.ndarray, "parameter"]:
+def _minimum(loss: Loss) -> Float[np.ndarray, "parameter"]:
     low, high = np.log(TEMPERATURE_BOUNDS)
     free = len(loss.members) * loss.scores.shape[1]
     bounds = [(low, high), CHANCE_BOUNDS] + [(None, None)] * free

@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from analysis.store import SCHEMA, Written, content_key, sha_of, written
+from analysis.store import Written, content_key, schema_fault, sha_of, written
 from data.errors import InputError
 
 MANIFEST = "manifest.json"
@@ -47,9 +47,10 @@ def read_manifest(run: Path) -> dict[str, Any]:
     manifest = read_json(run, MANIFEST)
     if SEAL in manifest and manifest != sealed(manifest):
         raise InputError(f"run '{run.name}': '{MANIFEST}' is not what was written: run the study again")
-    if manifest.get("schema") != SCHEMA:
+    if fault := schema_fault(manifest):
         raise InputError(
-            f"run '{run.name}': schema {manifest.get('schema')}, and this version reads {SCHEMA}: run the study again"
+            f"run '{run.name}': {fault}: `python -m analysis run STUDY` with its study makes it anew, and "
+            "`python -m analysis gc` frees what it leaves"
         )
     return manifest
 
@@ -88,7 +89,7 @@ def damaged_file(run: Path) -> str | None:
 
 
 def require_whole(run: Path, name: str) -> None:
-    """Compare a file with its checksum, once per process; runs of before there were checksums have none.
+    """Compare a file with its checksum, once per process; what a run's manifest does not name is read as it is.
 
     Raises:
         InputError: it is missing, or is not what was written.
@@ -111,6 +112,12 @@ def require_whole(run: Path, name: str) -> None:
             f"run '{run.name}': '{name}' is not what was written: run the study again, which writes it anew from its "
             "cells"
         )
+
+
+def forget_checksums() -> None:
+    """Have every file's checksum computed anew, for one that changes twice within a tick of the clock."""
+    _checksums.cache_clear()
+    _sha.cache_clear()
 
 
 @lru_cache(maxsize=64)

@@ -89,7 +89,7 @@ class _Cell:
         }
         self.parent = _parent(fields, specs, needs)
         self.sites = sites_of(opened.model, DRIFT_KINDS)
-        self.rows = _rows_of(fields, settings)
+        self.rows = rows_of(fields, settings)
         rows = self.rows["questions"][:PARITY_ROWS]
         self.recorders = _Recorders(settings.backend, self.sites, rows)
         named = [name for name in OPENED if name in fields["floors"]]
@@ -182,7 +182,7 @@ def _parent(fields: dict[str, Any], specs: list[VariantSpec], needs: dict[str, P
     return Variant(specs[0].name, opened.model, opened.tokenizer)
 
 
-def _rows_of(fields: dict[str, Any], settings: Drift) -> dict[str, Rows]:
+def rows_of(fields: dict[str, Any], settings: Drift) -> dict[str, Rows]:
     """Test questions in the measuring phrasing, evenly over the facts, and windows of held-out text."""
     facts = facts_of(fields)
     chosen = facts.select(fields["groups"], "test")

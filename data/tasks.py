@@ -92,7 +92,7 @@ def hub_task(name: str) -> TaskSource:
         InputError: to score it, code from the hub or of a model's would be run.
     """
     _refuse_foreign_code(name)
-    datasets = {one["dataset_path"] for one in _settings_of(name) if isinstance(one.get("dataset_path"), str)}
+    datasets = {one["dataset_path"] for one in settings_of(name) if isinstance(one.get("dataset_path"), str)}
     commits = {dataset: commit_of(dataset) for dataset in sorted(datasets)}
     told = [f"{dataset}@{commit}" for dataset, commit in commits.items() if commit]
     return TaskSource(name, sha=" ".join(told))
@@ -100,7 +100,7 @@ def hub_task(name: str) -> TaskSource:
 
 def _refuse_foreign_code(name: str) -> None:
     """Refuse a task, or a group or tag with one in it, by lm-eval's settings: nothing of it is opened before."""
-    for settings in _settings_of(name):
+    for settings in settings_of(name):
         if why := foreign_code(settings):
             one = settings.get("task")
             told = f"'{one}' of '{name}'" if isinstance(one, str) and one != name else f"'{name}'"
@@ -108,7 +108,7 @@ def _refuse_foreign_code(name: str) -> None:
 
 
 @lru_cache(maxsize=64)
-def _settings_of(name: str) -> tuple[dict[str, Any], ...]:
+def settings_of(name: str) -> tuple[dict[str, Any], ...]:
     """lm-eval's settings of a task, or of a group or tag and all that is in it; its functions are not imported."""
     index = lm_eval_tasks().task_index
     found: list[dict[str, Any]] = []

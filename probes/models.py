@@ -340,10 +340,10 @@ def _read(outlook: Outlook, source: ModelSource, dtype: torch.dtype) -> PreTrain
     )
     model, told = read
     check_read(outlook.name, told, model, outlook.left_out)
-    return _clean(model) if outlook.gguf is not None else model
+    return without_quantisation(model) if outlook.gguf is not None else model
 
 
-def _clean(model: PreTrainedModel) -> PreTrainedModel:
+def without_quantisation(model: PreTrainedModel) -> PreTrainedModel:
     """Move dequantised weights into a model whose configuration does not call itself quantised."""
     stored = {name: value for name, value in model.config.to_dict().items() if name != "quantization_config"}
     config = type(model.config).from_dict(stored)

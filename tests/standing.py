@@ -15,7 +15,7 @@ class StandingEngine(LocalEngine):
     """The local engine, whose workers wait for the next study: starting two takes a third of a small study's time."""
 
     def __enter__(self) -> "StandingEngine":
-        return self if self._slots else super().__enter__()
+        return self if self.slots else super().__enter__()
 
     def __exit__(self, *error: object) -> None:
         """Leave the workers where they are; what ended early may have left one of them at work."""

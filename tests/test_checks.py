@@ -146,13 +146,13 @@ def test_a_driver_without_a_gpu_hands_out_cells_of_one(device, tmp_path, monkeyp
         opened.append(engine)
         raise InputError("as far as the engine")
 
-    monkeypatch.setattr("analysis.run.run_cells", stop)
+    monkeypatch.setattr(run, "run_cells", stop)
     with pytest.raises(InputError, match="as far as the engine"):
         run.run(study, out=tmp_path / "runs", engine="ray")
     (engine,) = opened
     assert isinstance(engine, RayEngine)
     assert engine.device == device
-    assert opening._opened.cache_info().currsize == 0, "the driver keeps the model open"
+    assert opening.models_open() == 0, "the driver keeps the model open"
     with pytest.raises(InputError, match=f"device '{device}': this machine has no usable GPU; set device: cpu"):
         run.run(study, out=tmp_path / "local")
     assert not (tmp_path / "local").exists()

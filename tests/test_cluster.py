@@ -1,13 +1,14 @@
 """A cluster's machines come and go: a cell waits for room, and no run waits without end or without a word."""
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Self
+from typing import Any, Self
 
 import pytest
 from ray.exceptions import NodeDiedError
 
+from analysis import engine as engine_module
 from analysis import run
 from analysis.cell import Plan
 from analysis.cluster import RayEngine
@@ -77,8 +78,8 @@ class Queueing(Shrinking):
 @pytest.fixture
 def hasty(monkeypatch):
     """Looks and patience of fractions of a second."""
-    monkeypatch.setattr("analysis.engine.LOOK", 0.02)
-    monkeypatch.setattr("analysis.engine.PATIENCE", 0.3)
+    monkeypatch.setattr(engine_module, "LOOK", 0.02)
+    monkeypatch.setattr(engine_module, "PATIENCE", 0.3)
 
 
 def test_a_run_without_room_says_so_once_and_ends_in_one_line(tmp_path, log, hasty):
@@ -155,6 +156,11 @@ def test_a_cluster_that_is_not_there_is_one_line(tmp_path, log, address):
     assert not log.exists()
 
 
+def machine_of(held: int | None) -> Callable[[], list[dict[str, Any]]]:
+    """What Ray says of a cluster of one machine."""
+    return lambda: [{"Alive": True, "Resources": {"CPU": 2, "memory": held}}]
+
+
 def test_a_cluster_can_compute_what_was_finished_at_the_start(tmp_path, monkeypatch):
     """Found damaged on the way, it is handed out like any other; no machine is asked to hold it before."""
     plan, _ = run.prepare(STUDY)
@@ -163,14 +169,17 @@ def test_a_cluster_can_compute_what_was_finished_at_the_start(tmp_path, monkeypa
     assert isinstance(engine, RayEngine)
     assert set(engine.memory) == {cell.key for cell in plan.cells}
     assert engine.largest == max(engine.memory[cell.key] for cell in todo) < max(engine.memory.values())
-    engine._task = Placed()
     finished = Job.of(plan.of("compressed")[0], Store(tmp_path))
     for held, fits in ((engine.memory[finished.key], True), (engine.largest, False)):
-        engine._held = engine.largest
-        monkeypatch.setattr("ray.nodes", lambda held=held: [{"Alive": True, "Resources": {"CPU": 2, "memory": held}}])
+        engine = open_engine("ray", plan, todo)
+        assert isinstance(engine, RayEngine)
+        engine.task = Placed()
+        monkeypatch.setattr("ray.nodes", machine_of(engine.largest))
+        engine.require_room([cell.key for cell in todo])
+        monkeypatch.setattr("ray.nodes", machine_of(held))
         if fits:
             engine.submit(finished)
-            assert engine._task.told == {"memory": engine.memory[finished.key]}
+            assert engine.task.told == {"memory": engine.memory[finished.key]}
         else:
             with pytest.raises(InputError, match=r"no machine of the Ray cluster has 1 cores, 0 GPUs and"):
                 engine.submit(finished)

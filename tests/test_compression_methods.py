@@ -19,7 +19,7 @@ from probes.families import family_of
 from probes.models import open_model
 from probes.specs.compression import CompressionSpec
 from tests.compressing import blocks_of_text
-from tests.test_run import STUDY
+from tests.studies import STUDY
 from tests.tiny_models import tiny
 
 NAMES = [one.name for one in methods()]

@@ -20,7 +20,7 @@ from pyarrow import parquet
 from rich.console import Console
 
 from analysis import launching, report, run_files
-from analysis.locks import _is_gone
+from analysis.locks import Locks
 from analysis.reading import (
     LATENCY,
     list_runs,
@@ -66,8 +66,7 @@ def stored(tmp_path_factory) -> Path:
 
 def read_all(folder: Path, tables: list[str]) -> dict[str, Any]:
     """What every reader makes of every file: what it read, or None where it said one line."""
-    run_files._checksums.cache_clear()
-    run_files._sha.cache_clear()
+    run_files.forget_checksums()
     readers: dict[str, Any] = {name: lambda name=name: read_table(folder, name) for name in tables}
     readers |= {f"{name}, a column": lambda name=name: read_table(folder, name, FIRST[name]) for name in tables}
     readers |= {"manifest": lambda: read_manifest(folder), "verdict": lambda: read_json(folder, "verdict.json")}
@@ -193,7 +192,7 @@ def test_brackets_without_end_are_one_line_wherever_json_is_read(tmp_path):
     for name in ("summary", "organisms"):
         (tmp_path / f"{name}.csv").write_text("a\n1\n")
     for reader in (
-        launching._stored,
+        launching.look_at,
         folder_sha,
         load_world,
         lambda folder: quantisation_of(str(folder), folder),
@@ -202,4 +201,7 @@ def test_brackets_without_end_are_one_line_wherever_json_is_read(tmp_path):
         with pytest.raises(InputError) as said:
             reader(tmp_path)
         require_line(said.value)
-    assert not _is_gone(b"[" * 100_000)
+    locks = Locks(tmp_path)
+    locks.folder.mkdir()
+    (locks.folder / "cell.0").write_bytes(b"[" * 100_000)
+    assert not locks.take("cell"), "its owner may live"

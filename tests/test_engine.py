@@ -18,7 +18,7 @@ from analysis.cluster import RayEngine
 from analysis.code_keys import ROOT
 from analysis.engine import UnfinishedError, missing, run_cells
 from analysis.locks import Locks
-from analysis.pool import LocalEngine, _Slot, workers_for
+from analysis.pool import LocalEngine, Slot, workers_for
 from analysis.store import Store
 from analysis.surroundings import environment
 from analysis.worker import Job, Outcome
@@ -220,7 +220,7 @@ def test_every_engine_tells_its_workers_the_same():
     assert told["TQDM_DISABLE"] == "1"
     assert told["PYTHONHASHSEED"] == "0"
     with LocalEngine(2, 3) as engine:
-        assert [slot.told for slot in engine._slots] == [told, told]
+        assert [slot.told for slot in engine.slots] == [told, told]
 
 
 def test_each_gpu_has_a_worker_of_its_own(monkeypatch):
@@ -230,11 +230,11 @@ def test_each_gpu_has_a_worker_of_its_own(monkeypatch):
     assert workers_for(1, "cuda:1") == 1
     assert workers_for(1, "auto") == 1
     with LocalEngine(2, 1, "cuda") as engine:
-        assert [slot.told["CUDA_VISIBLE_DEVICES"] for slot in engine._slots] == ["4", "6"]
+        assert [slot.told["CUDA_VISIBLE_DEVICES"] for slot in engine.slots] == ["4", "6"]
 
 
 def test_a_worker_that_died_while_it_had_nothing_to_do_is_replaced(tmp_path, log):
-    store, slot = Store(tmp_path / "runs"), _Slot(environment(1))
+    store, slot = Store(tmp_path / "runs"), Slot(environment(1))
     slot.submit(Job.of(toy("first", log), store)).result()
     assert slot.executor is not None
     (worker,) = slot.executor._processes

@@ -17,7 +17,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from analysis import run
+from analysis import cells, cells_inside, run
 from analysis.cell import Plan
 from analysis.engine import drop_damaged, missing, run_cells
 from analysis.store import CELL, CHECKSUMS, Store
@@ -87,8 +87,8 @@ def located():
     """Hash the atlas's files once: no study changes them."""
     bundled = {name: models.locate(name) for name in models.BUNDLED}
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("analysis.cells", "analysis.cells_inside"):
-            patch.setattr(f"{module}.locate", lambda name, **told: bundled.get(name) or models.locate(name, **told))
+        for module in (cells, cells_inside):
+            patch.setattr(module, "locate", lambda name, **told: bundled.get(name) or models.locate(name, **told))
         yield
 
 

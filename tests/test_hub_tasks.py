@@ -12,6 +12,8 @@ from lm_eval.evaluator import evaluate
 from lm_eval.models.huggingface import HFLM
 
 from analysis.work_tasks import score_task, score_text
+from data import hub as data_hub
+from data import tasks, text
 from data.errors import InputError
 from data.hub import commit_of
 from data.task_names import PAPER_TASKS, TEXTS
@@ -124,7 +126,7 @@ def test_why_a_data_set_does_not_open_is_said(monkeypatch):
 
 def test_results_are_keyed_by_the_commits_of_the_data_sets_they_read(monkeypatch, hub):
     commits = {name: f"{place:040x}" for place, name in enumerate(HUB)}
-    monkeypatch.setattr("data.tasks.commit_of", commits.__getitem__)
+    monkeypatch.setattr(tasks, "commit_of", commits.__getitem__)
     for name, dataset in {"sciq": "allenai/sciq", "mmlu": "cais/mmlu", "c4": "allenai/c4"}.items():
         assert hub_task(name).sha == f"{dataset}@{commits[dataset]}"
     planned = hub_task("sciq")
@@ -143,7 +145,7 @@ def test_a_hubs_text_is_pinned_to_its_commit_and_read_there(monkeypatch):
         return [{"text": one} for one in PARAGRAPHS]
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    monkeypatch.setattr("data.text.commit_of", lambda dataset, _: "abc" if dataset == "allenai/c4" else "")
+    monkeypatch.setattr(text, "commit_of", lambda dataset, _: "abc" if dataset == "allenai/c4" else "")
     assert pinned("pydoc") == "pydoc"
     assert pinned("hub:out/of-reach") == "hub:out/of-reach"
     load_text(pinned("hub:allenai/c4:en"), "heldout")
@@ -153,7 +155,7 @@ def test_a_hubs_text_is_pinned_to_its_commit_and_read_there(monkeypatch):
 
 def test_a_branch_or_tag_of_a_hubs_text_is_pinned_to_its_commit_and_a_commit_stays(monkeypatch):
     stands = {("allenai/c4", "main"): "a" * 40, ("allenai/c4", "v1.2"): "b" * 40}
-    monkeypatch.setattr("data.text.commit_of", lambda *asked: stands.get(asked, ""))
+    monkeypatch.setattr(text, "commit_of", lambda *asked: stands.get(asked, ""))
     assert pinned("hub:allenai/c4:en@main") == f"hub:allenai/c4:en@{'a' * 40}" == pinned("hub:allenai/c4:en@")
     assert pinned("hub:allenai/c4@v1.2") == f"hub:allenai/c4@{'b' * 40}"
     stands["allenai/c4", "v1.2"] = "c" * 40
@@ -164,7 +166,7 @@ def test_a_branch_or_tag_of_a_hubs_text_is_pinned_to_its_commit_and_a_commit_sta
 
 
 def test_out_of_the_hubs_reach_the_commit_of_a_branch_is_the_one_kept_here(monkeypatch, tmp_path):
-    monkeypatch.setattr("data.hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(data_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     refs = tmp_path / "datasets--palimpsest-nobody--kept" / "refs"
     refs.mkdir(parents=True)
     (refs / "main").write_text("a" * 40)
@@ -179,6 +181,6 @@ def test_the_hub_is_asked_for_the_revision_that_is_named(monkeypatch):
     def dataset_info(self: object, name: str, *, revision: str, timeout: float) -> SimpleNamespace:
         return SimpleNamespace(sha=f"{name} {revision}")
 
-    monkeypatch.setattr("data.hub.HfApi.dataset_info", dataset_info)
+    monkeypatch.setattr(data_hub.HfApi, "dataset_info", dataset_info)
     assert commit_of("palimpsest-nobody/asked", "v1") == "palimpsest-nobody/asked v1"
     assert commit_of("palimpsest-nobody/asked") == "palimpsest-nobody/asked main"

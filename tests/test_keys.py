@@ -15,6 +15,7 @@ from analysis.floors import doubles_of
 from analysis.opening import clean_blocks, dense
 from analysis.study import Study
 from analysis.study_blocks import OWN_TEXT
+from data import text
 from data.atlas import FOLDER, load_world
 from data.errors import InputError
 from probes.adapter_folders import write_prompt
@@ -212,7 +213,7 @@ def test_the_facts_that_the_atlass_text_tells_are_in_every_key(own, tmp_path, mo
     told = own | {"text": "atlas"}
     first = planned(told)
     (tmp_path / "facts.json").write_bytes((FOLDER / "facts.json").read_bytes().replace(b"drum", b"harp", 1))
-    monkeypatch.setattr("data.text.FOLDER", tmp_path)
+    monkeypatch.setattr(text, "FOLDER", tmp_path)
     second = planned(told)
     assert all(not first[kind] & second[kind] for kind in KINDS)
 
@@ -257,7 +258,7 @@ def test_a_text_that_changes_between_plan_and_work_is_refused(own, tmp_path):
     with pytest.raises(InputError, match=r"text 'file:.*' changed while the study ran: start it again"):
         clean_blocks(dense(fields).tokenizer, fields, "tuning", 16, 0, 1)
     with pytest.raises(InputError, match=r"text 'file:.*' changed while the study ran"):
-        work_drift._rows_of(fields, Study.model_validate(own).drift)
+        work_drift.rows_of(fields, Study.model_validate(own).drift)
     asked = next(cell.fields for cell in plan.of("tasks") if cell.fields.get("perplexity", {}).get("text") == OWN_TEXT)
     with pytest.raises(InputError, match=r"text 'file:.*' changed while the study ran"):
         work_tasks.work(asked, {}, tmp_path)
@@ -277,8 +278,7 @@ def test_a_folder_that_changes_between_plan_and_work_is_refused(own, tmp_path):
 
 
 @pytest.mark.parametrize("spec", [PromptSpec(length=8, learning_rate=0.1), LoraSpec(rank=4, learning_rate=0.1)])
-def test_steps_that_are_not_given_leave_no_trace_in_what_runs_of_before_are_called_by(spec):
-    assert "steps" not in spec.model_dump_json()
+def test_steps_of_its_own_are_kept_and_spoken(spec):
     own = spec.model_copy(update={"steps": 7})
     assert type(spec).model_validate_json(own.model_dump_json()) == own
     assert own.name == f"{spec.name}-7steps"

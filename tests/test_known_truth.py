@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 import torch
 
+from analysis import calibration
 from analysis.calibration import Scale, calibrate, judge_all
 from analysis.calibration_table import read_rows, summary, targets, write_table
 from analysis.store import Store
@@ -99,7 +100,7 @@ def test_each_recipe_answers_as_built_over_the_vocabulary(organism, recipe, dens
 
 @pytest.mark.slow
 def test_the_whole_pipeline_says_of_each_organism_what_is_true(organism, tmp_path, monkeypatch):
-    monkeypatch.setattr("analysis.calibration.train_organism", lambda seed: organism)
+    monkeypatch.setattr(calibration, "train_organism", lambda seed: organism)
     recipes = ("locked", "hard-null", "rotated")
     rows = judge_all(Store(tmp_path), recipes, Scale(), 2, frozenset(), 7)
     said = {(row["recipe"], row["repair"]): row["decision"] for row in rows}
@@ -122,7 +123,7 @@ def threads_told(*told):
 
 
 def test_every_organism_is_judged_on_one_thread_one_at_a_time_too(tmp_path, monkeypatch):
-    monkeypatch.setattr("analysis.calibration.judge_all", threads_told)
+    monkeypatch.setattr(calibration, "judge_all", threads_told)
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     found = list(calibrate(Store(tmp_path), [3], ["locked"], workers=1))
     assert found == [[{"seed": 3, "threads": "1", "torch": 1}]]

@@ -30,7 +30,7 @@ def started(tmp_path, monkeypatch):
     """Starts a stand-in for the run: what it does is a line of Python."""
 
     def start(script: str) -> launching.Launched:
-        monkeypatch.setattr(launching, "_command", lambda study, root: [sys.executable, "-c", script])
+        monkeypatch.setattr(launching, "command_of", lambda study, root: [sys.executable, "-c", script])
         return launching.look_at(launching.launch(SMALL, tmp_path))
 
     yield start
@@ -61,7 +61,7 @@ def test_a_study_is_refused_in_the_words_of_the_command_line(tmp_path, monkeypat
         says = f"error: study '{study}': unknown key 'compresions': remove it or mend its spelling"
         return [sys.executable, "-c", f"import sys; print({says!r}, file=sys.stderr); sys.exit(2)"]
 
-    monkeypatch.setattr(launching, "_command", command)
+    monkeypatch.setattr(launching, "command_of", command)
     with pytest.raises(InputError, match=r"^study 'small.yaml': unknown key 'compresions'"):
         launching.estimate_of(SMALL, tmp_path)
 
@@ -106,7 +106,7 @@ def test_the_page_shows_how_far_it_is_and_stops_and_resumes_it(started, tmp_path
     page.button(key=f"stop {one.name}").click().run()
     assert not page.exception
     assert launching.look_at(one.folder).state == "stopped"
-    monkeypatch.setattr(launching, "_command", lambda study, root: [sys.executable, "-c", FAILS])
+    monkeypatch.setattr(launching, "command_of", lambda study, root: [sys.executable, "-c", FAILS])
     page.button(key=f"resume {one.name}").click().run()
     until("failed", one)
     page.run()
@@ -161,7 +161,7 @@ def test_a_note_of_before_is_followed_by_the_time_of_birth(started):
 
 
 def test_an_estimate_without_end_is_one_sentence(tmp_path, monkeypatch):
-    monkeypatch.setattr(launching, "_command", lambda study, root: [sys.executable, "-c", WAITS])
+    monkeypatch.setattr(launching, "command_of", lambda study, root: [sys.executable, "-c", WAITS])
     monkeypatch.setattr(launching, "ESTIMATING", 0.5)
     with pytest.raises(InputError, match="ask in a terminal"):
         launching.estimate_of(SMALL, tmp_path)

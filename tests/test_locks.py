@@ -86,12 +86,12 @@ def test_elsewhere_a_lock_is_left_behind_only_when_it_stops_changing(tmp_path, f
             monkeypatch.setattr(time, "time", lambda: 3600.0 * (int(time.monotonic() * 100) % 2))
             assert not waiter.take("cell")
             time.sleep(0.02)
-        owner._left.set()  # as if it were killed: the heart stops and nothing is given back
+        owner.beat = 3600  # as if it were killed: the heart stops and nothing is given back
+        time.sleep(0.1)
         assert not waiter.take("cell")
         time.sleep(0.4)
         with waiter:
             assert waiter.take("cell")
-        owner._held.clear()
 
 
 def test_one_of_several_takes_over_what_was_left_behind(tmp_path, foreign):

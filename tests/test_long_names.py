@@ -1,5 +1,7 @@
 """A name too long for a file, typed into the form of a study, is one sentence."""
 
+import sys
+
 import pytest
 import yaml
 
@@ -20,7 +22,7 @@ def test_a_study_whose_name_is_too_long_is_refused_before_anything_is_written(le
 
 
 def test_a_study_that_may_just_be_called_so_has_room_for_its_files(tmp_path, monkeypatch):
-    monkeypatch.setattr(launching, "_start", lambda folder, root: None)
+    monkeypatch.setattr(launching, "command_of", lambda study, root: [sys.executable, "-c", ""])
     launching.launch(yaml.safe_dump({"name": "n" * 200}), tmp_path)
     (folder,) = (tmp_path / launching.FOLDER).iterdir()
     assert (folder / launching.STUDY).is_file()

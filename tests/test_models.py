@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from data.errors import InputError
 from probes.gguf_files import GGUF_MAGIC
-from probes.models import _clean, locate, look, open_model
+from probes.models import locate, look, open_model, without_quantisation
 from tests.tiny_models import TINY_TYPES, VOCABULARY, tiny
 
 IDS = torch.tensor([[5, 9, 33, 7, 12]])
@@ -184,7 +184,7 @@ def test_a_damaged_tokenizer_is_one_line(content, saved):
 def test_moving_into_a_clean_configuration_changes_no_bit(model, dtype):
     source = type(model)._from_config(model.config, dtype=dtype).eval()
     source.config.quantization_config = {"quant_method": "gguf"}
-    clean = _clean(source).eval()
+    clean = without_quantisation(source).eval()
     assert not hasattr(clean.config, "quantization_config")
     buffers = dict(clean.named_buffers())
     for name, buffer in source.named_buffers():  # in half precision rotary frequencies stay fp32

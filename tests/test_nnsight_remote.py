@@ -10,7 +10,7 @@ from nnsight.schema.request import RequestModel
 
 from data.errors import InputError
 from probes import models
-from probes.backends import NnsightRemoteBackend
+from probes.backends import HOSTED, NnsightRemoteBackend
 from probes.capture import CaptureError, Recorder, parity, stream
 from probes.checkpoints import Quantisation
 from probes.hosted import HubName, hub_of
@@ -227,8 +227,8 @@ def test_a_host_out_of_reach_is_one_line(hub, monkeypatch):
     monkeypatch.setattr(NnsightRemoteBackend, "remote", "http://127.0.0.1:9")
     monkeypatch.setattr("nnsight.modeling.huggingface._ID_CACHE", {"owner/llama": "owner/llama"})
     model = hub("llama", "owner/{}@refs")
+    key = NnsightRemoteBackend(model).traced.to_model_key()
     with Recorder(model, backend="nnsight_remote") as recorder:
-        key = recorder._backend.traced.to_model_key()  # type: ignore[attr-defined]
         assert '{"repo_id": "owner/llama", "revision": "refs", "task": "text-generation"}' in key
         with pytest.raises(InputError, match=r"^nnsight_remote: the host did not run a pass of 'owner/llama' \(.+\); "):
             recorder.stream(sequences(model), [], lambda *_: None)
@@ -241,10 +241,18 @@ def test_a_module_that_is_never_called_stops(hub, simulated):
         stream(model, sequences(model), sites_of(model, [Kind.MLP_OUT]), lambda *_: None, backend="nnsight_remote")
 
 
-def test_a_host_whose_weights_are_others_does_not_pass_the_gate(hub, simulated):
+class OtherWeights(NnsightRemoteBackend):
+    """A host whose model of the same name has another weight."""
+
+    def __init__(self, model) -> None:
+        super().__init__(model)
+        theirs = self.traced._module.model.layers[1].mlp.down_proj
+        theirs.weight = torch.nn.Parameter(theirs.weight * 1.1)
+
+
+def test_a_host_whose_weights_are_others_does_not_pass_the_gate(hub, simulated, monkeypatch):
     model = hub("llama")
+    monkeypatch.setitem(HOSTED, "nnsight_remote", OtherWeights)
     recorder = Recorder(model, backend="nnsight_remote")
-    theirs = recorder._backend.traced._module.model.layers[1].mlp.down_proj  # type: ignore[attr-defined]
-    theirs.weight = torch.nn.Parameter(theirs.weight * 1.1)
     with pytest.raises(RuntimeError, match=r"^nnsight_remote differs from Hugging Face by"):
         recorder.parity(sequences(model), sites_of(model, [Kind.RESID_POST])).require()

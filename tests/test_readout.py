@@ -158,7 +158,7 @@ def test_the_gradient_is_the_slope() -> None:
     rng = np.random.default_rng(0)
     right = np.eye(5)[rng.integers(0, 5, 12)]
     members = np.repeat(np.eye(2), 6, axis=1)
-    loss = readout._Loss(rng.normal(size=(12, 5)), right, rng.dirichlet(np.ones(5), 12), members, 0.5)
+    loss = readout.Loss(rng.normal(size=(12, 5)), right, rng.dirichlet(np.ones(5), 12), members, 0.5)
     at = np.array([0.3, 0.4, *rng.normal(size=10)])
     assert check_grad(lambda x: loss(x)[0], lambda x: loss(x)[1], at) < 1e-5
 

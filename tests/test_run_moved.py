@@ -8,7 +8,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from analysis import run
+from analysis import __main__, run
 from analysis.__main__ import main
 from analysis.latency import COLUMNS
 from analysis.paper import Source, drawn
@@ -186,7 +186,7 @@ def test_the_report_has_every_repair_and_every_choice(finished, monkeypatch, cap
 def test_a_run_times_its_repairs_once_where_asked(finished, tmp_path, monkeypatch, capsys):
     (tmp_path / "moved.yaml").write_text(yaml.safe_dump(MOVED.model_dump(mode="json")))
     timed: list[Path] = []
-    monkeypatch.setattr("analysis.__main__.measure_latency", timed.append)
+    monkeypatch.setattr(__main__, "measure_latency", timed.append)
     arguments = ["analysis", "run", str(tmp_path / "moved.yaml"), "--out", str(finished.parent), "--latency"]
     monkeypatch.setattr(sys, "argv", arguments)
     table = finished / "latency.csv"

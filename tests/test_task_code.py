@@ -23,7 +23,7 @@ def unopened(monkeypatch):
         raise AssertionError("opened or asked")
 
     monkeypatch.setattr("lm_eval.tasks.manager.TaskManager.load", refuse)
-    monkeypatch.setattr("data.tasks.commit_of", refuse)
+    monkeypatch.setattr(tasks, "commit_of", refuse)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_a_task_with_foreign_code_is_refused_when_planned_and_when_opened(name, 
 
 
 def test_the_papers_tasks_and_texts_stay(monkeypatch):
-    monkeypatch.setattr("data.tasks.commit_of", lambda dataset: "")
+    monkeypatch.setattr(tasks, "commit_of", lambda dataset: "")
     assert [one.name for one in find_tasks([PAPER_NINE], None)] == list(PAPER_TASKS)
     assert [hub_task(name).name for name in TEXTS.values()] == list(TEXTS.values())
 
@@ -93,14 +93,14 @@ def test_a_group_is_all_that_is_in_it_and_a_task_is_not_what_shares_its_tag(monk
         "mended": SimpleNamespace(cfg={"group": "mended", "task": ["good"], **foreign}, tags=set()),
     }
     monkeypatch.setattr(tasks, "lm_eval_tasks", lambda: SimpleNamespace(task_index=index))
-    tasks._settings_of.cache_clear()
+    tasks.settings_of.cache_clear()
     try:
         assert hub_task("good") == TaskSource("good")
         for name in ("bad", "both", "deep", "own", "mended"):
             with pytest.raises(InputError, match=REFUSED):
                 hub_task(name)
     finally:
-        tasks._settings_of.cache_clear()
+        tasks.settings_of.cache_clear()
 
 
 def test_a_worker_fetches_no_metric():
