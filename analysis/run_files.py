@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from analysis.store import Written, content_key, schema_fault, sha_of, written
+from analysis.store import SCHEMA, Written, content_key, sha_of, written
 from data.errors import InputError
 
 MANIFEST = "manifest.json"
@@ -47,10 +47,9 @@ def read_manifest(run: Path) -> dict[str, Any]:
     manifest = read_json(run, MANIFEST)
     if SEAL in manifest and manifest != sealed(manifest):
         raise InputError(f"run '{run.name}': '{MANIFEST}' is not what was written: run the study again")
-    if fault := schema_fault(manifest):
+    if manifest.get("schema") != SCHEMA:
         raise InputError(
-            f"run '{run.name}': {fault}: `python -m analysis run STUDY` with its study makes it anew, and "
-            "`python -m analysis gc` frees what it leaves"
+            f"run '{run.name}': schema {manifest.get('schema')}, and this version reads {SCHEMA}: run the study again"
         )
     return manifest
 
@@ -89,7 +88,7 @@ def damaged_file(run: Path) -> str | None:
 
 
 def require_whole(run: Path, name: str) -> None:
-    """Compare a file with its checksum, once per process; what a run's manifest does not name is read as it is.
+    """Compare a file with its checksum, once per process; runs of before there were checksums have none.
 
     Raises:
         InputError: it is missing, or is not what was written.
