@@ -1,5 +1,6 @@
 """What an engine owes a run: nothing computed twice, nothing lost with a worker, no failure that takes others along."""
 
+import json
 import os
 import resource
 import signal
@@ -214,13 +215,16 @@ def test_a_disk_that_is_full_stops_the_run_with_one_sentence(tmp_path, log):
     assert missing(plan, store) == []
 
 
-def test_every_engine_tells_its_workers_the_same():
-    told = environment(3)
-    assert {told[name] for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")} == {"3"}
-    assert told["TQDM_DISABLE"] == "1"
-    assert told["PYTHONHASHSEED"] == "0"
-    with LocalEngine(2, 3) as engine:
-        assert [slot.told for slot in engine.slots] == [told, told]
+def test_every_worker_has_its_threads_and_one_order_of_sets_and_draws_no_bars(tmp_path, log, monkeypatch):
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        monkeypatch.setenv(name, "2")
+    monkeypatch.delenv("PYTHONHASHSEED", raising=False)
+    store, cells = Store(tmp_path / "runs"), [toy(name, log, tells=True) for name in ("one", "two")]
+    with LocalEngine(2, 1) as engine:
+        done = [engine.submit(Job.of(cell, store)) for cell in cells]
+        assert [future.result().kind for future in done] == ["done", "done"]
+    first, second = (json.loads((store.folder(cell.key) / "process.json").read_text()) for cell in cells)
+    assert first == second == {"threads": [1], "hash": first["hash"], "bars": False}
 
 
 def test_each_gpu_has_a_worker_of_its_own(monkeypatch):

@@ -1,5 +1,7 @@
 """No task runs code from the hub: the ones that would are refused by their settings, nothing of them opened before."""
 
+import os
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -104,4 +106,8 @@ def test_a_group_is_all_that_is_in_it_and_a_task_is_not_what_shares_its_tag(monk
 
 
 def test_a_worker_fetches_no_metric():
-    assert environment(1)["HF_EVALUATE_OFFLINE"] == "1"
+    """The library that would fetch one says so itself, in a process of a worker's surroundings."""
+    asked = [sys.executable, "-c", "import evaluate; print(evaluate.config.HF_EVALUATE_OFFLINE)"]
+    apart = {name: value for name, value in os.environ.items() if not name.endswith("_OFFLINE")}
+    done = subprocess.run(asked, env=apart | environment(1), capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "True"

@@ -1,5 +1,6 @@
 """Cells that open no model: each adds one to what it needs, after whatever is asked of it."""
 
+import json
 import os
 import signal
 import time
@@ -21,9 +22,19 @@ class ToyCell(Cell):
 def toy(name: str, log: Path, *needs: Cell, **told: Any) -> Cell:
     """A cell that writes its name into the log whenever it is begun.
 
-    `seconds` it takes, `burn` as many rounds of arithmetic, and `end`: how it goes wrong, if it does.
+    `seconds` it takes, `burn` as many rounds of arithmetic, and `end`: how it goes wrong, if it does. One that `tells`
+    says what its process is.
     """
-    fields = {"name": name, "log": str(log), "threads": 1, "seconds": 0.0, "burn": 0, "end": "", "values": 10} | told
+    fields = {
+        "name": name,
+        "log": str(log),
+        "threads": 1,
+        "seconds": 0.0,
+        "burn": 0,
+        "end": "",
+        "values": 10,
+        "tells": False,
+    } | told
     return ToyCell("tuned", name, fields, {str(place): need for place, need in enumerate(needs)})
 
 
@@ -40,8 +51,21 @@ def work(fields: dict[str, Any], needs: dict[str, Path], folder: Path) -> None:
     time.sleep(fields["seconds"])
     burn_rounds(fields["burn"])
     _end(fields["end"], log.with_suffix(f".{fields['name']}"))
+    if fields["tells"]:
+        (folder / "process.json").write_text(json.dumps(process_here()))
     value = 1 + sum(int((path / "value.txt").read_text().split()[0]) for path in needs.values())
     (folder / "value.txt").write_text(f"{value} " * fields["values"] + "\n")
+
+
+def process_here() -> dict[str, Any]:
+    """Threads of linear algebra, a hash that orders sets, and whether progress bars are drawn."""
+    import numpy as np
+    from threadpoolctl import threadpool_info
+    from tqdm import tqdm
+
+    np.ones((2, 2)) @ np.ones((2, 2))
+    threads = sorted({pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"})
+    return {"threads": threads, "hash": hash("palimpsest"), "bars": not tqdm([]).disable}
 
 
 def burn_rounds(rounds: int) -> None:
