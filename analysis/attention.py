@@ -1,19 +1,11 @@
-"""How a head's rows part from the reference's: over content keys, in bits, one block of queries at a time.
+"""A head's rows over content keys, one block of queries at a time: what a reference keeps and what is compared.
 
 A causal pattern is half zeros: a block of queries is read with the keys up to its last query alone, which halves
 what a reference keeps and what is computed, and keeps every temporary small.
-
-    jensen_shannon   divergence of the two rows, renormalised over content keys: 0 to 1
-    kl               Kullback-Leibler divergence of the variant's row from the reference's, renormalised likewise:
-                     bits lost by taking one for the other; a key that the variant rounds to 0 counts as 2^-126
-    entropy          of the variant's renormalised row; entropy_change is it less the reference's
-    prompt_mass      share of the variant's row on the prompt, before renormalising
-    first_mass       share of the variant's row on the first content token, before renormalising
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import log
 
 import torch
 from jaxtyping import Bool, Float
@@ -62,8 +54,8 @@ class ContentRows:
         """
         width = content.shape[1]
         blocks, entropies, first = [], [], 0
-        for rows in _blocks(pattern, content):
-            entropies.append(_entropy(rows))
+        for rows in causal_blocks(pattern, content):
+            entropies.append(entropy_of(rows))
             if into is not None:
                 first, start = first + rows.numel(), first
                 rows = into[start:first].view(rows.shape).copy_(rows)
@@ -81,61 +73,12 @@ class ContentRows:
         return ContentRows(length, blocks, self.entropy[place : place + 1, :, cut:])
 
 
-def divergences(
-    pattern: Pattern, references: list[ContentRows], content: Bool[Tensor, "batch token"], *, kl: bool
-) -> tuple[PerQuery, list[dict[str, PerQuery]]]:
-    """The variant's entropy in bits and, for each reference, Jensen-Shannon and, if asked, KL in bits."""
-    entropies: list[PerQuery] = []
-    found: list[list[dict[str, PerQuery]]] = [[] for _ in references]
-    for place, ours in enumerate(_blocks(pattern, content)):
-        logs = _logs(ours)
-        entropy = -(logs * ours).sum(dim=-1)
-        entropies.append(entropy)
-        for reference, parts in zip(references, found, strict=True):
-            theirs = reference.blocks[place]
-            start, stop = blocks_of(reference.width)[place]
-            known = reference.entropy[:, :, start:stop]
-            mixture = _entropy((ours + theirs).mul_(0.5))
-            part = {"jensen_shannon": (mixture - (entropy + known) / 2).clamp_(min=0)}
-            if kl:
-                part["kl"] = (-(logs * theirs).sum(dim=-1) - known).clamp_(min=0)
-            parts.append(part)
-    return _joined(entropies), [
-        {metric: _joined([part[metric] for part in parts]) for metric in parts[0]} for parts in found
-    ]
-
-
-def prompt_mass(pattern: Pattern, inputs: Inputs) -> PerQuery:
-    """Share of each content query's row on the prompt."""
-    width = content_width(inputs)
-    prompt = inputs.attention_mask.bool() & ~inputs.content
-    columns = prompt.any(dim=0).nonzero().flatten()
-    if not len(columns):
-        return pattern.new_zeros((*pattern.shape[:2], width), dtype=torch.float32)
-    first, last = int(columns[0]), int(columns[-1]) + 1
-    return (pattern[:, :, -width:, first:last].float() * prompt[:, None, None, first:last]).sum(dim=-1)
-
-
-def first_mass(pattern: Pattern, content: Bool[Tensor, "batch token"]) -> PerQuery:
-    """Share of each content query's row on the first content token."""
-    width = content.shape[1]
-    first = content.float().argmax(dim=1)
-    rows = pattern[:, :, -width:, -width:]
-    return rows.gather(3, first[:, None, None, None].expand(*rows.shape[:3], 1))[..., 0].float()
-
-
-def jensen_shannon(first: Float[Tensor, "... key"], second: Float[Tensor, "... key"]) -> Float[Tensor, "..."]:
-    """Jensen-Shannon divergence of two distributions in bits, in [0, 1]: entropy of the mixture less the mean one."""
-    mixture = _entropy((first + second).mul_(0.5))
-    return (mixture - (_entropy(first) + _entropy(second)) / 2).clamp(min=0) / log(2)
-
-
 def positions_are_relative(model: PreTrainedModel) -> bool:
     """Whether the model turns queries and keys (rotary) instead of adding positions to what it reads."""
     return getattr(model.config, "rope_parameters", None) is not None
 
 
-def _blocks(pattern: Pattern, content: Bool[Tensor, "batch token"]) -> Iterator[Pattern]:
+def causal_blocks(pattern: Pattern, content: Bool[Tensor, "batch token"]) -> Iterator[Pattern]:
     """Causal blocks of rows, renormalised over content keys; a fresh tensor each."""
     width = content.shape[1]
     offset = pattern.shape[-1] - width
@@ -147,16 +90,11 @@ def _blocks(pattern: Pattern, content: Bool[Tensor, "batch token"]) -> Iterator[
         yield rows / rows.sum(dim=-1, keepdim=True).clamp(min=tiny)
 
 
-def _logs(rows: Pattern) -> Pattern:
+def logs_of(rows: Pattern) -> Pattern:
     """Natural logarithms; 0 stands for the smallest number, whose product with 0 is 0."""
     return rows.clamp(min=torch.finfo(torch.float32).tiny).log_()
 
 
-def _entropy(rows: Float[Tensor, "... key"]) -> Float[Tensor, "..."]:
-    """In nats."""
-    return -_logs(rows).mul_(rows).sum(dim=-1)
-
-
-def _joined(blocks: list[PerQuery]) -> PerQuery:
-    """Blocks come last first; nats become bits."""
-    return torch.cat(blocks[::-1], dim=2).div_(log(2))
+def entropy_of(rows: Float[Tensor, "... key"]) -> Float[Tensor, "..."]:
+    """Entropy of each row, in nats."""
+    return -logs_of(rows).mul_(rows).sum(dim=-1)

@@ -18,6 +18,7 @@ from analysis.brought import brought_sha
 from analysis.cell import KINDS, Cell, Plan
 from analysis.cells_inside import add_inside
 from analysis.cells_tasks import add_tasks
+from analysis.metrics.registry import measured_in
 from analysis.scopes import ABLATIONS, MAIN
 from analysis.study import Study, groups_of
 from analysis.study_blocks import BANK_SEEDS
@@ -263,8 +264,9 @@ class _Expansion:
             "floors": floors,
             "variants": [variant.model_dump(mode="json") for variant in variants],
             "groups": groups_of(self.study)[scope],
-            # Which cells there are shapes none of them.
-            "drift": settings.model_dump(mode="json", exclude={"around"}),
+            # Which cells there are shapes none of them; of the groups of metrics, what they stand for does.
+            "drift": settings.model_dump(mode="json", exclude={"around", "metrics"}),
+            "metrics": [metric.stored() for metric in measured_in(settings.metrics)],
         }
         name = "dense" if compression is None else compression.name
         return self.add(Cell("drift", f"drift around {name} seed {replicate} ({scope})", fields, needs))

@@ -1,18 +1,18 @@
 """Per-sequence drift of all batches, frozen into tidy tables: a mean, its interval over sequences, and its floor."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from jaxtyping import Float
 
-from analysis.drift import CKA, Comparison
+from analysis.comparison import Comparison
 from analysis.intervals import bootstrap_means, interval_of
-from analysis.representations import debiased_cka
+from analysis.metrics.metric import Measured
+from analysis.metrics.seen import reducer_of
 from probes.sites import Kind, Site
 
 BATCH_PLAN = "batch_plan"
@@ -35,7 +35,8 @@ class _Frozen:
 class Gathered:
     """Numbers of all batches by whose they are: a variant's identity, or the name of a floor."""
 
-    def __init__(self) -> None:
+    def __init__(self, metrics: Sequence[Measured]) -> None:
+        self._finishes = {one.name: finish for one in metrics if (finish := reducer_of(one.module).finish)}
         self._held: dict[str, dict[Key, list[np.ndarray]]] = defaultdict(lambda: defaultdict(list))
         self._lengths: dict[tuple[str, str], list[int]] = defaultdict(list)
 
@@ -88,8 +89,8 @@ class Gathered:
             for key, end, table in zip(keys, ends, tables, strict=True):
                 part = slice(end - table.shape[1], end)
                 means, drawn = values[:, part].mean(axis=0)[None], draws[:, part]
-                if key[3] == CKA:
-                    means, drawn = _one_minus_cka(means), _one_minus_cka(drawn)
+                if finish := self._finishes.get(key[3]):
+                    means, drawn = finish(means), finish(drawn)
                 if np.isfinite(means).all():
                     frozen[key] = _Frozen(means[0], *interval_of(drawn), int(lengths[present].sum()))
         yield from ((key, frozen[key]) for key in stacked if key in frozen)
@@ -102,11 +103,6 @@ def _alike(stacked: dict[Key, np.ndarray]) -> dict[tuple[str, tuple[bool, ...]],
         present = ~np.isnan(values.reshape(len(values), -1)).any(axis=1)
         found[key[0], tuple(present)].append(key)
     return found
-
-
-def _one_minus_cka(hsics: Float[np.ndarray, "draw 3"]) -> Float[np.ndarray, "draw 1"]:
-    """1 - CKA of mean HSICs; NaN where a set of states has no spread to compare."""
-    return (1 - debiased_cka(torch.from_numpy(hsics).T)).numpy()[:, None]
 
 
 def _rows(key: Key, one: _Frozen) -> Iterator[dict[str, Any]]:

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from analysis.allowance import bytes_free
 from analysis.memory import PROCESS, QUESTION
+from analysis.metrics.cosine import cosine_and_distance
 from analysis.opening import open_variant, require_unchanged
 from analysis.reading import Shown
-from analysis.representations import cosine_and_distance
 from analysis.shapes import Shape
 from analysis.stored_variants import Parts, find_parts
 from analysis.work_examples import read_example

@@ -14,6 +14,8 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from analysis.literal import for_plotly
+from analysis.metrics import registry
+from analysis.metrics.registry import Words
 
 # Okabe-Ito, with a grey that is seen on white and on black for the unrepaired model, and hues between them: none is
 # darker than what three to one from the dark page needs; what is too bright for white is drawn with an edge.
@@ -61,34 +63,21 @@ SEQUENTIAL = "Cividis"
 DIVERGING = "RdBu_r"
 GREY = "#767676"
 FLOOR_NAME = "floor (same model, other batch plan)"
-METRICS = {
-    "cosine": ("1 − cosine similarity", "0 to 2"),
-    "relative_l2": ("distance / reference length", "ratio"),
-    "jensen_shannon": ("Jensen-Shannon divergence over content keys", "bits"),
-    "prompt_mass": ("attention on the prompt", "share"),
-    "first_mass": ("attention on the first content token", "share"),
-    "cosine_standardised": ("1 − cosine similarity, largest dimensions standardised", "0 to 2"),
-    "relative_l2_standardised": ("distance / reference length, largest dimensions standardised", "ratio"),
-    "spearman": ("1 − rank correlation", "0 to 2"),
-    "cka": ("1 − debiased linear CKA", "0 to 1"),
-    "procrustes": ("orthogonal Procrustes distance", "0 to √2"),
-    "direction": ("cosine of the movement with the way back to dense", "−1 to 1"),
-    "value_span": ("movement inside the span of the prompt's values", "share"),
-    "value_span_random": ("movement inside the span of random values", "share"),
-    "kl": ("KL divergence over content keys", "bits"),
-    "entropy": ("entropy of attention over content keys", "bits"),
-    "entropy_change": ("change of entropy over content keys", "bits"),
-    "lens_divergence": ("KL from dense's logit lens", "bits"),
-    "lens_log_prob": ("lens log-probability of the right answer's first token", "nats"),
-    "lens_rank": ("lens rank of the right answer's first token, geometric mean", "1 is the top"),
-    "lens_top": ("right answer's first token on top of the lens", "share"),
-    "lens_depth": ("layer from which the right answer stays on top", "layers"),
-    "probe_accuracy": ("accuracy of a linear probe", "share right"),
-    "probe_control": ("accuracy of a probe of control labels", "share right"),
-    "probe_selectivity": ("selectivity of a linear probe", "share right, less control"),
-    "restored": ("restored log-odds of the right answer", "nats"),
-    "dropped": ("drop in log-odds of the right answer", "nats"),
-}
+METRICS = Words(
+    {
+        "lens_divergence": ("KL from dense's logit lens", "bits"),
+        "lens_log_prob": ("lens log-probability of the right answer's first token", "nats"),
+        "lens_rank": ("lens rank of the right answer's first token, geometric mean", "1 is the top"),
+        "lens_top": ("right answer's first token on top of the lens", "share"),
+        "lens_depth": ("layer from which the right answer stays on top", "layers"),
+        "probe_accuracy": ("accuracy of a linear probe", "share right"),
+        "probe_control": ("accuracy of a probe of control labels", "share right"),
+        "probe_selectivity": ("selectivity of a linear probe", "share right, less control"),
+        "restored": ("restored log-odds of the right answer", "nats"),
+        "dropped": ("drop in log-odds of the right answer", "nats"),
+    }
+)
+"""Words and unit of what is measured inside: of drift and attention by their list, here of the other instruments."""
 SITES = {
     "resid_pre": "residual before the block",
     "attn_out": "attention output",
@@ -257,7 +246,7 @@ def reference_words(reference: str) -> str:
 
 def is_level(metric: str) -> bool:
     """Whether a metric is of the variant alone, as a share of attention is; its floor is dense's own level."""
-    return metric.endswith("_mass") or metric == "entropy"
+    return metric in registry.METRICS and registry.METRICS[metric].level
 
 
 def against_words(metric: str, reference: str) -> str:

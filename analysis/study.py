@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from analysis.inside import PROMPT, Inside
+from analysis.metrics.registry import BASIC, metric_groups
 from analysis.scopes import ABLATIONS, MAIN
 from analysis.study_blocks import BANK_SEEDS, MOVABLE, TUNED, Ablations, Budget, Name, Tasks, Transfer
 from analysis.study_files import StudyFile
@@ -32,7 +33,6 @@ class Tuning(Spec):
     text_length: int = Field(default=64, ge=2, description="tokens of a window")
 
 
-MetricGroup = Literal["basic", "robust", "geometry", "direction", "heads"]
 Floor = Literal["batch_plan", "sdpa", "bfloat16", "calibration_draw"]
 
 
@@ -47,7 +47,7 @@ class Drift(Spec):
     around: Literal["all", "dense"] = Field(
         default="all", description="models whose variants are read: dense and every compressed copy, or dense alone"
     )
-    metrics: tuple[MetricGroup, ...] = Field(default=("basic",), description="groups of metrics: see analysis/drift.py")
+    metrics: tuple[str, ...] = Field(default=(BASIC,), description="groups of metrics: see analysis/metrics")
     detailed: int | None = Field(
         default=None,
         ge=1,
@@ -57,13 +57,18 @@ class Drift(Spec):
 
     def in_replicate(self, place: int) -> "Drift":
         """The same in one replicate of a study, counted from 0: its metrics may be the basic ones alone."""
-        return (
-            self if self.detailed is None or place < self.detailed else self.model_copy(update={"metrics": ("basic",)})
-        )
+        return self if self.detailed is None or place < self.detailed else self.model_copy(update={"metrics": (BASIC,)})
+
+    @field_validator("metrics")
+    @classmethod
+    def _check_metrics(cls, named: tuple[str, ...]) -> tuple[str, ...]:
+        if unknown := [name for name in named if name not in metric_groups()]:
+            raise ValueError(f"there is no group {unknown[0]}; there are {', '.join(metric_groups())}")
+        return named
 
     @model_validator(mode="after")
     def _check(self) -> "Drift":
-        for name, always in (("metrics", "basic"), ("floors", "batch_plan")):
+        for name, always in (("metrics", BASIC), ("floors", "batch_plan")):
             if always not in getattr(self, name):
                 raise ValueError(f"{name}: {always} is always measured; name it too")
         return self

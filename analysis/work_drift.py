@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from analysis.attention import positions_are_relative
-from analysis.drift import DRIFT_KINDS, Comparison, Reference, rows_at_once, stream_states
+from analysis.comparison import Comparison
+from analysis.drift import DRIFT_KINDS, Reference, rows_at_once, stream_states
 from analysis.drift_tables import BATCH_PLAN, Gathered
 from analysis.floors import OPENED, doubles_of
 from analysis.inside_items import evenly
+from analysis.metrics.metric import Measured
+from analysis.metrics.seen import reducer_of
 from analysis.opening import dense, facts_of, open_variant, parent_model, parts_of, spec_of
-from analysis.spans import Spans, spans_of
 from analysis.study import Drift
 from data.text import text_as_planned
 from probes.capture import TOLERANCE, Recorder
@@ -94,11 +96,16 @@ class _Cell:
         self.recorders = _Recorders(settings.backend, self.sites, rows)
         named = [name for name in OPENED if name in fields["floors"]]
         self.doubles = doubles_of(named, fields, parts_of(needs, "draw"), self.sites, rows)
-        self.spans: dict[str, Spans] = {}
-        if "direction" in settings.metrics and self.parent is not None:
-            made = {identity: spans_of(variant, seed=0) for identity, variant in self.variants.items()}
-            self.spans = {identity: spans for identity, spans in made.items() if spans is not None}
-        self.gathered = Gathered()
+        self.metrics = tuple(Measured.of(stored) for stored in fields["metrics"])
+        self.prepared = {identity: self._prepared(variant) for identity, variant in self.variants.items()}
+        self.gathered = Gathered(self.metrics)
+
+    def _prepared(self, variant: Variant) -> dict[str, Any]:
+        """What each metric makes once of a variant, by the module that makes it."""
+        there = {"dense"} if self.parent is None else {"dense", "parent"}
+        modules = dict.fromkeys(one.module for one in self.metrics if set(one.references) <= there)
+        makers = {module: prepare for module in modules if (prepare := reducer_of(module).prepare)}
+        return {module: prepare(variant) for module, prepare in makers.items()}
 
     def batches(self, rows: Rows) -> Iterator[Rows]:
         """Rows of one group, so many at once as a plain pass has memory for."""
@@ -115,10 +122,13 @@ class _Cell:
             references["parent"] = self._recorded(self.parent, rows)
         for identity, variant in self.variants.items():
             choice = variant.choose(rows)
-            comparison = Comparison(references, variant.inputs(rows, choice), self.settings.metrics)
-            if identity in self.spans:
-                chosen = [0] * len(rows) if choice is None else choice.kept.tolist()
-                comparison.spans = self.spans[identity].rows(chosen)
+            comparison = Comparison(
+                references,
+                variant.inputs(rows, choice),
+                self.metrics,
+                self.prepared[identity],
+                [0] * len(rows) if choice is None else choice.kept.tolist(),
+            )
             self._stream(identity, group, comparison, self.recorders.of(variant), self.sites)
             if self.parent is not None and variant.model is self.parent.model:
                 _require_first_layer(variant, comparison)
@@ -127,11 +137,11 @@ class _Cell:
             # A row that stood among others is read alone; one that stood alone, beside the longest there is.
             others = [] if len(rows) > 1 else [max(self.rows[group], key=len)]
             inputs = self.reference.inputs([row, *others])
-            comparison = Comparison(one, _first_row(inputs), self.settings.metrics)
+            comparison = Comparison(one, _first_row(inputs), self.metrics)
             self._stream(BATCH_PLAN, group, comparison, self.recorders.of(self.reference), self.sites, inputs)
         for name, double in self.doubles.items():
             one = {double.reference: references[double.reference]}
-            comparison = Comparison(one, double.variant.inputs(rows), self.settings.metrics)
+            comparison = Comparison(one, double.variant.inputs(rows), self.metrics)
             self._stream(name, group, comparison, double.recorder, double.sites)
 
     def _recorded(self, variant: Variant, rows: Rows) -> Reference:

@@ -20,7 +20,8 @@ from nnsight import save
 from torch import Tensor
 from tqdm import tqdm
 
-from analysis.drift import DRIFT_KINDS, Comparison, Reference, rows_at_once, stream_states
+from analysis.comparison import Comparison
+from analysis.drift import DRIFT_KINDS, Reference, rows_at_once, stream_states
 from analysis.timing import Work, time_ratio, times
 from benchmarks.measure import Ratio, peak_alone, peak_bytes
 from benchmarks.models import Bench, rows_of

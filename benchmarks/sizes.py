@@ -27,7 +27,8 @@ import torch
 from rich.console import Console
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from analysis.drift import DRIFT_KINDS, Comparison, Reference, rows_at_once, stream_states
+from analysis.comparison import Comparison
+from analysis.drift import DRIFT_KINDS, Reference, rows_at_once, stream_states
 from analysis.study import load_study
 from analysis.timing import Work, time_ratio, times
 from benchmarks.measure import Ratio, own_memory_peak

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from analysis import drift
-from analysis.drift import DRIFT_KINDS, Comparison, Reference, held_bytes, rows_at_once
+from analysis.comparison import Comparison
+from analysis.drift import DRIFT_KINDS, Reference, held_bytes, rows_at_once
 from analysis.shapes import Shape
 from probes.capture import Recorder
 from probes.sites import Kind, sites_of

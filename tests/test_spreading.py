@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from analysis.drift import DRIFT_KINDS, Comparison, Reference, stream_states
+from analysis.comparison import Comparison
+from analysis.drift import DRIFT_KINDS, Reference, stream_states
+from analysis.metrics.registry import measured_in
 from data.errors import InputError
 from probes.backends import BACKENDS
 from probes.capture import Recorder, parity
@@ -129,7 +131,7 @@ def test_backends_agree_and_drift_is_that_of_one_device(model_type, backend, spl
         moved = Variant("prompt", one, None, prompt=draw_prompt(one, 2, 1))  # type: ignore[arg-type]
         recorder = Recorder(one, backend=backend)
         references = {"dense": Reference.record(recorder, build_inputs(one, ROWS), sites)}
-        comparison = Comparison(references, moved.inputs(ROWS), groups=("basic", "robust", "geometry", "heads"))
+        comparison = Comparison(references, moved.inputs(ROWS), measured_in(("basic", "robust", "geometry", "heads")))
         stream_states(recorder, comparison.inputs, sites, comparison)
         found.append(comparison.residual | comparison.attention)
     assert found[0].keys() == found[1].keys()

@@ -6,11 +6,11 @@ import streamlit as st
 
 from analysis import drafting, launching
 from analysis.drafting import OTHER, REPAIR_FIELDS
+from analysis.metrics.registry import metric_groups
 from data.errors import InputError
 from data.user_yaml import read_yaml
 
 METHODS = [*drafting.QUANTISERS, *drafting.PRUNERS, OTHER]
-DRIFT_METRICS = ["basic", "robust", "geometry", "direction", "heads"]
 FLOORS = ["batch_plan", "sdpa", "bfloat16", "calibration_draw"]
 BANKS = ["seeds", "relations", "clusters"]
 SELECTORS = ["attention", "router", "cluster", "random", "fixed", "likelihood", "key", "mixture"]
@@ -188,7 +188,7 @@ def budget(fields: Fields, study: dict[str, Any], repairs: list[dict[str, Any]])
         tokens = fields.number("Tokens a window", drift.get("length", 64), "length", 4, 4096)
         rows = fields.number("Rows a pass", drift.get("batch", 8), "drift_batch", 1, 256)
     with row():
-        metrics = fields.some("Drift metrics", DRIFT_METRICS, list(drift.get("metrics", ["basic"])), "metrics")
+        metrics = fields.some("Drift metrics", list(metric_groups()), list(drift.get("metrics", ["basic"])), "metrics")
         floors = fields.some("Floors", FLOORS, list(drift.get("floors", ["batch_plan"])), "floors", help="noise")
     measured: dict[str, Any] = {"questions": questions, "windows": windows, "length": tokens, "batch": rows}
     measured |= {"metrics": metrics, "floors": floors}

@@ -1,4 +1,4 @@
-"""What a prompt can write into the residual stream by being looked at: the span of its values at each layer.
+"""value_span and value_span_random: the share of a movement that the prompt's values can have written.
 
 A prompt enters a block's output as a weighted sum of its values, mapped by the output projection, so whatever it
 adds at attn_out lies in a subspace of heads x length dimensions. A prompt as long as a head is wide spans everything
@@ -8,41 +8,68 @@ The comparison is a subspace of equal size made the same way from values drawn a
 the same output projection shares with the prompt's values by chance.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from analysis.metrics.direction import moving
+from analysis.metrics.seen import Found, Reducer, Seen
 from probes.bake import oriented_weight
 from probes.families import family_of
 from probes.variants import Variant
 
+SEED = 0
+"""Of the random values."""
+
 Basis = Float[Tensor, "width size"]
+States = Float[Tensor, "token width"]
 
 
 @dataclass(frozen=True)
 class Spans:
-    """Orthonormal bases by layer and prompt, and which prompt each row of a batch stands behind."""
+    """Orthonormal bases by layer and prompt."""
 
     values: list[list[Basis]]
     random: list[list[Basis]]
-    of_row: Sequence[int]
 
-    def rows(self, of_row: Sequence[int]) -> "Spans":
-        """The same spans for another batch."""
-        return Spans(self.values, self.random, of_row)
+
+def measure(seen: Seen) -> Found:
+    """Of the movement away from `parent`, behind the prompt that each row stands behind."""
+    spans: Spans | None = seen.prepared
+    if spans is None:
+        return
+    parent, layer = seen.references["parent"].states[seen.site], seen.site.layer
+    rows = list(enumerate(zip(seen.batch.lengths, seen.batch.prompts, strict=True)))
+    for metric, bases in (("value_span", spans.values), ("value_span_random", spans.random)):
+        shares = [
+            _share(seen.tensor[place, -length:].float(), parent[place, -length:].float(), bases[layer][prompt])
+            for place, (length, prompt) in rows
+        ]
+        yield "parent", metric, np.array(shares)
+
+
+def _share(ours: States, parent: States, basis: Basis) -> float:
+    moved = ours - parent
+    return share_in_span(moved[moving(moved, parent)], basis)
+
+
+def share_in_span(moved: States, basis: Basis) -> float:
+    """Mean over tokens of the squared share of a movement inside a subspace with this orthonormal basis."""
+    whole = moved.square().sum(dim=-1)
+    return float(((moved @ basis).square().sum(dim=-1) / whole).mean())
 
 
 @torch.no_grad()
-def spans_of(variant: Variant, *, seed: int) -> Spans | None:
+def spans_of(variant: Variant) -> Spans | None:
     """The spans of a variant's prompts, or None where it has none shorter than a head is wide."""
     prefixes = variant.prefixes
     if prefixes is None or prefixes.longest >= prefixes.values[0].shape[-1]:
         return None
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(SEED)
     found: tuple[list[list[Basis]], list[list[Basis]]] = ([], [])
     for layer, values in enumerate(prefixes.values):
         projection = _output_projection(variant.model, layer)
@@ -53,7 +80,7 @@ def spans_of(variant: Variant, *, seed: int) -> Spans | None:
             drawn = torch.randn(shown.shape, generator=generator).to(shown.device)
             found[0][-1].append(_basis(shown, projection).to(variant.model.device))
             found[1][-1].append(_basis(drawn, projection).to(variant.model.device))
-    return Spans(*found, of_row=[])
+    return Spans(*found)
 
 
 def _output_projection(model: PreTrainedModel, layer: int) -> Float[Tensor, "width joined"]:
@@ -71,3 +98,6 @@ def _basis(values: Float[Tensor, "group slot head_width"], projection: Float[Ten
     written = torch.einsum("whd,hsd->whs", parts, own).flatten(1)
     left, singular, _ = torch.linalg.svd(written, full_matrices=False)
     return left[:, singular > singular[0] * 1e-6].contiguous()
+
+
+REDUCER = Reducer(measure, prepare=spans_of)

@@ -4,14 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from analysis.drift import CKA, Comparison, Reference
-from analysis.representations import (
-    cosine_and_distance,
-    debiased_cka,
-    direction,
-    procrustes,
-    unbiased_hsic,
-)
+from analysis.comparison import Comparison
+from analysis.drift import Reference
+from analysis.metrics.cka import debiased_cka, unbiased_hsic
+from analysis.metrics.cosine import cosine_and_distance
+from analysis.metrics.direction import direction
+from analysis.metrics.procrustes import procrustes
+from analysis.metrics.registry import measured_in
 from probes.inputs import Inputs
 from probes.sites import Kind, Site
 
@@ -53,7 +52,7 @@ def compared(variant: torch.Tensor, dense: torch.Tensor, parent: torch.Tensor) -
     inputs = Inputs(torch.zeros(1, TOKENS, 1), ones, ones.cumsum(1) - 1, ones.bool())
     held = {"dense": dense, "parent": parent}
     references = {name: Reference(inputs.content, {SITE: one[None]}) for name, one in held.items()}
-    found = Comparison(references, inputs, ("basic", "robust", "geometry", "direction"))
+    found = Comparison(references, inputs, measured_in(("basic", "robust", "geometry", "direction")))
     found(SITE, variant[None])
     return found
 
@@ -74,7 +73,7 @@ def test_a_planted_rotation_is_seen_for_what_it_is_through_the_reducer():
     found = compared(turned, dense, dense).residual
     np.testing.assert_allclose(found["dense", SITE, "relative_l2"], 2**0.5, rtol=1e-5)
     np.testing.assert_allclose(found["dense", SITE, "cosine"], 1, rtol=1e-5)
-    hsics = torch.from_numpy(found["dense", SITE, CKA]).T
+    hsics = torch.from_numpy(found["dense", SITE, "cka"]).T
     np.testing.assert_allclose(debiased_cka(hsics), 1, atol=1e-4)
     np.testing.assert_allclose(found["dense", SITE, "procrustes"], 0, atol=1e-3)
     itself = compared(dense, dense, dense).residual
