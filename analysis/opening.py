@@ -123,9 +123,9 @@ def _dense(fields: dict[str, Any]) -> _Guarded:
 
 
 def _place(fields: dict[str, Any]) -> tuple[str, str, str, str, Template]:
-    """Which model a cell opens, where, and how it asks it; cells of before there was a choice ask in plain text."""
+    """Which model a cell opens, where, and how it asks it."""
     told = fields["model"], fields["model_sha"], fields["dtype"], fields["device"]
-    return *told, fields.get("template", "none")
+    return *told, fields["template"]
 
 
 @lru_cache(maxsize=1)

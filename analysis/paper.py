@@ -243,7 +243,7 @@ def _account(source: Source) -> Drawn:
 
 
 def _evidence(source: Source) -> Drawn:
-    predictions = saying.prediction_table([*source.verdict["settings"], *source.verdict.get("controls", [])])
+    predictions = saying.prediction_table([*source.verdict["settings"], *source.verdict["controls"]])
     if predictions.empty:
         raise InputError("the verdict holds no comparison: name repairs under `reported` in the study")
     yield "", forest_figure(predictions)
@@ -257,7 +257,7 @@ def _calibration(source: Source) -> Drawn:
 def _claims(source: Source) -> Drawn:
     measured = claim_rows(with_latency(source.verdict.get("claims", []), reading.read_latency(source.run)))
     if measured.empty:
-        raise InputError("no claim of the paper was measured in this run, or an older version wrote its verdict")
+        raise InputError("no claim of the paper was measured in this run")
     yield "", claims_figure(measured)
 
 

@@ -185,7 +185,7 @@ def _tasks(source: Source) -> Iterator[PaperTable]:
 
 def _evidence(source: Source) -> Iterator[PaperTable]:
     """A row per setting: the decision, the account and the p that decides, as the verdict corrected it."""
-    settings = [*source.verdict["settings"], *source.verdict.get("controls", [])]
+    settings = [*source.verdict["settings"], *source.verdict["controls"]]
     if not settings:
         raise InputError("the verdict holds no setting: name repairs under `reported` in the study")
     rows = []

@@ -116,13 +116,12 @@ def read_table(
     """One table of a finished run, or these columns of it, or the rows of these variants alone.
 
     Raises:
-        InputError: it is missing, damaged, or was written by a version that did not have these columns.
+        InputError: it is missing, damaged, or has not these columns.
     """
     path = run / f"{name}.parquet"
     if not path.exists():
         raise InputError(
-            f"run '{run.name}': it has no table '{name}': run its study again with this version, and with what fills "
-            "that table"
+            f"run '{run.name}': it has no table '{name}': run its study again with what fills that table"
         )
     require_whole(run, path.name)
     try:
@@ -135,8 +134,7 @@ def read_table(
         ) from None
     if table is None:
         raise InputError(
-            f"run '{run.name}': table '{path.name}' has no column {', '.join(sorted(absent))}, so an older version "
-            "wrote it: run the study again"
+            f"run '{run.name}': table '{path.name}' has no column {', '.join(sorted(absent))}: run the study again"
         )
     return table
 

@@ -60,7 +60,7 @@ def show_verdict(console: Console, verdict: dict[str, Any]) -> None:
         console.print(table)
         for reason, places in _shared_reasons(entries).items():
             console.print(f"  {reason}: {', '.join(places)}", markup=False, highlight=False)
-    for one in verdict.get("reinjections", ()):  # runs of before there were any have none
+    for one in verdict["reinjections"]:
         gain = one["gain_bits"]
         console.print(
             f"  {place_of(one)}: {one['decision']}, {compact(gain['estimate'], gain['lower'], gain['upper'])} bits put "
@@ -73,13 +73,13 @@ def show_verdict(console: Console, verdict: dict[str, Any]) -> None:
 
 def show_further(console: Console, verdict: dict[str, Any]) -> None:
     """Say how many predictions stand beside those that decide, and whether they were written down before the run."""
-    if (stored := verdict.get("predictions_sha")) is not None and stored != predictions_sha():
+    if verdict["predictions_sha"] != predictions_sha():
         console.print(
             "analysis/predictions.yaml has changed since this run: its predictions were not written down before it, so "
             "no test of the present ones can be concluded from it; run the study again",
             markup=False,
         )
-    beside = [found for one in verdict["settings"] for found in one.get("further_predictions", ())]
+    beside = [found for one in verdict["settings"] for found in one["further_predictions"]]
     tested = {found["name"] for found in beside if found["estimate"] is not None}
     untested = sorted({found["name"] for found in beside} - tested)
     if beside:

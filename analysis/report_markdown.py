@@ -50,7 +50,7 @@ def markdown(verdict: Mapping[str, Any], manifest_note: str, title: str) -> str:
         lines += [f"## {about.capitalize()}", ""]
         for one in verdict["settings"]:
             deciding = one["predictions"] if about == "knowledge" else []
-            beside = [found for found in one.get("further_predictions", ()) if found["about"] == about]
+            beside = [found for found in one["further_predictions"] if found["about"] == about]
             lines += [
                 f"- {one['compression']} + {one['repair']}: {found['sentence']}; supports {found['supports']}"
                 for found in (*deciding, *beside)
@@ -59,12 +59,12 @@ def markdown(verdict: Mapping[str, Any], manifest_note: str, title: str) -> str:
         absent = {
             found["sentence"]
             for one in verdict["settings"]
-            for found in one.get("further_predictions", ())
+            for found in one["further_predictions"]
             if found["about"] == about and found["estimate"] is None
         }
         lines += [*(f"- {sentence}" for sentence in sorted(absent)), ""]
     lines += ["## The paper's claims", "", "| claim | paper | this run |", "|---|---|---|"]
-    lines += [f"| {one['claim']} | {one['paper']} | {one['ours']} |" for one in verdict.get("claims", ())]
+    lines += [f"| {one['claim']} | {one['paper']} | {one['ours']} |" for one in verdict["claims"]]
     lines += ["", "That nothing was recovered never shows that nothing is left.", ""]
     return "\n".join(lines)
 

@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from analysis.store import SCHEMA, Written, content_key, sha_of, written
+from analysis.store import Written, content_key, schema_fault, sha_of, written
 from data.errors import InputError
 
 MANIFEST = "manifest.json"
@@ -45,13 +45,23 @@ def read_manifest(run: Path) -> dict[str, Any]:
         InputError: it is damaged, or of a schema that this version does not read.
     """
     manifest = read_json(run, MANIFEST)
-    if SEAL in manifest and manifest != sealed(manifest):
-        raise InputError(f"run '{run.name}': '{MANIFEST}' is not what was written: run the study again")
-    if manifest.get("schema") != SCHEMA:
+    require_sealed(run, manifest)
+    if fault := schema_fault(manifest):
         raise InputError(
-            f"run '{run.name}': schema {manifest.get('schema')}, and this version reads {SCHEMA}: run the study again"
+            f"run '{run.name}': {fault}: `python -m analysis run STUDY` with its study makes it anew, and "
+            "`python -m analysis gc` frees what it leaves"
         )
     return manifest
+
+
+def require_sealed(run: Path, manifest: dict[str, Any]) -> None:
+    """Compare what a manifest says with its seal, whatever its schema.
+
+    Raises:
+        InputError: it is not what was written.
+    """
+    if SEAL in manifest and manifest != sealed(manifest):
+        raise InputError(f"run '{run.name}': '{MANIFEST}' is not what was written: run the study again")
 
 
 def sealed(manifest: dict[str, Any]) -> dict[str, Any]:
@@ -88,7 +98,7 @@ def damaged_file(run: Path) -> str | None:
 
 
 def require_whole(run: Path, name: str) -> None:
-    """Compare a file with its checksum, once per process; runs of before there were checksums have none.
+    """Compare a file with its checksum, once per process; what a run's manifest does not name is read as it is.
 
     Raises:
         InputError: it is missing, or is not what was written.

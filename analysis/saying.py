@@ -82,7 +82,7 @@ def five_sentences(verdict: Verdict) -> list[str]:
         _decisions(settings),
         _most_returned(settings),
         _most_relearned(settings),
-        _controls(verdict.get("controls", [])),
+        _controls(verdict["controls"]),
     ]
 
 

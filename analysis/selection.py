@@ -156,7 +156,7 @@ def _about(arm: pd.DataFrame, bank: pd.DataFrame, seed: int) -> dict[str, object
 
 def _own(arm: pd.DataFrame, seed: int) -> Estimate | None:
     """How often the prompt tuned on the item's relation was kept; None where there is no such prompt."""
-    if "own" not in arm or arm["own"].isna().any():  # tables of before it was said have none
+    if arm["own"].isna().any():
         return None
     right = (_draws(arm) == arm["own"].to_numpy(dtype=int)).mean(axis=0)
     return clustered_mean(right, arm["entity"], seed=seed)

@@ -22,9 +22,11 @@ from typing import Any, TypeAlias
 
 from data.errors import InputError
 
-SCHEMA = 1
+SCHEMA = 2
+"""Form of runs and cells; what is of another form is refused by its number, and made anew by running its study."""
 CELL = "cell.json"
-CHECKSUMS = "checksums"
+SCHEMA_KEY, CHECKSUMS = "schema", "checksums"
+"""What a cell's file holds beside its description."""
 LIBRARIES = (
     *("torch", "transformers", "tokenizers", "transformer-lens", "nnsight", "llmcompressor", "compressed-tensors"),
     *("peft", "numpy", "scipy", "pandas", "statsmodels", "accelerate", "gguf", "safetensors", "datasets"),
@@ -105,7 +107,7 @@ class Store:
         draft.mkdir()  # whoever may read the runs folder may read its cells: a folder for one's own eyes would not do
         try:
             yield draft
-            stored = description | {CHECKSUMS: checksums(draft)}
+            stored = description | {SCHEMA_KEY: SCHEMA, CHECKSUMS: checksums(draft)}
             (draft / CELL).write_text(json.dumps(stored, indent=1, sort_keys=True) + "\n", encoding="utf-8")
             try:
                 draft.rename(self.folder(key))
@@ -139,12 +141,19 @@ def _stamps(folder: Path) -> dict[str, Written]:
 
 
 def names_in(cell: Path) -> frozenset[str]:
-    """The files that a finished cell was written with: what others put beside them is not read.
+    """The files that a finished cell was written with: what others put beside them is not read."""
+    return frozenset(json.loads((cell / CELL).read_text(encoding="utf-8"))[CHECKSUMS])
 
-    A cell of before there were checksums does not say: of one, whatever is there.
-    """
-    stored = json.loads((cell / CELL).read_text(encoding="utf-8"))
-    return frozenset(stored[CHECKSUMS] if CHECKSUMS in stored else checksums(cell))
+
+def schema_fault(stored: dict[str, Any]) -> str | None:
+    """Why this version does not read what a manifest or a cell's file holds; None where it does."""
+    found = stored.get(SCHEMA_KEY, "none")
+    return None if found == SCHEMA else f"schema {found}, and this version reads schema {SCHEMA}"
+
+
+def described(stored: dict[str, Any]) -> dict[str, Any]:
+    """A cell's description as its file holds it: what its key is made of."""
+    return {name: value for name, value in stored.items() if name not in (SCHEMA_KEY, CHECKSUMS)}
 
 
 def sha_of(path: Path) -> str:
@@ -160,18 +169,15 @@ def checksums(folder: Path) -> dict[str, str]:
 
 
 def _damage(folder: Path, key: str) -> str | None:
-    """How a cell's folder differs from what was written into it.
-
-    Cells of before there were checksums have none: of them the description alone can be checked.
-    """
+    """How a cell's folder differs from what was written into it."""
     try:
         stored = json.loads((folder / CELL).read_text(encoding="utf-8"))
-        description = {name: value for name, value in stored.items() if name != CHECKSUMS}
-        if content_key(description) != key:
+        if fault := schema_fault(stored):
+            return fault
+        if content_key(described(stored)) != key:
             return f"{CELL} is not what its key says"
-        expected = stored.get(CHECKSUMS)
-        return None if expected is None else differing(expected, checksums(folder))
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:  # brackets without end
+        return differing(stored[CHECKSUMS], checksums(folder))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:  # brackets without end
         return f"it cannot be read ({type(error).__name__})"
 
 

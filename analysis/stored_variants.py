@@ -9,11 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from analysis.opening import spec_of
 from analysis.run_files import read_manifest
-from analysis.store import CELL, CHECKSUMS, Store, content_key
+from analysis.store import CELL, Store, content_key, described, schema_fault
 from data.errors import InputError
 from probes.specs.variants import VariantSpec
 
@@ -37,16 +35,30 @@ def stored_parts(run: Path) -> Iterator[Parts]:
     for key in read_manifest(run).get("cells", []):
         if not store.done(key):
             continue
-        try:
-            stored = json.loads((store.folder(key) / CELL).read_text(encoding="utf-8"))
-            described = {name: value for name, value in stored.items() if name != CHECKSUMS}
-            if content_key(described) != key:
-                raise ValueError(f"{CELL} is not what its key says")
-            if described["kind"] == "scored":
-                needs = {role: store.folder(need) for role, need in described["needs"].items()}
-                yield Parts(described["fields"], spec_of(described["fields"]["variant"]), needs)
-        except (ValueError, KeyError, TypeError, AttributeError, ValidationError, RecursionError):
-            raise InputError(f"cell '{key}' of run '{run.name}' cannot be read: run the study again") from None
+        cell = _read_cell(run, store, key)
+        if cell["kind"] == "scored":
+            needs = {role: store.folder(need) for role, need in cell["needs"].items()}
+            yield Parts(cell["fields"], spec_of(cell["fields"]["variant"]), needs)
+
+
+def _read_cell(run: Path, store: Store, key: str) -> dict[str, Any]:
+    """A cell's description.
+
+    Raises:
+        InputError: it is of another schema, or not what was written.
+    """
+    try:
+        stored = json.loads((store.folder(key) / CELL).read_text(encoding="utf-8"))
+        fault = schema_fault(stored)
+        whole = fault is not None or content_key(described(stored)) == key
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        fault, whole = None, False
+    if fault or not whole:
+        raise InputError(
+            f"cell '{key}' of run '{run.name}': {fault or 'its description is not what was written'}: `python -m "
+            "analysis run STUDY` with its study makes it anew"
+        )
+    return described(stored)
 
 
 def find_parts(run: Path, identities: Sequence[str]) -> dict[str, Parts]:

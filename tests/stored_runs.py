@@ -9,6 +9,8 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.predictions import predictions_sha
+from analysis.store import SCHEMA
 from tests import stored_inside
 from tests.stored_frames import COMPRESSIONS, attention_frame, drift_frame, recovery_frame, variants_frame
 
@@ -35,6 +37,7 @@ SETTING = {
     "redirected_bits": BITS,
     "relearned_bits": BITS,
     "predictions": [PREDICTION],
+    "further_predictions": [],
     "reasons": [],
 }
 LISTS = {"capital": ["oslo", "paris", "turin", "bergen"], "colour": ["red", "blue"]}
@@ -105,7 +108,7 @@ def write_run(folder: Path, *, controls: bool = True) -> Path:
     """A run's folder with the tables that the pages read; a real model's has no controls."""
     shutil.copytree(_tables(controls).name, folder, copy_function=shutil.copy)  # as new files: pages go by their time
     study = {"name": folder.name, "title": "", "model": "tiny", "text": "hand", "reported": ["prompt-4"]}
-    manifest = {"schema": 1, "study": study, "seeds": [0, 1], "note": "dense is a dequantised file"}
+    manifest = {"schema": SCHEMA, "study": study, "seeds": [0, 1], "note": "dense is a dequantised file"}
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return folder
 
@@ -129,7 +132,8 @@ def _tables(controls: bool) -> TemporaryDirectory:
     }
     for name, table in tables.items():
         table.to_parquet(folder / f"{name}.parquet", index=False)
-    verdict = {"settings": [SETTING], "controls": [SETTING | {"scope": "locked"}] if controls else []}
+    verdict: dict[str, Any] = {"settings": [SETTING], "controls": [SETTING | {"scope": "locked"}] if controls else []}
+    verdict |= {"reinjections": [], "claims": [], "predictions_sha": predictions_sha()}
     (folder / "verdict.json").write_text(json.dumps(verdict))
     return made
 

@@ -17,9 +17,9 @@ def test_damaged_and_older_runs_say_what_is_wrong(root):
     (first / "drift.parquet").write_bytes(b"not a table")
     assert "drift.parquet" in opened("drift").warning[0].value
     pd.DataFrame({"item": ["x"]}).to_parquet(first / "answers.parquet")
-    with pytest.raises(InputError, match="no column correct, so an older version"):
+    with pytest.raises(InputError, match="no column correct: run the study again"):
         read_table(first, "answers", ["item", "correct"])
-    assert "older version" in opened("facts").warning[0].value
+    assert "has no column" in opened("facts").warning[0].value
     (first / "verdict.json").write_text("{")
     assert "verdict.json" in opened("evidence").warning[0].value
     (first / "manifest.json").write_text("{")

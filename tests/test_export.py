@@ -99,7 +99,7 @@ def test_a_cell_whose_description_was_changed_is_no_cell_of_the_run(stored, tmp_
     kept = path.read_text()
     path.write_text(kept.replace('"learning_rate": 0.03', '"learning_rate": 0.3'))
     try:
-        with pytest.raises(InputError, match=r"cell '.*' of run 'small' cannot be read: run the study again"):
+        with pytest.raises(InputError, match=r"cell '.*' of run 'small': its description is not what was written"):
             export(stored, PROMPT, tmp_path / "new")
     finally:
         path.write_text(kept)

@@ -8,7 +8,7 @@ import pytest
 
 from analysis import live, run
 from analysis.opening import spec_of
-from analysis.store import Store
+from analysis.store import SCHEMA, Store
 from analysis.study import Study
 from analysis.worker import Job, compute
 from data.errors import InputError
@@ -38,7 +38,7 @@ def stored(tmp_path_factory):
         with store.writing(cell.key, cell.description):
             pass
     folder.mkdir()
-    manifest = {"schema": 1, "study": LIVE.model_dump(mode="json"), "cells": [cell.key for cell in plan.cells]}
+    manifest = {"schema": SCHEMA, "study": LIVE.model_dump(mode="json"), "cells": [cell.key for cell in plan.cells]}
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return folder, {specs[cell.key].name: specs[cell.key].identity for cell in wanted}
 

@@ -28,8 +28,8 @@ def test_no_path_leaves_the_root(root, tmp_path):
 
 
 def test_another_schema_is_refused(root):
-    (root / "first" / "manifest.json").write_text('{"schema": 2}')
-    with pytest.raises(InputError, match="schema 2"):
+    (root / "first" / "manifest.json").write_text('{"schema": 1}')
+    with pytest.raises(InputError, match="schema 1, and this version reads schema 2: `python -m analysis run STUDY`"):
         read_manifest(root / "first")
 
 

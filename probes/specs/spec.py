@@ -1,8 +1,6 @@
 """The base of every value of a study: frozen, and strict about its keys."""
 
-from typing import Any
-
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class Spec(BaseModel):
@@ -20,14 +18,6 @@ class SteppedSpec(Spec):
     """What may be tuned for other steps than the study's."""
 
     steps: int | None = Field(default=None, ge=1, description="tuning steps; those of the study unless given")
-
-    @model_serializer(mode="wrap")
-    def _unless_given(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Left out where it is not given, so that what runs of before had is called as it was."""
-        found: dict[str, Any] = write(self)
-        return (
-            found if found.get("steps") is not None else {name: one for name, one in found.items() if name != "steps"}
-        )
 
     @property
     def _ending(self) -> str:
