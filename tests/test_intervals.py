@@ -145,7 +145,7 @@ def test_what_makes_no_sense_is_refused(refused: Callable[[], object]) -> None:
 
 def test_the_p_of_one_seed_is_students() -> None:
     """The jackknife error of a mean is its standard error, so that scipy's t test is the same test."""
-    values = np.random.default_rng(5).normal(0.3, 1.0, size=(1, 24))
+    values = np.random.default_rng(5).normal(0.5, 1.0, size=(1, 24))
     found = intervals.crossed_sample({"arm": values}, only, seed=0)
     assert found.p_other_than_zero == pytest.approx(stats.ttest_1samp(values[0], 0.0).pvalue, rel=1e-9)
     assert 0.01 < found.p_other_than_zero < 0.5
