@@ -2,12 +2,11 @@
 
 from analysis.scopes import ABLATIONS, MAIN
 from analysis.study import Study
-from probes.specs.banks import ROWLESS, EnsembleSpec, IdpSpec
 from probes.specs.compression import AnyCompression
 from probes.specs.controls import PLACEBO_KINDS, KeySpec, PlaceboSpec, RecalibrationSpec, TwinSpec
 from probes.specs.repairs import ReinjectionSpec
 from probes.specs.spec import Spec
-from probes.specs.variants import TransferredSpec, VariantSpec
+from probes.specs.variants import VariantSpec
 
 
 def compressions_of(study: Study, scope: str) -> tuple[AnyCompression | None, ...]:
@@ -60,9 +59,4 @@ def arms_around(study: Study, scope: str, compression: AnyCompression | None, re
 
 def is_readable(variant: VariantSpec) -> bool:
     """Whether one model reads the variant row by row, so that its inside can be read; of the placebos one is."""
-    repair = variant.repair
-    if isinstance(repair, PlaceboSpec):
-        return repair.number == 0
-    if isinstance(repair, IdpSpec):
-        return repair.selector not in ROWLESS
-    return not isinstance(repair, RecalibrationSpec | EnsembleSpec | TransferredSpec)
+    return variant.repair is None or variant.repair.readable

@@ -7,26 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from data.facts import Fact, FactSet, Item
 from probes.banks import Clusters, cluster_rows, least_alike, relation_rows
-from probes.idp import AttentionSelector, PromptBank, PromptSelector, Selector
+from probes.idp import PromptBank
 from probes.models import OpenedModel
 from probes.outcomes import Outcomes, outcomes
 from probes.prompts import SoftPrompt, load_prompts, text_prompts
-from probes.router import RouterSelector
-from probes.selectors import (
-    OUTPUT_READINGS,
-    FixedSelector,
-    KeySelector,
-    MixtureSelector,
-    OracleSelector,
-    OutputSelector,
-    RandomSelector,
-)
-from probes.specs.banks import DIVIDING, BankKind, IdpSpec, RouterStates, SelectorKind
+from probes.selection.base import TuneFacts
+from probes.selection.registry import make_selector
+from probes.specs.banks import DIVIDING, BankKind, IdpSpec
 from probes.tokens import encode_questions
 from probes.tuning import TuningRow, statement_rows
 
@@ -64,14 +57,26 @@ class Fitting:
     prompts: list[SoftPrompt]
     batch: int = 64
 
+    @property
+    def model(self) -> PreTrainedModel:
+        """The model that the prompts stand before."""
+        return self.opened.model
+
     @cached_property
-    def tune(self) -> Outcomes | None:
+    def tune(self) -> TuneFacts | None:
         """Tune facts in every tuning phrasing behind every prompt; None where there are none."""
-        items = [
-            replace(_answer_alone(item), question=phrasing.format(subject=item.fact.subject))
-            for item, _, phrasing in self._phrased()
-        ]
-        return self.asked(items) if items else None
+        phrased = list(self._phrased())
+        if not phrased:
+            return None
+        asked = self.asked(
+            [
+                replace(_answer_alone(item), question=phrasing.format(subject=item.fact.subject))
+                for item, _, phrasing in phrased
+            ]
+        )
+        subjects = sorted({item.fact.subject for item, _, _ in phrased})
+        halves = [(place, subjects.index(item.fact.subject) % 2) for item, place, _ in phrased]
+        return TuneFacts(asked.rows, asked.log_probs, np.array(halves))
 
     def _phrased(self) -> Iterator[tuple[Item, int, str]]:
         """Tune facts with every tuning phrasing and its place among those of its relation."""
@@ -104,49 +109,6 @@ class Fitting:
         """Items behind every prompt of the bank."""
         return outcomes(self.opened.model, self.opened.tokenizer, self.prompts, items, batch=self.batch)
 
-    def router(self, states: RouterStates) -> RouterSelector:
-        """The learned choice: what of it is not fitted is chosen by leaving out a phrasing and half of the entities."""
-        tune = self.tune
-        rows, log_probs = ([], None) if tune is None else (tune.rows, tune.log_probs)
-        phrased = [(item.fact.subject, place) for item, place, _ in self._phrased()]
-        subjects = sorted({subject for subject, _ in phrased})
-        groups = np.array([(place, subjects.index(subject) % 2) for subject, place in phrased]).reshape(-1, 2)
-        return RouterSelector.fit(self.opened.model, rows, log_probs, states, groups=groups)
-
-    def drawn(self, rows: Sequence[Sequence[int]], draws: int) -> Int[np.ndarray, "row draw"]:
-        """Choices by seeds from the bank's own on: the first is what its selector 'random' keeps."""
-        selectors = [RandomSelector(len(self.prompts), self.seed + draw) for draw in range(draws)]
-        return np.stack([selector.scores(rows).argmax(dim=1).numpy() for selector in selectors], axis=1)
-
-    @property
-    def attention(self) -> Selector:
-        """The settings of the choice by attention."""
-        repair = self.repair
-        return Selector(repair.layers, repair.queries, repair.per_token, repair.heads, repair.softmax)
-
-    def selector(self, kind: SelectorKind) -> PromptSelector:
-        """A selector of a kind, fitted on tune facts where it is one that learns.
-
-        Raises:
-            InputError: what it is fitted on is not there.
-        """
-        model = self.opened.model
-        if kind == "attention":
-            return AttentionSelector(model, self.prompts, self.attention)
-        if kind == "random":
-            return RandomSelector(len(self.prompts), self.seed)
-        if kind == "fixed":
-            return FixedSelector.best(None if self.tune is None else self.tune.log_probs)
-        if kind in OUTPUT_READINGS:
-            return OutputSelector(model, self.prompts, kind)
-        if kind == "key":
-            return KeySelector.of_prompts(model, self.prompts)
-        if kind == "cluster":
-            return KeySelector.of_clusters(model, self.centres)
-        if kind == "router":
-            return self.router(self.repair.states)
-        return OracleSelector(self.known(self.facts.select(self.groups))) if kind == "oracle" else MixtureSelector()
-
 
 def _answer_alone(item: Item) -> Item:
     """The item with its right answer, and what goes on from it, for the only candidates.
@@ -176,5 +138,7 @@ def fitting(
 
 def open_bank(found: Fitting) -> PromptBank:
     """The bank with the selector that its repair names."""
+    repair = found.repair
     with torch.no_grad():
-        return PromptBank(found.opened.model, found.prompts, found.selector(found.repair.selector))
+        selector = make_selector(repair.chooses_by, found, found.facts.select(found.groups))
+        return PromptBank(found.model, found.prompts, selector)

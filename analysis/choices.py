@@ -5,7 +5,7 @@ a selector is to be compared with stands in the same table.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,15 +15,12 @@ from jaxtyping import Float
 from analysis.banks import Fitting
 from analysis.selection import DRAWS
 from data.facts import Item
-from probes.idp import AttentionSelector, PromptSelector
-from probes.mixture import mean_of
 from probes.outcomes import Outcomes
 from probes.prefix import Prefixes
-from probes.selectors import OUTPUT_READINGS, OracleSelector, OutputSelector
-from probes.specs.banks import SelectorKind
-
-SIMPLE: tuple[SelectorKind, ...] = ("random", "fixed", "key", "cluster", "oracle")
-MIXTURE = "mixture"
+from probes.selection.base import PromptSelector, Selection
+from probes.selection.mixture import mean_of
+from probes.selection.registry import by_module
+from probes.specs.selectors import SelectorKind
 
 
 def selections_of(found: Fitting, items: Sequence[Item]) -> pd.DataFrame:
@@ -36,66 +33,63 @@ def selections_of(found: Fitting, items: Sequence[Item]) -> pd.DataFrame:
     relation; missing where the bank has none for it).
     """
     asked = found.asked(items)
-    log_probs, correct = asked.log_probs, asked.correct
+    log_probs = asked.log_probs
     common = {
         "item": [item.name for item in items],
         "entity": [item.fact.subject for item in items],
         "relation": [item.fact.relation for item in items],
         "group": [item.fact.group for item in items],
         "log_prob_by_prompt": log_probs.tolist(),
-        "correct_by_prompt": correct.tolist(),
+        "correct_by_prompt": asked.correct.tolist(),
         "oracle": log_probs.argmax(axis=1),
         "own": pd.array([found.own(item.fact.relation) for item in items], dtype="Int64"),
     }
-    tables = []
-    place = np.arange(len(items))
-    for name, cost, scores in scored_by(found, asked):
-        chosen = scores.argmax(axis=1)
-        drawn = found.drawn(asked.rows, DRAWS) if name == "random" else chosen[:, None]
-        told = {"chosen": pd.array(chosen, dtype="Int64"), "draws": drawn.tolist(), "scores": scores.tolist()}
-        told |= {"log_prob": log_probs[place, chosen], "correct": correct[place, chosen]}
-        tables.append(pd.DataFrame({**common, "selector": name, "cost": cost, **told}))
-    mixed = [mean_of([one[place].log_probs for one in asked.singles]) for place in range(len(items))]
-    answers = [item.answer_index for item in items]
-    told = {
-        "chosen": pd.array([None] * len(items), dtype="Int64"),
-        "draws": [[] for _ in items],
-        "scores": [[] for _ in items],
-        "log_prob": [one[answer] for one, answer in zip(mixed, answers, strict=True)],
-        "correct": [one.index(max(one)) == answer for one, answer in zip(mixed, answers, strict=True)],
-    }
-    tables.append(pd.DataFrame({**common, "selector": MIXTURE, "cost": "full_pass_per_prompt", **told}))
+    tables = [pd.DataFrame({**common, **told}) for told in told_by_selectors(found, asked)]
     return pd.concat(tables, ignore_index=True)
 
 
-def scored_by(found: Fitting, asked: Outcomes) -> Iterator[tuple[str, str, Float[np.ndarray, "item prompt"]]]:
-    """Name, cost and scores of every selector that this bank can have; the three readings of outputs share passes."""
-    model, batch = found.opened.model, found.batch
-    attention = found.attention
-    for name, settings in {
-        "attention": attention,
-        "attention-separate" if attention.softmax == "joint" else "attention-joint": replace(
-            attention, softmax="separate" if attention.softmax == "joint" else "joint"
-        ),
-    }.items():
-        selector: PromptSelector = AttentionSelector(model, found.prompts, settings)
-        yield name, selector.cost, scores_in_batches(selector, asked.rows, batch)
-    for kind in SIMPLE:
-        if kind != "cluster" or found.centres is not None:
-            asked_about = [item.fact for item in asked.items]
-            selector = OracleSelector(found.known(asked_about)) if kind == "oracle" else found.selector(kind)
-            yield kind, selector.cost, scores_in_batches(selector, asked.rows, batch)
-    for states in ("first", "last"):
-        selector = found.router(states)
-        yield (
-            "router" if states == "first" else "router-last",
-            selector.cost,
-            scores_in_batches(selector, asked.rows, batch),
-        )
-    outputs = OutputSelector(model, found.prompts, "likelihood")
-    read = [outputs.readings(part) for part in _parts(asked.rows, batch)]
-    for reading in OUTPUT_READINGS:
-        yield reading, outputs.cost, torch.cat([one[reading] for one in read]).cpu().double().numpy()
+def told_by_selectors(found: Fitting, asked: Outcomes) -> Iterator[dict[str, Any]]:
+    """Of every selector that this bank can have the columns of its own, in the order of the list of selectors."""
+    people = [item.fact for item in asked.items]
+    for selection, kinds in by_module(found):
+        yield from (_kept_all(kind, asked) for kind in kinds if kind.keeps_all)
+        for name, selector in selection.compared([kind for kind in kinds if not kind.keeps_all], found, people):
+            yield _kept(name, selector, selection, found, asked)
+
+
+def _kept(name: str, selector: PromptSelector, selection: Selection, found: Fitting, asked: Outcomes) -> dict[str, Any]:
+    """What a selector kept for each item, and what that said."""
+    scores = scores_in_batches(selector, asked.rows, found.batch)
+    chosen, place = scores.argmax(axis=1), np.arange(len(scores))
+    drawn = chosen[:, None]
+    if selection.draw is not None:
+        others = [selection.draw(found, draw) for draw in range(DRAWS)]
+        drawn = np.stack([scores_in_batches(one, asked.rows, found.batch).argmax(axis=1) for one in others], axis=1)
+    return {
+        "selector": name,
+        "cost": selector.cost,
+        "chosen": pd.array(chosen, dtype="Int64"),
+        "draws": drawn.tolist(),
+        "scores": scores.tolist(),
+        "log_prob": asked.log_probs[place, chosen],
+        "correct": asked.correct[place, chosen],
+    }
+
+
+def _kept_all(kind: SelectorKind, asked: Outcomes) -> dict[str, Any]:
+    """What all prompts together said of each item."""
+    count = len(asked.items)
+    mixed = [mean_of([one[place].log_probs for one in asked.singles]) for place in range(count)]
+    answers = [item.answer_index for item in asked.items]
+    return {
+        "selector": kind.name,
+        "cost": kind.cost,
+        "chosen": pd.array([None] * count, dtype="Int64"),
+        "draws": [[] for _ in range(count)],
+        "scores": [[] for _ in range(count)],
+        "log_prob": [one[answer] for one, answer in zip(mixed, answers, strict=True)],
+        "correct": [one.index(max(one)) == answer for one, answer in zip(mixed, answers, strict=True)],
+    }
 
 
 def scores_in_batches(

@@ -20,9 +20,17 @@ from probes.compression.registry import methods
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("data", "probes", "analysis")
+
+
+def modules_of(package: str) -> tuple[str, ...]:
+    """A package of ours and every module in it, so that a file which is added to it is named at once."""
+    home = ROOT.joinpath(*package.split("."))
+    return (package, *sorted(f"{package}.{path.stem}" for path in home.glob("*.py") if path.stem != "__init__"))
+
+
 BANK = (
     *("analysis.banks", "analysis.choices", "analysis.ensemble", "analysis.selection"),
-    *("probes.banks", "probes.idp", "probes.mixture", "probes.outcomes", "probes.router", "probes.selectors"),
+    *("probes.banks", "probes.idp", "probes.outcomes", "probes.specs.selectors", *modules_of("probes.selection")),
 )
 NEEDED_BY: dict[str, tuple[str, ...]] = {
     "idp": BANK,

@@ -6,9 +6,9 @@ from pathlib import Path
 from analysis.banks import Fitting
 from analysis.choices import bank_table
 from data.facts import Item
-from probes.mixture import score_mixture
 from probes.outcomes import outcomes
 from probes.scoring import Score
+from probes.selection.mixture import score_mixture
 from probes.variants import Variant
 
 

@@ -23,13 +23,13 @@ from analysis.figures_recovery import parameters_figure
 from analysis.figures_tasks import perplexity_figure, task_scores, tasks_figure
 from analysis.inside_figures import heads_figure, interventions_figure, lens_figure, probes_figure
 from analysis.look import looks_of, reading_words
-from analysis.naming import nearest
 from analysis.repair_report import latency_of
 from analysis.scopes import ABLATIONS, MAIN
 from analysis.selecting import at_home
 from analysis.task_scores import ALL, compare_tasks, perplexities
 from analysis.transfer_figure import transfer_figure
 from data.errors import InputError
+from data.naming import nearest
 
 READING = "candidates"
 SHOWN_KINDS = ("", "placebo", "prompt", "prefix", "ptuning", "idp", "lora", "idp+lora")

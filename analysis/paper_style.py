@@ -16,8 +16,8 @@ from choreographer.browsers.chromium import Chromium
 
 from analysis.figures import Figure
 from analysis.literal import for_plotly, of_plotly
-from analysis.naming import nearest
 from data.errors import InputError
+from data.naming import nearest
 
 IMAGES = ("pdf", "svg", "png")
 FORMATS = (*IMAGES, "html")

@@ -16,10 +16,10 @@ import pandas as pd
 
 from analysis.figures import averaged, chosen
 from analysis.look import METRICS, SITES
-from analysis.naming import nearest
 from analysis.reading import read_table
 from analysis.scopes import MAIN
 from data.errors import InputError
+from data.naming import nearest
 
 PLACES = ("pattern", "attn_out", "mlp_out", "resid_post")
 STATE, PATTERN = "relative_l2", "jensen_shannon"

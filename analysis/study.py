@@ -15,7 +15,7 @@ from analysis.study_strings import check_strings
 from data.errors import InputError
 from data.facts import FactSet
 from data.paths import user_path
-from probes.specs.banks import UNREPORTED, BankSpec, IdpSpec
+from probes.specs.banks import BankSpec
 from probes.specs.compression import AnyCompression
 from probes.specs.repairs import FolderSpec, PromptSpec, ReinjectionSpec
 from probes.specs.spec import Spec
@@ -175,7 +175,7 @@ class Study(Spec):
         """Refuse to report what is not there, and what is told the answers or the dense weights."""
         if unknown := set(self.reported) - set(names):
             raise ValueError(f"reported: no repair is called {', '.join(sorted(unknown))} (there are {names})")
-        if bounds := [one.name for one in self.repairs if _bound(one) and one.name in self.reported]:
+        if bounds := [one.name for one in self.repairs if one.bound and one.name in self.reported]:
             raise ValueError(f"reported: {', '.join(bounds)} looks at the answers: a bound, no repair; leave it out")
         if controls := [one.name for one in self.reinjections if one.name in self.reported]:
             raise ValueError(
@@ -256,7 +256,7 @@ class Study(Spec):
     @property
     def reportable(self) -> tuple[NamedSpec, ...]:
         """The repairs whose answers are evidence, those that are reported first: no bound, control or brought one."""
-        apart = {one.name for one in self.repairs if _bound(one) or _brought(one) or _planted(one)}
+        apart = {one.name for one in self.repairs if one.bound or _brought(one) or _planted(one)}
         found = [one for one in self.repairs if one.name not in apart and one not in self.reinjections]
         return tuple(sorted(found, key=lambda one: one.name not in self.reported))
 
@@ -269,11 +269,6 @@ class Study(Spec):
     def factless_prompts(self) -> tuple[PromptSpec, ...]:
         """The prompt tuned on text that states no fact: answers cut out, answers dealt to other subjects."""
         return tuple(self.prompt.model_copy(update={"answers": answers}) for answers in ("masked", "shuffled"))
-
-
-def _bound(repair: Spec) -> bool:
-    """Whether a repair is told the answers."""
-    return isinstance(repair, IdpSpec) and repair.selector in UNREPORTED
 
 
 def _brought(repair: Spec) -> bool:

@@ -16,8 +16,8 @@ from analysis.opening import bank_fitting, dense, facts_of, open_variant, parent
 from analysis.readout import ScoredItems, cross_fitted_bits, recalibrate, vocabulary_bits
 from analysis.selection import selector_table
 from data.facts import FactSet, Item, dealt
-from probes.mixture import score_mixture
 from probes.scoring import Score, score
+from probes.selection.mixture import score_mixture
 from probes.specs.banks import EnsembleSpec, IdpSpec
 from probes.specs.controls import KeySpec, RecalibrationSpec
 from probes.specs.repairs import PromptSpec, TextSpec
@@ -204,7 +204,7 @@ def _asked_bank(found: Fitting, items: tuple[Item, ...], batch: int, folder: Pat
     selections.to_parquet(folder / "selections.parquet", index=False)
     bank.to_parquet(folder / "banks.parquet", index=False)
     selector_table(selections, bank).to_parquet(folder / "selectors.parquet", index=False)
-    if found.repair.selector == "mixture":
+    if found.repair.chooses_by.keeps_all:
         asked = found.asked(items)
         return asked.members[0], score_mixture(asked.members, asked.singles, items, batch=batch)
     opened = found.opened

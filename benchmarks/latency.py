@@ -13,8 +13,12 @@ from analysis.latency import decoding, read_as_tokens
 from analysis.timing import Work, time_ratio, times
 from benchmarks.measure import Ratio
 from benchmarks.models import BANK, PROMPT, Bench, rows_of
-from probes.idp import PromptBank, PromptSelector, Selector
-from probes.selectors import KeySelector, OutputSelector, RandomSelector
+from probes.idp import PromptBank
+from probes.selection.attention import Selector
+from probes.selection.base import PromptSelector
+from probes.selection.key import KeySelector
+from probes.selection.outputs import OutputSelector
+from probes.selection.random import RandomSelector
 from probes.variants import Variant
 
 BATCHES = (1, 8)

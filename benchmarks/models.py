@@ -14,10 +14,11 @@ from peft import PeftModel
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from probes.compress import compress
-from probes.idp import PromptBank, Selector
+from probes.idp import PromptBank
 from probes.lora import adapted, add_lora
 from probes.models import open_model
 from probes.prompts import SoftPrompt, draw_prompt
+from probes.selection.attention import Selector
 from probes.specs.compression import CompressionSpec
 from probes.variants import Variant
 

@@ -35,9 +35,10 @@ from benchmarks.measure import Ratio, own_memory_peak
 from benchmarks.models import rows_of
 from probes.capture import Recorder
 from probes.compress import compress
-from probes.idp import PromptBank, Selector
+from probes.idp import PromptBank
 from probes.models import open_model
 from probes.prompts import draw_prompt
+from probes.selection.attention import Selector
 from probes.sites import sites_of
 from probes.specs.compression import CompressionSpec
 from probes.tuning import text_rows, token_loss

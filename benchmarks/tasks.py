@@ -14,9 +14,10 @@ from benchmarks.measure import Ratio
 from benchmarks.models import Bench
 from data.tasks import quiet
 from data.text import load_text
-from probes.idp import PromptBank, Selector
+from probes.idp import PromptBank
 from probes.lm_eval_adapter import VariantLM
 from probes.prompts import draw_prompt
+from probes.selection.attention import Selector
 from probes.variants import Variant
 
 ITEMS = 24

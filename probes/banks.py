@@ -24,7 +24,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from data.errors import InputError
-from probes.selectors import mean_embeddings
+from probes.selection.key import mean_embeddings
 from probes.tuning import TuningRow
 
 

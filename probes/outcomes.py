@@ -11,7 +11,7 @@ from data.facts import Item
 from probes.idp import PromptBank
 from probes.prompts import SoftPrompt
 from probes.scoring import Score, score
-from probes.selectors import FixedSelector
+from probes.selection.fixed import FixedSelector
 from probes.tokens import encode_questions
 from probes.variants import Variant
 

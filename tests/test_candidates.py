@@ -15,8 +15,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from data.errors import InputError
 from data.facts import Candidates
 from probes.candidates import exclusive, longer_of, said_whole
-from probes.mixture import score_mixture
 from probes.scoring import score
+from probes.selection.mixture import score_mixture
 from probes.states import encode_questions
 from probes.variants import Variant
 from tests.asking import ANSWERS, asked

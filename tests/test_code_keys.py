@@ -107,10 +107,11 @@ ALL = {"compressed": 9, "tuned": 98, "scored": 219, "drift": 18, "lens": 6, "pro
 ALL |= {"examples": 5, "tasks": 115}
 WORDS = "words, pages, figures, hues and reports"
 STATEMENT, REMARK, TEXT = "\nEDITED = 1\n", "\n# A remark.\n", '\n"""A text."""\n'
+SELECTING = ["probes/selection/key.py", "probes/selection/router.py", "probes/specs/selectors.py"]
 DRAWING = ["analysis/figures_drift.py", "analysis/look.py", "analysis/pages/evidence.py"]
 DRAWING += ["analysis/report_markdown.py", "analysis/report_page.py"]
 EDITS: dict[str, tuple[list[tuple[str, str]], dict[str, int]]] = {
-    "statements in selectors": ([("probes/selectors.py", STATEMENT), ("probes/router.py", STATEMENT)], BANKED),
+    "statements in selectors": ([(file, STATEMENT) for file in SELECTING], BANKED),
     "a statement in what every cell runs": ([("probes/tokens.py", STATEMENT)], ALL),
     "a statement in what the worker sets": ([("analysis/surroundings.py", STATEMENT)], ALL),
     "a statement in what compresses": ([("probes/oneshot.py", STATEMENT)], {"compressed": 9}),
@@ -120,7 +121,7 @@ EDITS: dict[str, tuple[list[tuple[str, str]], dict[str, int]]] = {
     "a statement in the list of metrics": ([("analysis/metrics/registry.py", STATEMENT)], {}),
     "a statement in a repair that the demo has not": ([("probes/prefix_tuning.py", STATEMENT)], {}),
     WORDS: (
-        [("probes/selectors.py", REMARK), ("probes/tokens.py", TEXT), *((file, STATEMENT) for file in DRAWING)],
+        [("probes/selection/key.py", REMARK), ("probes/tokens.py", TEXT), *((file, STATEMENT) for file in DRAWING)],
         {},
     ),
 }

@@ -5,9 +5,10 @@ from functools import partial
 import pytest
 import torch
 
-from probes.idp import PromptBank, Selector
+from probes.idp import PromptBank
 from probes.prefix import Prefixes, keys_and_values
 from probes.prompts import draw_prompt
+from probes.selection.attention import Selector
 from probes.variants import Variant
 from tests.tiny_models import tiny
 

@@ -9,12 +9,13 @@ from lm_eval.models.huggingface import HFLM
 from transformers import PreTrainedModel
 
 from data.errors import InputError
-from probes.idp import PromptBank, Selector
+from probes.idp import PromptBank
 from probes.inputs import build_inputs
 from probes.lm_eval_adapter import VariantLM
 from probes.lora import adapted
 from probes.prefix_tuning import TunedPrefix, draw_prefix
 from probes.prompts import draw_prompt
+from probes.selection.attention import Selector
 from probes.variants import Variant
 from tests.byte_tokens import byte_tokenizer
 from tests.sequences import shifted_lora

@@ -9,11 +9,14 @@ from hypothesis import strategies as st
 
 from data.errors import InputError
 from probes.continuations import continue_contexts, score_pairs
-from probes.idp import AttentionSelector, PromptBank, PromptSelector, Selector
+from probes.idp import PromptBank
 from probes.inputs import longest_content
 from probes.prefix_tuning import TunedPrefix, draw_prefix
 from probes.prompts import draw_prompt
-from probes.selectors import FixedSelector, OutputSelector
+from probes.selection.attention import AttentionSelector, Selector
+from probes.selection.base import PromptSelector
+from probes.selection.fixed import FixedSelector
+from probes.selection.outputs import OutputSelector
 from probes.tuning import TuningRow, token_loss
 from probes.variants import Variant
 from tests.tiny_models import POSITIONS, TINY_TYPES, VOCABULARY, tiny

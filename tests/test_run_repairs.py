@@ -16,11 +16,12 @@ from analysis.reading import read_table
 from analysis.study import Study
 from data.errors import InputError
 from probes.adapter_folders import read_adapter
-from probes.idp import PromptBank, Selector
+from probes.idp import PromptBank
 from probes.lora import adapted, add_lora
 from probes.models import open_model
 from probes.prefix_tuning import TunedPrefix
 from probes.prompts import draw_prompt
+from probes.selection.attention import Selector
 from probes.sharing import share_weights
 from probes.specs.repairs import TextSpec
 from probes.tokens import encode

@@ -9,10 +9,11 @@ import torch
 from transformers import PreTrainedModel
 
 from data.facts import Candidates, Fact, Item
-from probes.idp import PromptBank, Selector
+from probes.idp import PromptBank
 from probes.lora import adapted
 from probes.prompts import draw_prompt
 from probes.scoring import Score, score
+from probes.selection.attention import Selector
 from probes.tokens import encode, encode_continuations
 from probes.tuning import statement_rows, tune
 from probes.variants import Variant

@@ -10,21 +10,17 @@ import torch
 from analysis.study import Study
 from data.errors import InputError
 from data.facts import Candidates, Fact, Item
-from probes.idp import AttentionSelector, PromptBank, PromptSelector, Selector
-from probes.mixture import Mean, score_mixture
+from probes.idp import PromptBank
 from probes.outcomes import outcomes
 from probes.prompts import draw_prompt
-from probes.router import PENALTIES, RouterSelector, choose_penalty, fit_logistic
-from probes.selectors import (
-    OUTPUT_READINGS,
-    FixedSelector,
-    KeySelector,
-    MixtureSelector,
-    OracleSelector,
-    OutputSelector,
-    RandomSelector,
-    mean_embeddings,
-)
+from probes.selection.attention import AttentionSelector, Selector
+from probes.selection.base import PromptSelector
+from probes.selection.fixed import FixedSelector
+from probes.selection.key import KeySelector, mean_embeddings
+from probes.selection.mixture import Mean, score_mixture
+from probes.selection.outputs import OUTPUT_READINGS, OutputSelector
+from probes.selection.random import RandomSelector
+from probes.selection.router import PENALTIES, RouterSelector, choose_penalty, fit_logistic
 from probes.variants import Variant
 from tests.studies import STUDY
 from tests.tiny_models import tiny
@@ -151,7 +147,7 @@ def test_a_key_is_found_by_its_own_tokens():
     prompts = [model.get_input_embeddings()(torch.tensor(row)).detach() for row in ROWS]
     assert KeySelector.of_prompts(model, prompts).scores(ROWS).argmax(dim=1).tolist() == [0, 1, 2, 3]
     centres = mean_embeddings(model, ROWS)
-    assert KeySelector.of_clusters(model, centres).scores(ROWS).argmax(dim=1).tolist() == [0, 1, 2, 3]
+    assert KeySelector(model, centres, "euclidean").scores(ROWS).argmax(dim=1).tolist() == [0, 1, 2, 3]
 
 
 def test_the_logistic_fit_is_at_its_minimum():
@@ -200,26 +196,6 @@ def test_what_all_questions_share_does_not_part_them(model):
     one, two = RouterSelector.fit(model, rows, right), RouterSelector.fit(model, rows, right, groups=same)
     assert (one.pooling, one.penalty) == (two.pooling, two.penalty)
     assert torch.equal(one.scores(rows), two.scores(rows))
-
-
-def test_a_selector_without_its_training_data_says_so():
-    model = tiny("llama")
-    for name, fit in {
-        "fixed": lambda: FixedSelector.best(None),
-        "router": lambda: RouterSelector.fit(model, [], None),
-        "cluster": lambda: KeySelector.of_clusters(model, None),
-    }.items():
-        with pytest.raises(InputError, match=f"selector '{name}'"):
-            fit()
-
-
-def test_what_keeps_no_prompt_for_a_text_says_so():
-    oracle = OracleSelector({(5, 9): [-1.0, -0.5]})
-    assert oracle.scores([[5, 9]]).argmax(dim=1).tolist() == [1]
-    with pytest.raises(InputError, match="oracle"):
-        oracle.scores([[5, 9], [5]])
-    with pytest.raises(InputError, match="mixture"):
-        MixtureSelector().scores(ROWS)
 
 
 def test_a_study_may_compute_the_oracle_and_never_report_it():

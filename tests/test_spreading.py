@@ -20,7 +20,7 @@ from probes.capture import Recorder, parity
 from probes.compress import compress
 from probes.continuations import score_pairs
 from probes.families import family_of
-from probes.idp import PromptBank, Selector
+from probes.idp import PromptBank
 from probes.inputs import build_inputs
 from probes.interventions import content_positions, patched_logits, states_at
 from probes.knockout import FORMS, Knockout, knocked_logits
@@ -28,6 +28,7 @@ from probes.lora import adapted, add_lora
 from probes.models import open_model
 from probes.prefix_tuning import TunedPrefix, draw_prefix
 from probes.prompts import draw_prompt
+from probes.selection.attention import Selector
 from probes.sharing import share_weights
 from probes.sites import sites_of
 from probes.spreading import is_spread, place

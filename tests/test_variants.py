@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 import torch
 
-from probes.idp import PromptBank, Selector
+from probes.idp import PromptBank
 from probes.lora import adapted, add_lora, load_lora, targeted_layers
 from probes.prompts import draw_prompt, load_prompts, save_prompts
+from probes.selection.attention import Selector
 from probes.sharing import share_weights
 from probes.specs.controls import PLACEBO_KINDS
 from probes.tuning import TuningRow, tune

@@ -9,11 +9,15 @@ from analysis.drafting import OTHER, REPAIR_FIELDS
 from analysis.metrics.registry import metric_groups
 from data.errors import InputError
 from data.user_yaml import read_yaml
+from probes.specs.selectors import selectors
 
 METHODS = [*drafting.QUANTISERS, *drafting.PRUNERS, OTHER]
 FLOORS = ["batch_plan", "sdpa", "bfloat16", "calibration_draw"]
 BANKS = ["seeds", "relations", "clusters"]
-SELECTORS = ["attention", "router", "cluster", "random", "fixed", "likelihood", "key", "mixture"]
+SELECTORS = {kind.name: kind.words for kind in selectors() if not kind.bound}
+HELP = {
+    "selector": "Keeps, for each question:\n" + "".join(f"\n- {name}: {words}" for name, words in SELECTORS.items())
+}
 NO_FORM = "written as YAML, since this form has no fields for it"
 
 KEPT: Final = "session"
@@ -144,8 +148,8 @@ def detail(fields: Fields, here: str, name: str, value: Any) -> Any:
         return drafting.whole_numbers(text, "prompts' tokens")
     if name in ("length", "rank"):
         return fields.number({"length": "Tokens", "rank": "Rank"}[name], value, here, 1, 512)
-    options = {"encoder": ["mlp", "lstm"], "targets": ["all", "attention"], "bank": BANKS, "selector": SELECTORS}
-    return fields.one(name.capitalize(), options[name], value, here, width=130)
+    options = {"encoder": ["mlp", "lstm"], "targets": ["all", "attention"], "bank": BANKS, "selector": list(SELECTORS)}
+    return fields.one(name.capitalize(), options[name], value, here, width=130, help=HELP.get(name))
 
 
 def several(fields: Fields, label: str, given: list[dict[str, Any]], draw: Any) -> list[dict[str, Any]]:

@@ -1,32 +1,17 @@
 """Banks of prompts as frozen values: how a bank is made, and what is made of it."""
 
-from typing import Literal, Self
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from probes.specs.repairs import LoraSpec
+from probes.specs.selectors import SelectorKind, selector_of
 from probes.specs.spec import Spec
 
 BankKind = Literal["seeds", "relations", "clusters", "diverse", "texts", "files", "planted"]
 DIVIDING: tuple[BankKind, ...] = ("relations", "clusters", "planted")
 """Banks whose prompts are each tuned on other things, so that a question can be near to one of them."""
-SelectorKind = Literal[
-    "attention",
-    "random",
-    "fixed",
-    "likelihood",
-    "entropy",
-    "margin",
-    "key",
-    "cluster",
-    "router",
-    "oracle",
-    "mixture",
-]
-UNREPORTED: tuple[SelectorKind, ...] = ("oracle",)
-"""Selectors that look at an answer: a bound on what a choice could give, and no repair."""
-ROWLESS: tuple[SelectorKind, ...] = ("oracle", "mixture")
-"""Selectors that keep no prompt for an arbitrary text: one knows questions alone, the other keeps all."""
 RouterStates = Literal["first", "last"]
 
 
@@ -105,11 +90,29 @@ class BankSpec(Spec):
         return "-".join([first, shape, *source, *last, *under])
 
 
+def _known(selector: str) -> str:
+    """Refuse a selector that is not there."""
+    return selector_of(selector).name
+
+
+def _places(letter: str) -> Callable[[Any], str]:
+    """Layers or heads as spoken: `l0,3`; all of them are `all`."""
+    return lambda places: places if isinstance(places, str) else letter + ",".join(map(str, places))
+
+
+_SPOKEN: dict[str, Callable[[Any], str]] = {
+    "layers": _places("l"),
+    "heads": _places("h"),
+    "per_token": lambda _: "mass",
+}
+"""Settings of a selector that are not spoken as they are written."""
+
+
 class IdpSpec(BankSpec):
     """A bank of prompts of which one is kept per input."""
 
     kind: Literal["idp"] = "idp"
-    selector: SelectorKind = "attention"
+    selector: Annotated[str, AfterValidator(_known)] = "attention"
     layers: Literal["first", "all"] | tuple[int, ...] = "first"
     heads: tuple[int, ...] | None = None
     queries: Literal["all", "last"] = "all"
@@ -119,8 +122,10 @@ class IdpSpec(BankSpec):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.selector == "cluster" and self.bank not in DIVIDING:
-            raise ValueError("selector cluster: needs prompts tuned on different texts: bank relations or clusters")
+        if not self.allows(self.chooses_by):
+            raise ValueError(
+                f"selector {self.selector}: needs prompts tuned on different texts: bank relations or clusters"
+            )
         return self
 
     @property
@@ -137,22 +142,30 @@ class IdpSpec(BankSpec):
         return self.kind if self.adapter is None else "idp+lora"
 
     @property
+    def chooses_by(self) -> SelectorKind:
+        """What is known of its selector."""
+        return selector_of(self.selector)
+
+    def allows(self, kind: SelectorKind) -> bool:
+        """Whether the bank's prompts are such that a selector can choose among them."""
+        return kind.needs != "clusters" or self.bank in DIVIDING
+
+    @property
+    def bound(self) -> bool:
+        """Whether its selector looks at the answers."""
+        return self.chooses_by.bound
+
+    @property
+    def readable(self) -> bool:
+        """Whether its selector keeps one prompt for any text."""
+        return not self.chooses_by.rowless
+
+    @property
     def _settings(self) -> list[str]:
         """What of the selector's settings is not the usual, so that two of them can stand in one study."""
-        if self.selector == "router":
-            return [] if self.states == "first" else [self.states]
-        if self.selector != "attention":
-            return []
-        layers = [] if self.layers == "first" else ["all"] if self.layers == "all" else _places("l", self.layers)
-        heads = [] if self.heads is None else _places("h", self.heads)
-        queries = [] if self.queries == "all" else [self.queries]
-        mass = [] if self.per_token else ["mass"]
-        return [*layers, *heads, *queries, *mass, *([] if self.softmax == "joint" else [self.softmax])]
-
-
-def _places(letter: str, places: tuple[int, ...]) -> list[str]:
-    """Layers or heads as spoken: `l0,3`."""
-    return [letter + ",".join(map(str, places))]
+        told = {name: getattr(self, name) for name in self.chooses_by.settings}
+        usual = {name: type(self).model_fields[name].default for name in told}
+        return [_SPOKEN.get(name, str)(value) for name, value in told.items() if value != usual[name]]
 
 
 class EnsembleSpec(BankSpec):
@@ -172,6 +185,11 @@ class EnsembleSpec(BankSpec):
     def drawn_as(self) -> str:
         """A bank alone, or one over an adapter."""
         return self.kind if self.adapter is None else "idp+lora"
+
+    @property
+    def readable(self) -> bool:
+        """No: every prompt answers."""
+        return False
 
     @property
     def idp(self) -> IdpSpec:

@@ -40,6 +40,11 @@ class PlaceboSpec(Spec):
         return LATE + replicate * DRAWS + self.number
 
     @property
+    def readable(self) -> bool:
+        """The first draw of a replicate stands for the others."""
+        return self.number == 0
+
+    @property
     def name(self) -> str:
         """As spoken; the draws of both kinds share a name, since their distribution is what counts."""
         return f"placebo-{self.length}"
@@ -52,6 +57,11 @@ class RecalibrationSpec(Spec):
     """
 
     kind: Literal["recalibrated"] = "recalibrated"
+
+    @property
+    def readable(self) -> bool:
+        """No: the model is its parent's."""
+        return False
 
     @property
     def name(self) -> str:

@@ -13,6 +13,16 @@ class Spec(BaseModel):
         """What a repair counts as in figures: its kind, where it says nothing else."""
         return str(getattr(self, "kind", ""))
 
+    @property
+    def bound(self) -> bool:
+        """Whether a repair looks at the answers to what is asked, so that it is never reported."""
+        return False
+
+    @property
+    def readable(self) -> bool:
+        """Whether one model reads what a repair made row by row, so that its inside can be read."""
+        return True
+
 
 class SteppedSpec(Spec):
     """What may be tuned for other steps than the study's."""

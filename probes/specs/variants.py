@@ -44,6 +44,11 @@ class TransferredSpec(Spec):
     """What it was tuned on: what the study's repairs read, running text alone, or facts of these relations alone."""
 
     @property
+    def readable(self) -> bool:
+        """No: of what is moved answers alone are asked."""
+        return False
+
+    @property
     def name(self) -> str:
         """As spoken: `prompt-8-from-gptq-3bit`, `prompt-8-from-dense-read-text`."""
         source = "dense" if self.source is None else self.source.name

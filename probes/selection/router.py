@@ -13,7 +13,7 @@ The answers of tune facts train it; the facts it is tested on, and their phrasin
 against it: doing no better than the best single prompt.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -25,11 +25,13 @@ from scipy.special import logsumexp
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from data.facts import Fact
 from probes.families import family_of
-from probes.idp import Cost, first_layers
 from probes.inputs import build_inputs
-from probes.selectors import required
+from probes.selection.base import Material, PromptSelector, Selection, required
+from probes.selection.cut import first_layers
 from probes.specs.banks import RouterStates
+from probes.specs.selectors import Cost, SelectorKind
 
 Pooling = Literal["mean", "last_token"]
 POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
@@ -62,7 +64,7 @@ class RouterSelector:
         cls,
         model: PreTrainedModel,
         rows: Sequence[Sequence[int]],
-        log_probs: Float[np.ndarray, "row prompt"] | None,
+        log_probs: Float[np.ndarray, "row prompt"],
         states: RouterStates = "first",
         *,
         groups: Int[np.ndarray, "row grouping"] | None = None,
@@ -71,11 +73,7 @@ class RouterSelector:
 
         `groups` numbers what a question may not share with those that it is tried by, such as its phrasing and its
         entity; every fifth question by default.
-
-        Raises:
-            InputError: no tune facts.
         """
-        log_probs = required("router", log_probs)
         groups = np.empty((len(rows), 0), dtype=int) if groups is None else groups
         groups = groups[:, (groups != groups[:1]).any(axis=0)]  # what all questions share parts none
         groups = groups if groups.shape[1] else np.arange(len(rows))[:, None] % FOLDS
@@ -190,3 +188,25 @@ def _pooled(model: PreTrainedModel, rows: Sequence[Sequence[int]]) -> dict[Pooli
         found["mean"].append(torch.einsum("bp,bpw->bw", weight, hidden))
         found["last_token"].append(hidden[:, -1])  # padding stands in front
     return {pooling: torch.cat(parts).cpu().double().numpy() for pooling, parts in found.items()}
+
+
+def _fitted(kind: SelectorKind, found: Material, states: RouterStates) -> RouterSelector:
+    """What is not fitted is chosen by leaving out a phrasing and half of the entities."""
+    tune = required(kind, found.tune)
+    return RouterSelector.fit(found.model, tune.rows, tune.log_probs, states, groups=tune.groups)
+
+
+def _made(kind: SelectorKind, found: Material, people: Sequence[Fact]) -> RouterSelector:
+    return _fitted(kind, found, found.repair.states)
+
+
+def _compared(
+    kinds: Sequence[SelectorKind], found: Material, people: Sequence[Fact]
+) -> Iterator[tuple[str, PromptSelector]]:
+    """One that reads the first layer, and one that reads the last, whichever the repair has."""
+    for kind in kinds:
+        yield kind.name, _fitted(kind, found, "first")
+        yield f"{kind.name}-last", _fitted(kind, found, "last")
+
+
+SELECTION = Selection(_made, compare=_compared)

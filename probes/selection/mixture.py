@@ -21,12 +21,29 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from data.errors import InputError
 from data.facts import Item
 from probes.candidates import Asked, encode_items, longer_of
 from probes.scoring import Score
+from probes.selection.base import Selection
+from probes.specs.selectors import Cost
 from probes.variants import Variant
 
 Mean = Literal["probabilities", "log_probabilities"]
+
+
+class MixtureSelector:
+    """No choice: every prompt is kept, and `score_mixture` scores their mean."""
+
+    cost: Cost = "full_pass_per_prompt"
+
+    def scores(self, rows: Sequence[Sequence[int]]) -> Float[Tensor, "batch prompt"]:
+        """Refuse.
+
+        Raises:
+            InputError: always, since no prompt is kept.
+        """
+        raise InputError("selector 'mixture' keeps no single prompt: score it with score_mixture, or name another")
 
 
 def score_mixture(
@@ -99,3 +116,6 @@ def _mixed(
             else:
                 totals[place] = together(totals[place], joint)
     return totals
+
+
+SELECTION = Selection(lambda kind, found, people: MixtureSelector())
