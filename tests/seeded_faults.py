@@ -12,8 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import date
 from pathlib import Path
 from typing import Literal
@@ -72,7 +71,7 @@ def attempt(fault: Fault, tree: Path) -> tuple[Found, str]:
         return "stale", ""
     file.write_text(harmed)
     try:
-        code, failed = run_tests(tree, fault.tests)
+        code, failed = run_tests(tree, "-x", *fault.tests)
     except subprocess.TimeoutExpired:
         return "broken", f"no result in {LONGEST} s"
     finally:
@@ -81,22 +80,37 @@ def attempt(fault: Fault, tree: Path) -> tuple[Found, str]:
         return "missed", ""
     if code != 1 or not failed:
         return "broken", f"pytest ended with {code}"
-    return ("caught", failed) if run_tests(tree, [failed])[0] == 0 else ("broken", f"{failed} fails without the fault")
+    return "caught", failed[0]
 
 
-def run_tests(tree: Path, tests: Sequence[str]) -> tuple[int, str]:
-    """The exit code of pytest, and the test that failed."""
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
+def run_tests(tree: Path, *asked: str) -> tuple[int, list[str]]:
+    """The exit code of pytest, and the tests that failed."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *asked]
     # Bytecode is told from its source by size and second: a fault may keep both.
     apart = os.environ | {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(command, cwd=tree, env=apart, capture_output=True, text=True, timeout=LONGEST, check=False)
     failed = [line.removeprefix("FAILED ") for line in done.stdout.splitlines() if line.startswith("FAILED ")]
-    return done.returncode, failed[-1].split(" - ")[0] if failed else ""
+    return done.returncode, [line.split(" - ")[0] for line in failed]
+
+
+def proven(tried: list[Tried], tree: Path) -> list[Tried]:
+    """Results again, none of them caught by a test that fails without the fault too."""
+    caught = sorted({one.by for one in tried if one.found == "caught"})
+    always = run_tests(tree, *caught)[1] if caught else []
+    return [
+        replace(one, found="broken", by=f"{one.by} fails without the fault") if one.by in always else one
+        for one in tried
+    ]
+
+
+def read(path: Path = TRIED) -> dict[str, dict[str, str]]:
+    """The table of results, by fault."""
+    return {one["fault"]: one for one in csv.DictReader(path.open())} if path.is_file() else {}
 
 
 def write(tried: list[Tried], path: Path = TRIED) -> None:
     """Put results into the table, each over what was known of its fault before."""
-    known = {one["fault"]: one for one in csv.DictReader(path.open())} if path.is_file() else {}
+    known = read(path)
     known |= {one.fault: {name: str(value) for name, value in asdict(one).items()} for one in tried}
     with path.open("w", newline="") as file:
         table = csv.DictWriter(file, [field.name for field in fields(Tried)], lineterminator="\n")
@@ -107,24 +121,29 @@ def write(tried: list[Tried], path: Path = TRIED) -> None:
 def main() -> int:
     """Try faults; 0 where every one was caught."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", default="")
+    parser.add_argument("--only", default="", help="a word of the fault's name or file")
+    parser.add_argument("--missing", action="store_true", help="those alone that were not caught at the last try")
     parser.add_argument("--share", default="0/1", help="I/N: every N-th fault from the I-th on, to run N at once")
     asked = parser.parse_args()
     place, count = map(int, asked.share.split("/"))
-    chosen = [one for one in faults() if asked.only in f"{one.name} {one.file}"][place::count]
-    missed = 0
+    done = {name for name, last in read().items() if asked.missing and last["found"] == "caught"}
+    chosen = [one for one in faults() if asked.only in f"{one.name} {one.file}" and one.name not in done][place::count]
+    tried: list[Tried] = []
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder, "tree")
         shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(*LEFT_OUT))
         for fault in chosen:
             begun = time.monotonic()
             found, by = attempt(fault, tree)
-            missed += found != "caught"
             seconds = round(time.monotonic() - begun)
             print(f"{found}: {fault.name} ({fault.file}, {seconds} s) {by}", flush=True)
-            write([Tried(fault.name, fault.file, found, by, seconds, date.today().isoformat())])
-    print(f"{len(chosen) - missed} of {len(chosen)} caught")
-    return int(missed > 0)
+            tried.append(Tried(fault.name, fault.file, found, by, seconds, date.today().isoformat()))
+            write(tried[-1:])
+        tried = proven(tried, tree)
+        write(tried)
+    caught = sum(one.found == "caught" for one in tried)
+    print(f"{caught} of {len(tried)} caught")
+    return int(caught < len(tried))
 
 
 if __name__ == "__main__":
