@@ -99,20 +99,6 @@ class Readout:
     bias: Vectors
 
 
-def answer_priors(items: ScoredItems, *, smoothing: float = 0.1) -> Vectors:
-    """Count each relation's prior from its answers, with `smoothing` added to every candidate.
-
-    For skewed answers: under a uniform prior, knowing the skew alone counts as knowledge. Count all known
-    facts once, for all variants. Much smoothing flattens the prior and makes bits of nothing positive.
-    """
-    priors = {}
-    for name, rows in items.rows().items():
-        counts = np.bincount(items.answer[rows], minlength=items.log_probs.shape[1])
-        counts = (counts + smoothing) * np.isfinite(items.log_probs[rows[0]])
-        priors[name] = counts / counts.sum()
-    return priors
-
-
 def fit_readout(items: ScoredItems, *, ridge: float = BIAS_DEVIATION) -> Readout:
     """Fit temperature, chance and biases to the answers by L-BFGS-B, from two starts.
 

@@ -21,12 +21,6 @@ from probes.specs.controls import PlaceboSpec
 from probes.specs.spec import Spec
 from probes.specs.variants import TransferredSpec, VariantSpec
 
-TABLES = (
-    *("variants", "answers", "dealt", "recovery", "transfer", "drift", "attention", "floors"),
-    *("lens", "lens_items", "probes", "interventions", "examples"),
-    *("selections", "banks", "selectors", "tasks", "perplexity", "training", "timings"),
-)
-
 
 def replicate_of(spec: VariantSpec) -> int:
     """Which replicate a variant belongs to: its repair's seed or its compression's."""

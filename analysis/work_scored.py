@@ -26,8 +26,6 @@ from probes.specs.variants import VariantSpec
 from probes.tokens import encode_questions, tokens_of
 from probes.variants import Variant, require_difference
 
-READINGS = ("candidates", "vocabulary")
-
 
 def work(fields: dict[str, Any], needs: dict[str, Path], folder: Path) -> None:
     """Write scores, answers (dealt ones too), IDP's selections and the check that a variant differs from its parent."""

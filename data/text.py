@@ -48,11 +48,6 @@ class Text:
     source: str
     licence: str
 
-    @property
-    def characters(self) -> int:
-        """Size in characters."""
-        return sum(len(paragraph) for paragraph in self.paragraphs)
-
 
 def load_text(source: str, part: Part, seed: int = 0) -> Text:
     """Paragraphs of one part of a source in a seeded order.

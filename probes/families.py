@@ -47,11 +47,6 @@ class Family:
     """A block norms each sum instead of what its parts read; `family_of` sets it from the model's configuration."""
 
     @property
-    def parallel(self) -> bool:
-        """Attention and MLP read the same residual stream."""
-        return self.between is None
-
-    @property
     def projections(self) -> tuple[str, ...]:
         """From a block: the linear layers of its attention, in the order in which they run."""
         return tuple(name for name in self.linears if name.startswith(f"{self.attention}."))

@@ -114,8 +114,6 @@ def _gpt2(keys: Keys) -> dict[str, Any]:
 
 
 _READERS: Mapping[str, Callable[[Keys], dict[str, Any]]] = {"llama": _llama, "qwen2": _qwen2, "gpt2": _gpt2}
-GGUF_ARCHITECTURES = tuple(_READERS)
-"""The architectures whose GGUF files are read."""
 
 
 def _near(value: float, other: float) -> bool:

@@ -13,7 +13,7 @@ prompt's positions hold is untouched in either form: only edges from content to 
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -79,19 +79,6 @@ def placebo_keys(inputs: Inputs, seed: int, *, most: float | None = None) -> Boo
             )
         keys[row, content[torch.randperm(len(content), generator=generator)[:needed]]] = True
     return keys
-
-
-@torch.no_grad()
-def knocked_logits(
-    variant: Variant, rows: Sequence[Sequence[int]], knockout: Knockout, *, placebo_seed: int | None = None
-) -> Float[Tensor, "batch vocabulary"]:
-    """Logits after the last token of each row with the prompt's keys, or as many of the content's, knocked out.
-
-    Raises InputError as `prompt_keys`, `placebo_keys` and `knocked_out` do.
-    """
-    inputs = variant.inputs(rows)
-    keys = prompt_keys(inputs) if placebo_seed is None else placebo_keys(inputs, placebo_seed)
-    return logits_without(variant, inputs, keys, knockout)
 
 
 @torch.no_grad()

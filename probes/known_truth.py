@@ -143,15 +143,6 @@ def rotated(model: LlamaForCausalLM, seed: int, layers: Sequence[int]) -> LlamaF
     return turned
 
 
-def unrotated(model: LlamaForCausalLM, seed: int, layers: Sequence[int]) -> LlamaForCausalLM:
-    """The change of weights that undoes `rotated`: every W_o reads through the rotation's transpose."""
-    undone = copy.deepcopy(model)
-    for layer in layers:
-        outputs = undone.model.layers[layer].self_attn.o_proj.weight
-        outputs.data = outputs.data @ _turn(model, seed, layer).T
-    return undone
-
-
 def _turn(model: LlamaForCausalLM, seed: int, layer: int) -> Float[Tensor, "joined joined"]:
     """One layer's rotations, head by head, in one matrix."""
     heads = model.config.num_attention_heads

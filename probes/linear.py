@@ -198,7 +198,12 @@ class ProbeSet:
         strength: float = 1.0,
         control_seeds: Sequence[int] = (0, 1, 2),
     ) -> Self:
-        """Fit on the tune and calibrate people of these facts; raises as `read_linear`."""
+        """Fit on the tune and calibrate people of these facts.
+
+        Raises:
+            InputError: either side is empty, or a relation has one answer only.
+            ValueError: a person is on both sides.
+        """
         fitted, _ = _sides(facts)
         truths = (tuple(fact.answer for fact in facts), *(control_labels(facts, seed) for seed in control_seeds))
         held = {}
@@ -236,26 +241,6 @@ def aligned(
     fitted, _ = _sides(facts)
     pairs = zip(states, target, strict=True)
     return np.stack([Alignment.fit(own[fitted], goal[fitted])(own) for own, goal in pairs])
-
-
-def read_linear(
-    dense: Float[np.ndarray, "layer item width"],
-    variant: Float[np.ndarray, "layer item width"],
-    facts: Sequence[Fact],
-    *,
-    way: Way,
-    strength: float = 1.0,
-    control_seeds: Sequence[int] = (0, 1, 2),
-) -> ProbeReading:
-    """Fit on the tune and calibrate people of these facts, read the test people under a variant.
-
-    `facts` name the items of both arrays in order; refitting does not look at `dense`. A test person whose answer
-    no fitted person has cannot be read and is left out. Raises InputError where either side is empty or a relation
-    has one answer only, ValueError where a person is on both sides.
-    """
-    source = variant if way == "refitted" else dense
-    probes = ProbeSet.fit(source, facts, strength=strength, control_seeds=control_seeds)
-    return probes.read(aligned(variant, dense, facts) if way == "aligned" else variant)
 
 
 def _sides(facts: Sequence[Fact]) -> tuple[Bool[np.ndarray, " item"], Bool[np.ndarray, " item"]]:

@@ -14,7 +14,7 @@ from typing import cast
 
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -104,12 +104,6 @@ def brought_prompts(files: Sequence[Path]) -> list[SoftPrompt]:
             ) from None
     check_widths(prompts)
     return prompts
-
-
-def load_metadata(path: Path) -> dict[str, str]:
-    """What was said of the prompts when they were saved; empty where nothing was."""
-    with safe_open(path, framework="pt") as file:
-        return dict(file.metadata() or {})
 
 
 def text_prompts(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[SoftPrompt]:

@@ -154,14 +154,6 @@ class Variant:
         """Logits after the last token of each row."""
         return self.read(rows).logits
 
-    def generate(self, row: Sequence[int], new_tokens: int) -> list[int]:
-        """Greedy continuation of one row; IDP chooses once, from the row.
-
-        Raises:
-            InputError: when row and continuation are longer than the model's positions.
-        """
-        return self.generate_rows([row], new_tokens)[0]
-
     @torch.no_grad()
     def generate_rows(
         self,

@@ -8,14 +8,12 @@ A model without a window, or one that no position of the pass reaches, gets the 
 """
 
 from collections.abc import Mapping
-from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 
-LayerType = Literal["full_attention", "sliding_attention"]
 AttentionMask = Int[Tensor, "batch key"] | Float[Tensor, "batch 1 query key"] | Mapping[str, Tensor]
 """As a model takes it: columns that are seen, an additive mask for all layers, or one for each type of layer."""
 

@@ -29,7 +29,7 @@ def test_parts_of_a_block_add_up(model_type, overrides, backend):
             tensors[Site(layer, kind)] for kind in (Kind.RESID_PRE, Kind.ATTN_OUT, Kind.MLP_OUT, Kind.RESID_POST)
         )
         assert all(part.std() > 0.01 for part in (before, attention, mlp))
-        if family_of(model).parallel:
+        if family_of(model).between is None:
             assert_equal(before + attention + mlp, after)
             assert Site(layer, Kind.RESID_MID) not in tensors
             continue

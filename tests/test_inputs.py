@@ -97,15 +97,15 @@ def test_generate_continues_as_whole_forward_passes_do(model, length):
     expected: list[int] = []
     for _ in range(6):
         expected.append(int(read_alone(model, row + expected, prompt)[-1].argmax()))
-    assert variant.generate(row, 6) == expected
+    assert variant.generate_rows([row], 6)[0] == expected
 
 
 def test_generate_reads_no_position_that_is_not_there(model):
     variant = Variant("dense", model, None)  # type: ignore[arg-type]
     row = [5] * (POSITIONS - 3)
-    assert len(variant.generate(row, 4)) == 4  # the fourth is said and not read
+    assert len(variant.generate_rows([row], 4)[0]) == 4  # the fourth is said and not read
     with pytest.raises(InputError, match=f"pass the model's {POSITIONS} positions"):
-        variant.generate(row, 5)
+        variant.generate_rows([row], 5)[0]
 
 
 _LLAMA = tiny("llama")

@@ -11,7 +11,7 @@ from data.errors import InputError
 from probes.capture import CaptureError, Recorder
 from probes.inputs import build_inputs
 from probes.interventions import Place, changing, output_projection
-from probes.knockout import FORMS, Knockout, knocked_logits, knocked_out, placebo_keys, prompt_keys, windows
+from probes.knockout import FORMS, Knockout, knocked_out, placebo_keys, prompt_keys, windows
 from probes.lora import adapted, add_lora
 from probes.models import open_model
 from probes.prompts import draw_prompt
@@ -19,6 +19,7 @@ from probes.sites import Kind, Site
 from probes.states import encode_questions
 from probes.tuning import statement_rows, tune
 from probes.variants import Variant
+from tests.oracles import knocked_logits
 from tests.tiny_models import HEADS, LAYERS, tiny
 
 FACTS = load_world().facts

@@ -24,12 +24,12 @@ from probes.known_truth import (
     rotated,
     rotation,
     train_organism,
-    unrotated,
     write_recipe,
 )
 from probes.organisms import build_tokenizer
 from probes.scoring import score
 from probes.variants import Variant
+from tests.oracles import unrotated
 
 
 @pytest.fixture(scope="module")

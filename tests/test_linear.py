@@ -11,10 +11,11 @@ from scipy import stats
 from data.atlas import load_world
 from data.errors import InputError
 from data.facts import Fact
-from probes.linear import WAYS, Alignment, LinearProbe, control_labels, read_linear
+from probes.linear import WAYS, Alignment, LinearProbe, control_labels
 from probes.models import open_model
 from probes.states import encode_questions, last_states
 from probes.variants import Variant
+from tests.oracles import read_linear
 
 FACTS = load_world().facts
 ANSWERS = ("oslo", "turin", "paris", "lima")

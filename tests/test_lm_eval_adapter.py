@@ -190,7 +190,7 @@ def test_every_variant_says_in_a_batch_what_it_says_alone(kind, tokenizer):
     short = [context for context in CONTEXTS if context != LONG]
     said = lm.generate_until(requests_of([(context, dict(never)) for context in short], "generate_until"))
     for context, text in zip(short, said, strict=True):
-        alone = variant.generate(tokenizer(context).input_ids, 6)
+        alone = variant.generate_rows([tokenizer(context).input_ids], 6)[0]
         ended = alone.index(tokenizer.eos_token_id) + 1 if tokenizer.eos_token_id in alone else 6
         assert text == tokenizer.decode(alone[:ended], skip_special_tokens=True)
         if variant.bank is not None:

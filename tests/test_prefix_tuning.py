@@ -129,7 +129,7 @@ def test_a_slot_holds_keys_and_values_of_every_layer(model):
 def test_a_generation_goes_on_behind_the_prefix(model):
     one = variant(model, prefix=TunedPrefix(drawn(model), model))
     row = list(ROWS[0])
-    for token in one.generate(row, 3):
+    for token in one.generate_rows([row], 3)[0]:
         assert int(one.logits([row])[0].argmax()) == token
         row.append(token)
 

@@ -13,6 +13,7 @@ from scipy.optimize import check_grad
 
 from analysis import readout
 from analysis.readout import ScoredItems
+from tests.oracles import answer_priors
 
 CANDIDATES, RELATIONS = 20, 4
 ENTROPY = np.log2(CANDIDATES)
@@ -121,7 +122,7 @@ def test_a_counted_prior_keeps_a_skew_from_counting_as_knowledge() -> None:
     zipf = 1 / np.arange(1, CANDIDATES + 1)
     items = world(5, skew=zipf / zipf.sum(), entities=400)
     assert mean_bits(items) > 0.2
-    assert abs(mean_bits(replace(items, priors=readout.answer_priors(items)))) < 0.12
+    assert abs(mean_bits(replace(items, priors=answer_priors(items)))) < 0.12
 
 
 def test_no_entity_is_scored_by_a_readout_that_saw_its_answer() -> None:

@@ -173,8 +173,8 @@ def test_greedy_is_what_generate_says(model_type, tokenizer):
     wrong = [item_of("ada lives in", "lonlin"), item_of("dario", "lon"), item_of("celia", "paris")]
     for found in score(variant, [*right, *wrong, *ITEMS]):
         ((question, answer),) = encode_continuations(tokenizer, [(found.item.question, found.item.fact.answer)])
-        said = variant.generate(question, len(answer))
-        on = tuple(variant.generate(question, 4))
+        said = variant.generate_rows([question], len(answer))[0]
+        on = tuple(variant.generate_rows([question], 4)[0])
         longer = [tail for tail in tails_of(tokenizer, found.item) if len(tail) > len(answer)]
         assert found.greedy == (said == answer and not any(on[: len(tail)] == tail for tail in longer))
         assert found.said == tokenizer.decode(said[:1]).strip()

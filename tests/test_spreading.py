@@ -23,7 +23,7 @@ from probes.families import family_of
 from probes.idp import PromptBank
 from probes.inputs import build_inputs
 from probes.interventions import content_positions, patched_logits, states_at
-from probes.knockout import FORMS, Knockout, knocked_logits
+from probes.knockout import FORMS, Knockout
 from probes.lora import adapted, add_lora
 from probes.models import open_model
 from probes.prefix_tuning import TunedPrefix, draw_prefix
@@ -35,6 +35,7 @@ from probes.spreading import is_spread, place
 from probes.tuning import TuningRow, token_loss, tune
 from probes.variants import Variant
 from tests.compressing import RECIPES, blocks_of_text, spec_of
+from tests.oracles import knocked_logits
 from tests.patching import KINDS, places_of
 from tests.tiny_models import LAYERS, TINY_TYPES, tiny
 
