@@ -219,7 +219,32 @@ def export_command(
     replicate: Annotated[int | None, typer.Option(help="seed of the replicate; the first unless given")] = None,
 ) -> None:
     """Write a variant's prompt, prefix or adapter in the form of peft."""
-    console.print(f"{export(run.open_run(name, out), variant, folder, scope=scope, replicate=replicate)}")
+    console.print(export(run.open_run(name, out), variant, folder, scope=scope, replicate=replicate), markup=False)
+
+
+@app.command("gc")
+def gc_command(
+    out: OutFolder = Path("runs"),
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be freed, and remove nothing")] = False,
+) -> None:
+    """Free what no finished run needs: finish stopped runs first, since their cells go too."""
+    from analysis.waste import Waste, find_waste, free_waste, size
+
+    said = [time.perf_counter()]
+
+    def step(done: int, total: int) -> None:
+        if time.perf_counter() - said[0] > 2:
+            said[0] = time.perf_counter()
+            print(f"{done:,}/{total:,} cells", file=sys.stderr)  # noqa: T201
+
+    def show(waste: Waste) -> None:
+        console.print(waste.sentence, markup=False, highlight=False, soft_wrap=True)
+
+    if dry_run:
+        show(find_waste(out, step))
+        return
+    freed = free_waste(out, show, step)
+    console.print(f"freed {size(freed.bytes)}", markup=False, highlight=False)
 
 
 @app.command("doctor")

@@ -25,6 +25,7 @@ from analysis.cells import Plan, expand, groups_of
 from analysis.code_keys import code_hash
 from analysis.engine import drop_damaged, missing
 from analysis.evidence import Evidence
+from analysis.locks import under_way
 from analysis.opening import spec_of
 from analysis.pool import processes, without_main
 from analysis.readout import bits, cross_fitted_log_probs
@@ -265,7 +266,7 @@ def calibrate(
     """Judge so many organisms at once, each in a process and on one core; gives the rows of each when it is done."""
     judging = partial(judge_all, store, tuple(recipes), scale or Scale(), redraws, judged)
     # One alone too: threads can be told to a process that starts, and tables as small as these wait for theirs.
-    with processes(workers) as pool:
+    with under_way(store.root), processes(workers) as pool:
         with telling(environment(1)), without_main():
             waiting = [pool.submit(judging, seed) for seed in seeds]
         for done in as_completed(waiting):

@@ -25,6 +25,8 @@ BEAT = 5.0
 STALE = 60.0
 """Seconds; a network folder may show another machine's writes up to half a minute late."""
 GIVEN_BACK = b"given back"
+FREEING = "freeing"
+"""The lock of whoever removes cells that nobody needs."""
 
 
 @dataclass
@@ -127,6 +129,24 @@ class Locks:
         finally:
             self.finish(name)
 
+    def live(self) -> frozenset[str]:
+        """Names of the locks that others hold and live; whose owner cannot be looked up is watched for `stale` seconds.
+
+        An owner on another machine shows that it lives by its next beat.
+        """
+        seen = {path.stem: self._highest(path.stem) for path in self.folder.glob("*.*")}
+        open_ = {name: one for name, one in seen.items() if name not in self._held and not self._is_left(name, *one)}
+        found = {name for name, (_, text) in open_.items() if is_of_this_machine(text)}
+        while watched := open_.keys() - found:
+            for name in watched:
+                now = self._highest(name)
+                if now[0] < 0 or (now == open_[name] and self._is_left(name, *now)):
+                    del open_[name]
+                elif now != open_[name]:
+                    found.add(name)
+            time.sleep(min(self.beat, 0.1))
+        return frozenset(found)
+
     def _highest(self, name: str) -> tuple[int, bytes]:
         """The number that holds a lock, -1 where none does, and its bytes."""
         number = max(map(_number, self.folder.glob(f"{name}.*")), default=-1)
@@ -172,6 +192,31 @@ def _owner() -> str:
     """This process, in a way that others of this machine can look up and that never comes again."""
     told = {"machine": machine(), "process": os.getpid(), "started": began(os.getpid()), "id": uuid.uuid4().hex}
     return json.dumps(told)
+
+
+def is_of_this_machine(text: bytes) -> bool:
+    """Whether the owner is a process of this machine, so that it can be looked up whether it lives."""
+    try:
+        where = json.loads(text.splitlines()[0])["machine"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return False
+    return where is not None and where == machine()
+
+
+@contextlib.contextmanager
+def under_way(root: Path) -> Iterator[None]:
+    """Show everyone that work on a runs folder is under way, so that nothing of it is taken for what nobody needs.
+
+    Waits for whoever is freeing cells there.
+    """
+    name = f"driver-{uuid.uuid4().hex}"
+    with Locks(root) as locks:
+        with locks.holding(FREEING):
+            locks.take(name)
+        try:
+            yield
+        finally:
+            locks.finish(name)
 
 
 def _is_gone(text: bytes) -> bool:

@@ -13,7 +13,7 @@ from analysis.engine import Note, Report, drop_damaged, missing, run_cells
 from analysis.engines import open_engine, require_engine, require_place
 from analysis.hosting import check_hosted
 from analysis.inside_tables import copy_examples
-from analysis.locks import Locks
+from analysis.locks import Locks, under_way
 from analysis.predictions import predictions_sha
 from analysis.report_markdown import markdown
 from analysis.report_page import write_report_page
@@ -161,7 +161,7 @@ def run(
         return folder
     if on_start is not None:
         on_start(plan, todo)
-    with telling_storage(out):
+    with telling_storage(out), under_way(out):
         while todo:
             run_cells(plan, store, workers, on_cell or (lambda cell, seconds: None), note)
             drop_damaged(plan, store, note)  # of what another run on the folder computed
