@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from transformers import PreTrainedModel
 
@@ -122,7 +123,7 @@ def _sites(name: str, model: PreTrainedModel, batch: int, length: int, found: di
     """One row per kind of site."""
     family = family_of(model)
     layers = len(family.blocks_of(model))
-    table = Table(title=f"{name}: {family.model_type}, {layers} layers; largest difference from plain hooks")
+    table = Table(title=escape(f"{name}: {family.model_type}, {layers} layers; largest difference from plain hooks"))
     for column in ("site", "axes", "shape", "module", *found):
         table.add_column(column, overflow="fold")
     sizes = sizes_of(model, batch, length)

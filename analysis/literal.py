@@ -7,10 +7,12 @@ that kind, on the name alone or on a text that holds no markup of its own.
 import re
 from collections.abc import Collection
 
-MARKS = re.compile(r"[\\`*\[\]$~<|]|&(?=[#\w])|(?<![^\W_])_|_(?![^\W_])|:(?=[\w+:-])")
-"""What Markdown or a page takes for more than itself; an underscore within a word is none."""
-OPENING = re.compile(r"(?:[#+\->=:]|\d+[.)])")
-"""What makes a heading, a list, a quotation or a rule of a line that begins so: its last sign does."""
+MARKDOWN = re.compile(r"[\\`*$~|]|<(?=[A-Za-z/!?])|\](?=[(\[:])|&(?=[#\w])|(?<![^\W_])_|_(?![^\W_])")
+"""What Markdown takes for more than itself; an underscore within a word is none, nor a bracket without a target."""
+OPENING = re.compile(r"(?:[\[#+\->=:]|\d+[.)])")
+"""What makes a heading, a list, a box, a quotation or a rule of a line that begins so: its last sign does."""
+PAGE = re.compile(r"[<\[\]]|:(?=[\w+:-])|(?<=:material)/")
+"""What a page takes for more besides: colours, icons, buttons, and whatever it may come to read."""
 SPLIT = ":small[]"
 """Nothing, as a page shows it; what stands on its two sides is not read together."""
 TOGETHER = re.compile(
@@ -21,8 +23,6 @@ TOGETHER = re.compile(
     re.IGNORECASE,
 )
 """Where a page that has read all marks of Markdown still puts one sign, an icon or a link for several letters."""
-ICON = re.compile(r"(?<=:material)/")
-"""What a page changes before it reads anything."""
 PLOTLY = re.compile(r"[&<$]|%(?={)")
 ENTITIES = {"&": "&amp;", "<": "&lt;", "$": "&#36;", "%": "&#37;"}
 LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "|": r"\textbar{}"}
@@ -30,22 +30,22 @@ LATEX |= {"`": r"\textasciigrave{}", "–": "--", "<": "$<$", ">": "$>$", "†":
 LATEX |= {mark: rf"\{mark}" for mark in "%_&#${}"}
 
 
-def for_markdown(text: object) -> str:
-    """A text, on one line, in which nothing is taken for Markdown."""
+def for_markdown(text: object, starts: bool = True) -> str:
+    """A text, on one line, in which nothing is taken for Markdown; `starts`: a line may begin with it."""
     told = " ".join(str(text).split())
-    return _escaped(told, _marks(told), ())
+    return _escaped(told, _marks(told, starts), ())
 
 
 def for_page(text: object) -> str:
     """A text, on one line, in which nothing is taken for Markdown as Streamlit reads it: signs, icons, colours too."""
     told = " ".join(str(text).split())
-    marks = _marks(told) | {found.start() for found in ICON.finditer(told)}
+    marks = _marks(told) | {found.start() for found in PAGE.finditer(told)}
     return _escaped(told, marks, {found.start() for found in TOGETHER.finditer(told)})
 
 
-def _marks(text: str) -> set[int]:
-    opening = OPENING.match(text)
-    return {found.start() for found in MARKS.finditer(text)} | ({opening.end() - 1} if opening else set())
+def _marks(text: str, starts: bool = True) -> set[int]:
+    opening = OPENING.match(text) if starts else None
+    return {found.start() for found in MARKDOWN.finditer(text)} | ({opening.end() - 1} if opening else set())
 
 
 def _escaped(text: str, marks: Collection[int], splits: Collection[int]) -> str:
@@ -77,7 +77,7 @@ def for_latex(text: object) -> str:
 
 def code_for_page(text: str) -> str:
     """A command in the letters of code, where a page leaves those as they are."""
-    if ICON.search(text):
+    if ":material/" in text:
         return for_page(text)
     fence = "`" * (1 + max((len(found) for found in re.findall("`+", text)), default=0))
     return f"{fence} {text} {fence}" if "`" in text else f"`{text}`"

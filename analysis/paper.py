@@ -3,7 +3,9 @@
 A figure whose table a run has not, or has empty, is left out with its reason; none is ever drawn without data.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import hashlib
+import itertools
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -32,6 +34,8 @@ from data.errors import InputError
 from data.naming import nearest
 
 READING = "candidates"
+LONGEST = 200
+"""Bytes of a file's name, less what is put before and behind it."""
 SHOWN_KINDS = ("", "placebo", "prompt", "prefix", "ptuning", "idp", "lora", "idp+lora")
 """Kinds of variants whose layers are drawn: every arm at once would cover one another."""
 Drawn = Iterator[tuple[str, Figure]]
@@ -366,7 +370,8 @@ def _drawn(source: Source, names: Sequence[str]) -> tuple[list[Named], dict[str,
         try:
             for suffix, figure in one.draw(source):
                 wide = not (one.narrow and _columns(figure) == 1)
-                found.append(Named(file_name(one.name, suffix), figure, wide))
+                name = untaken(file_name(one.name, suffix), {other.name for other in found})
+                found.append(Named(name, figure, wide))
         except InputError as error:
             left_out[one.name] = str(error).removeprefix(f"run '{source.run.name}': ")
         else:
@@ -376,7 +381,17 @@ def _drawn(source: Source, names: Sequence[str]) -> tuple[list[Named], dict[str,
 
 
 def file_name(name: str, suffix: str) -> str:
-    """A name that is safe in every file system and in LaTeX: letters, figures, hyphens."""
+    """A name that is safe in every file system and in LaTeX: letters, figures, hyphens, and not too many of them."""
     whole = f"{name}-{suffix}" if suffix else name
     kept = "".join(letter if letter.isalnum() else "-" for letter in whole.lower())
-    return "-".join(part for part in kept.split("-") if part)
+    joined = "-".join(part for part in kept.split("-") if part)
+    if len(joined.encode()) <= LONGEST:
+        return joined
+    digits = hashlib.sha256(whole.encode()).hexdigest()[:6]
+    return f"{joined.encode()[: LONGEST - 7].decode(errors='ignore')}-{digits}"
+
+
+def untaken(name: str, taken: Collection[str]) -> str:
+    """A name for a file, with a number where another has it: what tells two suffixes apart may be no letter."""
+    numbers = (f"{name}-{number}" for number in itertools.count(2))
+    return name if name not in taken else next(one for one in numbers if one not in taken)

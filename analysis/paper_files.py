@@ -54,7 +54,7 @@ def write_paper(source: Source, kinds: Sequence[str], style: Style, names: Seque
         one.figure.data.to_csv(folder / f"{one.name}.csv", index=False)
         if pages:
             one.figure.figure.write_html(folder / f"{one.name}.html", include_plotlyjs=SCRIPT, div_id=one.name)
-    (folder / "captions.md").write_text("".join(map(_caption, figures)), encoding="utf-8")
+    (folder / "captions.md").write_text("".join(map(caption_of, figures)), encoding="utf-8")
     for table in tables:
         _write_table(table, folder)
     return Written(
@@ -86,7 +86,7 @@ def bundle_bytes(figures: Sequence[Named], kind: str, style: Style) -> bytes:
     return held.getvalue()
 
 
-def _caption(one: Named) -> str:
+def caption_of(one: Named) -> str:
     """Title and subtitle, which an image for a paper leaves to its caption."""
     title = one.figure.figure.layout.title
     words, below = (for_markdown(of_plotly(text)) for text in (title.text, title.subtitle.text))

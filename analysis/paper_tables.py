@@ -7,15 +7,15 @@
    best, and all that cannot be told from it.
 """
 
-import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
 from analysis import reading, saying
-from analysis.paper import READING, Source
+from analysis.literal import for_latex, for_markdown
+from analysis.paper import READING, Source, file_name, untaken
 from analysis.reading import compact
 from analysis.scopes import MAIN
 from analysis.significance import holm, paired_p
@@ -27,8 +27,6 @@ LEVEL = 0.05
 STARS = ((0.001, "***"), (0.01, "**"), (LEVEL, "*"))
 STARS_SAID = "* p < .05, ** p < .01, *** p < .001"
 DECIDED = ("displaced", "relearned", "re-injected", "unreached")
-LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "–": "--", "<": "$<$", ">": "$>$", "†": r"$^\dagger$"}
-LATEX |= {mark: rf"\{mark}" for mark in "%_&#$"}
 ANSWERS = ["group", "split", "phrasing", "reading", "entity", "correct", "variant_id"]
 
 
@@ -50,35 +48,31 @@ class PaperTable:
 
     def markdown(self) -> str:
         """The table in Markdown."""
-        lines = [f"| {' | '.join(self.cells.columns)} |", f"|---|{'---:|' * (self.cells.shape[1] - 1)}"]
+        heads = [for_markdown(name, starts=False) for name in self.cells.columns]
+        lines = [f"| {' | '.join(heads)} |", f"|---|{'---:|' * (self.cells.shape[1] - 1)}"]
         for place, row in enumerate(self.cells.to_dict("records")):
             told = [
                 f"**{text}**" if self._is_bold(place, str(name)) else text
-                for name, text in ((name, str(cell).replace("*", r"\*")) for name, cell in row.items())
+                for name, text in ((name, for_markdown(cell, starts=False)) for name, cell in row.items())
             ]
             lines.append(f"| {' | '.join(told)} |")
-        return "\n".join([*lines, "", self.caption.replace("*", r"\*"), ""])
+        return "\n".join([*lines, "", for_markdown(self.caption), ""])
 
     def latex(self) -> str:
         """The table in LaTeX; it needs the package booktabs."""
-        lines = [r"\begin{table}[t]", r"\centering", r"\small", rf"\caption{{{_escaped(self.caption)}}}"]
+        lines = [r"\begin{table}[t]", r"\centering", r"\small", rf"\caption{{{for_latex(self.caption)}}}"]
         lines += [rf"\label{{tab:{self.name}}}", rf"\begin{{tabular}}{{l{'r' * (self.cells.shape[1] - 1)}}}"]
-        lines += [r"\toprule", rf"{' & '.join(map(_escaped, self.cells.columns))} \\", r"\midrule"]
+        lines += [r"\toprule", rf"{' & '.join(map(for_latex, self.cells.columns))} \\", r"\midrule"]
         for place, row in enumerate(self.cells.to_dict("records")):
             if place and self.blocks[place] != self.blocks[place - 1]:
                 lines.append(r"\midrule")
             told = [
-                rf"\textbf{{{_escaped(cell)}}}" if self._is_bold(place, str(name)) else _escaped(cell)
+                rf"\textbf{{{for_latex(cell)}}}" if self._is_bold(place, str(name)) else for_latex(cell)
                 for name, cell in row.items()
             ]
-            lines.append(rf"{' & '.join(told)} \\")
+            # The end of a row takes a star or a bracket that follows for its own.
+            lines.append(rf"{'{}' if told[0].startswith(('*', '[')) else ''}{' & '.join(told)} \\")
         return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
-
-
-def _escaped(text: object) -> str:
-    told = "".join(LATEX.get(letter, letter) for letter in str(text))
-    # A hyphen before a figure is a minus.
-    return re.sub(r"(?<![\w-])-(?=[.\d])", "$-$", told)
 
 
 def _note(over: str, corrected: str) -> str:
@@ -221,7 +215,9 @@ def paper_tables(source: Source, names: Sequence[str] = ()) -> tuple[list[PaperT
         if names and name not in names:
             continue
         try:
-            found += make(source)
+            for table in make(source):
+                name = untaken(file_name(table.name, ""), {other.name for other in found})
+                found.append(replace(table, name=name))
         except InputError as error:
             left_out[f"table {name}"] = str(error).removeprefix(f"run '{source.run.name}': ")
     return found, left_out

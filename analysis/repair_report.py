@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from analysis.literal import for_markdown
 from analysis.reading import MERGED, compact, read_latency, read_table, recovery_rows
 from analysis.selection import DRAWS, RESAMPLES
 
@@ -117,19 +119,26 @@ def show_rows(console: Console, title: str, rows: pd.DataFrame, markdown: bool) 
     shown = [[_cell(one) for one in row] for row in rows.itertuples(index=False)]
     names = [str(name).replace("_", " ") for name in rows.columns]
     if markdown:
-        lines = [f"### {title}", "", _line(names), _line(["---"] * len(names)), *map(_line, shown), ""]
+        lines = [
+            f"### {for_markdown(title, starts=False)}",
+            "",
+            _line(names),
+            _line(["---"] * len(names)),
+            *map(_line, shown),
+            "",
+        ]
         console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
         return
-    table = Table(title=title, title_justify="left")
+    table = Table(title=escape(title), title_justify="left")
     for place, name in enumerate(names):
-        table.add_column(name, no_wrap=not place, justify="left" if not place else "right")
+        table.add_column(escape(name), no_wrap=not place, justify="left" if not place else "right")
     for row in shown:
-        table.add_row(*row)
+        table.add_row(*map(escape, row))
     console.print(table)
 
 
 def _line(cells: list[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+    return f"| {' | '.join(for_markdown(cell, starts=False) for cell in cells)} |"
 
 
 def _cell(value: object) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from analysis.predictions import predictions_sha
@@ -22,13 +23,13 @@ def show(console: Console, folder: Path) -> None:
     manifest = read_manifest(folder)
     for scope, group in recovery[["scope", "group"]].drop_duplicates().itertuples(index=False):
         rows = recovery_rows(recovery, scope, group, "candidates")
-        table = Table(title=f"{scope}, {group} people: {GROUP_NOTE.get(group, '')}", **LOOK)
+        table = Table(title=escape(f"{scope}, {group} people: {GROUP_NOTE.get(group, '')}"), **LOOK)
         table.add_column("variant", overflow="fold")
         for column in rows.columns:
             header = column.replace(", ", "\n").replace("_", "\n")
             table.add_column(header, justify="right", no_wrap=console.width >= WIDEST)
         for variant, *figures in rows.itertuples():
-            table.add_row(variant, *(f"{one:,}" if isinstance(one, int) else str(one) for one in figures))
+            table.add_row(escape(variant), *(f"{one:,}" if isinstance(one, int) else str(one) for one in figures))
         console.print(table)
     console.print(
         "Best of the fixed candidates; 95 % intervals over replicates and subjects; bits per fact, calibrated."
@@ -56,7 +57,7 @@ def show_verdict(console: Console, verdict: dict[str, Any]) -> None:
                 for name in ("expressed", "redirected", "relearned", "unreached")
             ]
             p = p_words(one["predictions"][0]["p_corrected"]) if one["predictions"] else "-"
-            table.add_row(place_of(one), one["decision"], *figures, p)
+            table.add_row(escape(place_of(one)), one["decision"], *figures, p)
         console.print(table)
         for reason, places in _shared_reasons(entries).items():
             console.print(f"  {reason}: {', '.join(places)}", markup=False, highlight=False)

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from analysis.literal import for_markdown
 from analysis.reading import p_words
 
 TERMS = """D is the dense model, C its compressed copy, R a repair; test subjects stand in no text that R was tuned on.
@@ -25,8 +26,8 @@ GROUPS_TOGETHER = "Bits per fact on test subjects, all of the study's groups tog
 
 def markdown(verdict: Mapping[str, Any], manifest_note: str, title: str) -> str:
     """The verdict as a page in Markdown: decisions, knowledge, mechanism, claims, what cannot be concluded."""
-    lines = [f"# {title}", ""]
-    lines += [f"Note: {manifest_note}.", ""] if manifest_note else []
+    lines = [f"# {for_markdown(title)}", ""]
+    lines += [f"Note: {for_markdown(manifest_note)}.", ""] if manifest_note else []
     lines += ["## Terms", "", TERMS]
     for heading, entries in (("Verdict", verdict["settings"]), ("Controls (truth known)", verdict["controls"])):
         if not entries:
@@ -41,10 +42,10 @@ def markdown(verdict: Mapping[str, Any], manifest_note: str, title: str) -> str:
         lines += [f"| setting | decision | {' | '.join(names)} | p |", "|---|---|" + "---|" * (len(names) + 1)]
         for one in entries:
             figures = [_figure(one.get(f"{name}_bits")) for name in names]
-            place = f"{one['scope']}: {one['compression']} + {one['repair']}"
+            place = for_markdown(f"{one['scope']}: {one['compression']} + {one['repair']}", starts=False)
             p = p_words(one["predictions"][0]["p_corrected"]) if one["predictions"] else "-"
             lines.append(f"| {place} | {one['decision']} | {' | '.join(figures)} | {p} |")
-        reasons = [f"- {one['compression']} + {one['repair']}: {text}" for one in entries for text in one["reasons"]]
+        reasons = [f"- {_of(one, text)}" for one in entries for text in one["reasons"]]
         lines += ["", *reasons, ""]
     for about in ("knowledge", "mechanism"):
         lines += [f"## {about.capitalize()}", ""]
@@ -52,7 +53,7 @@ def markdown(verdict: Mapping[str, Any], manifest_note: str, title: str) -> str:
             deciding = one["predictions"] if about == "knowledge" else []
             beside = [found for found in one["further_predictions"] if found["about"] == about]
             lines += [
-                f"- {one['compression']} + {one['repair']}: {found['sentence']}; supports {found['supports']}"
+                f"- {_of(one, found['sentence'])}; supports {found['supports']}"
                 for found in (*deciding, *beside)
                 if found["estimate"] is not None
             ]
@@ -62,11 +63,22 @@ def markdown(verdict: Mapping[str, Any], manifest_note: str, title: str) -> str:
             for found in one["further_predictions"]
             if found["about"] == about and found["estimate"] is None
         }
-        lines += [*(f"- {sentence}" for sentence in sorted(absent)), ""]
+        lines += [*(f"- {for_markdown(sentence)}" for sentence in sorted(absent)), ""]
     lines += ["## The paper's claims", "", "| claim | paper | this run |", "|---|---|---|"]
-    lines += [f"| {one['claim']} | {one['paper']} | {one['ours']} |" for one in verdict["claims"]]
+    lines += [_claim(one) for one in verdict["claims"]]
     lines += ["", "That nothing was recovered never shows that nothing is left.", ""]
     return "\n".join(lines)
+
+
+def _of(setting: Mapping[str, Any], said: str) -> str:
+    return for_markdown(f"{setting['compression']} + {setting['repair']}: {said}")
+
+
+def _claim(claim: Mapping[str, Any]) -> str:
+    cells = [for_markdown(claim[name], starts=False) for name in ("claim", "paper", "ours")]
+    if not claim.get("measured"):  # what it would take, in words of ours that name a command
+        cells[-1] = claim["ours"]
+    return f"| {' | '.join(cells)} |"
 
 
 def _figure(found: Mapping[str, float] | None) -> str:

@@ -7,7 +7,8 @@ from analysis import reading, saying
 from analysis.claims import NOT_MEASURED
 from analysis.figures import Figure
 from analysis.figures_evidence import claim_rows, claims_figure, with_latency
-from analysis.pages.drawing import drawn, literal_table, show, take
+from analysis.literal import for_page
+from analysis.pages.drawing import drawn, show, take
 from analysis.pages.shared import View, go_to, panel, view
 
 
@@ -51,8 +52,11 @@ def show_claims(now: View) -> None:
         st.caption("This run's verdict holds no claims: an older version wrote it. Run its study again.")
         return
     told, measured = saying.claims_told(claims), claim_rows(claims)
-    headed = told.rename(columns={"claim": "the paper claims", "paper": "its figure", "run": "this run"})
-    st.table(literal_table(headed.set_index("the paper claims")))
+    # What an absent measurement would take is said in words of ours, which name a command.
+    found = [for_page(words) if one.get("measured") else words for one, words in zip(claims, told["run"], strict=True)]
+    shown = told.map(for_page).assign(run=found)
+    headed = shown.rename(columns={"claim": "the paper claims", "paper": "its figure", "run": "this run"})
+    st.table(headed.set_index("the paper claims"))
     st.caption(
         "Measured on facts and, where the study names them, on standard tasks; nowhere on all of the paper's nine. A "
         "claim that was not measured is neither met nor refuted. A count or a time has no interval."

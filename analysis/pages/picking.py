@@ -196,10 +196,9 @@ def unique(column: pd.Series) -> list[str]:
 
 def question_words(item: str) -> str:
     """A question by what it asks: `instrument/gideon ingram/measure` is `instrument of gideon ingram`."""
-    relation, _, rest = item.partition("/")
-    entity, _, phrasing = rest.rpartition("/")
-    if not entity:
+    if item.count("/") != 2:  # a name with such a sign in it: which part is which cannot be told
         return item
+    relation, entity, phrasing = item.split("/")
     return f"{relation} of {entity}" + ("" if phrasing == "measure" else f" ({phrasing})")
 
 
