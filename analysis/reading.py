@@ -120,9 +120,7 @@ def read_table(
     """
     path = run / f"{name}.parquet"
     if not path.exists():
-        raise InputError(
-            f"run '{run.name}': it has no table '{name}': run its study again with what fills that table"
-        )
+        raise InputError(f"run '{run.name}': it has no table '{name}': run its study again with what fills that table")
     require_whole(run, path.name)
     try:
         absent = set(columns or ()) - set(parquet.read_schema(path).names)

@@ -44,7 +44,7 @@ def variants_frame(scope: str = "main") -> pd.DataFrame:
     """Two replicates of every arm."""
     rows = [
         {"variant_id": f"{name_of(compression, repair)}/{replicate}", "variant": name_of(compression, repair)}
-        | {"scope": scope, "compression": compression, "repair": repair, "replicate": replicate}
+        | {"scope": scope, "compression": compression, "repair": repair, "replicate": replicate, "draw": 0}
         | {"steps": 30 if repair.startswith(("prompt", "idp", "lora")) else 0}
         for compression, repair, replicate in itertools.product(COMPRESSIONS, REPAIRS, (0, 1))
     ]

@@ -1,8 +1,11 @@
 """Drift metrics on planted truths, as functions and through the reducer that a study streams past them."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from analysis.comparison import Comparison
 from analysis.drift import Reference
@@ -11,6 +14,7 @@ from analysis.metrics.cosine import cosine_and_distance
 from analysis.metrics.direction import direction
 from analysis.metrics.procrustes import procrustes
 from analysis.metrics.registry import measured_in
+from analysis.metrics.spearman import ranks
 from probes.inputs import Inputs
 from probes.sites import Kind, Site
 
@@ -44,6 +48,37 @@ def test_a_quarter_turn_moves_every_state_by_the_root_of_two_of_its_length():
     cosine, distance = cosine_and_distance(turned, first)
     torch.testing.assert_close(cosine, torch.ones(TOKENS))
     torch.testing.assert_close(distance, torch.full((TOKENS,), 2**0.5))
+
+
+def test_a_distance_is_measured_in_the_references_length():
+    first = states()
+    for factor, expected in ((3.0, 2.0), (0.5, 0.5)):
+        cosine, distance = cosine_and_distance(factor * first, first)
+        torch.testing.assert_close(distance, torch.full((TOKENS,), expected))
+        torch.testing.assert_close(cosine, torch.zeros(TOKENS), atol=1e-6, rtol=0)
+
+
+def test_hsic_is_the_mean_over_all_fours_of_different_tokens():
+    """Song et al. 2012 define it so; eq. 5, which is computed, is the same in a closed form."""
+    ours, theirs = states(0)[:6].double() + 0.7, states(1)[:6].double() + ours_share(states(0)[:6].double())
+    first, second = ours @ ours.T, theirs @ theirs.T
+    fours = [
+        first[i, j] * second[i, j] + first[i, j] * second[q, r] - 2 * first[i, j] * second[i, q]
+        for i, j, q, r in itertools.permutations(range(6), 4)
+    ]
+    assert float(unbiased_hsic(ours, theirs)[0]) == pytest.approx(float(torch.stack(fours).mean()), rel=1e-9)
+
+
+def ours_share(ours: torch.Tensor) -> torch.Tensor:
+    """What makes the one set depend on the other, and its tokens lie unevenly."""
+    return ours * torch.linspace(0.2, 2.0, len(ours), dtype=torch.float64)[:, None]
+
+
+def test_values_that_are_equal_share_their_rank():
+    tied = (3 * states()).round()
+    ties = stats.rankdata(tied.numpy(), axis=1)
+    assert (ties % 1 != 0).any(), "some share a rank between two"
+    np.testing.assert_array_equal(ranks(tied).numpy(), 2 * ties - 1)  # twice the rank, counted from zero, and whole
 
 
 def compared(variant: torch.Tensor, dense: torch.Tensor, parent: torch.Tensor) -> Comparison:
