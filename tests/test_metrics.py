@@ -272,6 +272,7 @@ def _listed(monkeypatch) -> None:
     monkeypatch.setitem(registry.METRICS, TOY.name, TOY)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_listed")
 def test_a_metric_of_ones_own_goes_from_a_study_to_its_table_and_its_page(tmp_path, monkeypatch, studies):
     path = tmp_path / "toy.yaml"
