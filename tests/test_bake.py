@@ -194,3 +194,15 @@ def test_most_levels_counts_within_rows_and_groups():
     assert most_levels(weight, None) == 3
     assert most_levels(weight, 2) == 2
     assert QuantizationArgs(num_bits=2).num_bits == 2  # two bits are within the library's reach
+
+
+def test_a_head_of_its_own_leaves_the_embedding_that_it_was_as_it_is():
+    dense = tiny("llama", tie_word_embeddings=True)
+    before = digest(dense)
+    embedding = dense.get_parameter("model.embed_tokens.weight")
+    own = embedding.detach() + 1
+    baked = bake(dense, [], {"lm_head.weight": own})
+    assert torch.equal(baked.get_parameter("lm_head.weight"), own)
+    assert torch.equal(baked.get_parameter("model.embed_tokens.weight"), embedding)
+    assert not baked.config.tie_word_embeddings
+    assert digest(dense) == before

@@ -8,6 +8,7 @@ import torch
 from data.atlas import load_world
 from data.errors import InputError
 from data.facts import Candidates, Fact, Item
+from probes import interventions
 from probes.capture import CaptureError, Recorder
 from probes.compression.magnitude import prune_by_magnitude
 from probes.families import family_of
@@ -177,3 +178,21 @@ def test_the_state_that_damage_spoilt_restores_the_answer_and_placebos_do_not(da
     assert right["other fact"] < 0.1
     moved = {arm: odds[0][lost].mean().item() for arm, odds in found.restored.items()}
     assert moved["noise"] < moved["patched"] / 2
+
+
+def test_noise_moves_every_state_as_far_as_the_patch_does_and_elsewhere(damaged, monkeypatch):
+    dense, pruned, questions = damaged
+    place, given = Place(Site(1, Kind.RESID_POST)), []
+
+    def keep(variant, rows, patches, positions):
+        given.append(patches[place])
+        return patched_logits(variant, rows, patches, positions)
+
+    monkeypatch.setattr(interventions, "patched_logits", keep)
+    restore(dense, pruned, questions, [place], seed=0)
+    patched, _, noise = given
+    own = states_at(pruned, [question.tokens for question in questions], [place])[0][place]
+    there = content_positions([question.tokens for question in questions])
+    pushed, drawn = (patched - own)[there], (noise - own)[there]
+    torch.testing.assert_close(drawn.norm(dim=-1), pushed.norm(dim=-1), rtol=1e-4, atol=1e-5)
+    assert torch.nn.functional.cosine_similarity(drawn, pushed, dim=-1).abs().mean() < 0.2
