@@ -77,8 +77,8 @@ def test_five_sentences_are_made_from_the_verdict_alone():
     assert "p 0.004" in said[2]
     assert "locked: 1 displaced" in said[4]
     below = SETTING | {"redirected_bits": {"estimate": -0.5, "lower": -0.8, "upper": -0.2}}
-    assert "less than nothing" in five_sentences({"settings": [below]})[2]
-    assert "cannot be told" in five_sentences({"settings": [below]})[4]
+    assert "less than nothing" in five_sentences({"settings": [below], "controls": []})[2]
+    assert "cannot be told" in five_sentences({"settings": [below], "controls": []})[4]
     assert len(five_sentences({"settings": []})) == 1
 
 
