@@ -185,7 +185,7 @@ def show_put_back(now: View) -> None:
 
 def listed(sentences: list[str]) -> str:
     """A list with a point each."""
-    return "\n".join(f"- {for_page(sentence)}" for sentence in sentences)
+    return "\n".join(f"- {sentence}" for sentence in sentences)
 
 
 @st.cache_data(max_entries=1, show_spinner=False)
