@@ -44,7 +44,7 @@ NEEDED_BY: dict[str, tuple[str, ...]] = {
     "sparse": ("probes.small_prompts",),
 }
 """By kind of repair: modules that make it, open it or choose in it, and that a cell without it does not run."""
-METHODS = {one.name: (one.apply.__module__,) for one in methods()}
+METHODS: dict[str | None, tuple[str, ...]] = {one.name: (one.apply.__module__,) for one in methods()}
 """By method of compression: the module that applies it, so that a line in one gives new keys to its copies alone."""
 APART = frozenset(module for modules in (*NEEDED_BY.values(), *METHODS.values()) for module in modules)
 
@@ -53,19 +53,22 @@ TOLD = frozenset({"analysis.metrics.registry"})
 
 
 def named_by(fields: Any) -> frozenset[str]:
-    """The modules apart that the repairs and compressions of a cell name, wherever in its description they stand.
+    """The modules apart that the repairs of a cell name, wherever in its description they stand.
 
-    And those of its metrics, which no import leads to.
+    And those of its metrics, which no import leads to, and of the methods by which a compressed copy is made: a cell
+    that reads a copy has the copy's key in its own.
     """
-    needed = NEEDED_BY | METHODS
-    metrics = frozenset(metric["module"] for metric in fields.get("metrics", ()))
-    return metrics | frozenset(module for kind in _kinds(fields) for module in needed.get(kind, ()))
+    made = fields.get("compression") or {}
+    applied = [module for name in ("method", "then_method") for module in METHODS.get(made.get(name), ())]
+    metrics = [metric["module"] for metric in fields.get("metrics", ())]
+    return frozenset([*applied, *metrics, *(module for kind in _kinds(fields) for module in NEEDED_BY.get(kind, ()))])
 
 
 def _kinds(value: Any) -> Iterator[str]:
-    """The kind of every repair and the methods of every compression; a share of a bank's text is a bank's."""
+    """The kind of every repair in a description; a share of a bank's text is a bank's."""
     if isinstance(value, dict):
-        yield from (value[name] for name in ("kind", "method", "then_method") if isinstance(value.get(name), str))
+        if isinstance(value.get("kind"), str):
+            yield value["kind"]
         if "bank" in value:
             yield "idp"
         for inner in value.values():

@@ -78,9 +78,9 @@ def test_magnitude_is_numpys_own(tokenizer):
 
 
 def test_an_unknown_method_is_refused_with_those_that_there_are():
-    with pytest.raises(ValueError, match="there is no compression method 'gtpq'; there are gptq, rtn, sparsegpt"):
+    with pytest.raises(ValueError, match="no compression method is called 'gtpq'; nearest: gptq"):
         CompressionSpec(method="gtpq", bits=4)
-    with pytest.raises(InputError, match="there is no compression method"):
+    with pytest.raises(InputError, match="no compression method is called 'none'; there are gptq, rtn, sparsegpt"):
         method_of("none")
     with pytest.raises(ValueError, match="then_method: wanda prunes; name a quantiser"):
         CompressionSpec(method="sparsegpt", sparsity=0.5, then_method="wanda", then_bits=4)
@@ -114,7 +114,7 @@ def test_a_method_from_this_file_goes_from_a_study_to_its_weights_and_answers(tm
         weight[:, 1::2] = 0  # by hand
         np.testing.assert_array_equal(copy[name].numpy(), weight)
     assert (kept.folder(asked.key) / "answers.parquet").is_file()
-    with pytest.raises(InputError, match="there is no compression method 'halve'"):
+    with pytest.raises(InputError, match="no compression method is called 'halve'"):
         method_of("halve")
 
 

@@ -87,7 +87,7 @@ def test_no_model_library_is_loaded_by_any_page(run):
         "    assert not page.exception, page.exception\n"
         "    shown += [one] if page.get('plotly_chart') else []\n"
         "assert {'recovery', 'claims', 'figures'} <= set(shown), shown\n"
-        "print(sorted({'torch', 'transformers', 'probes'} & set(sys.modules)))"
+        "print(sorted({'torch', 'transformers', 'peft', 'lm_eval'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr

@@ -3,12 +3,10 @@
 It says of each what a study, a plan or a page has to know, without torch; how it is made stands in its file.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
-from data.naming import nearest
+from probes.specs.registry import Registry
 
 Cost = Literal["none", "first_layer", "full_pass", "full_pass_per_prompt"]
 """What a choice costs beyond the answer's own pass: embeddings at most, one block, one pass, one pass per prompt."""
@@ -46,9 +44,9 @@ class SelectorKind:
 
 
 OUTPUTS = "probes.selection.outputs"
-_SELECTORS: dict[str, SelectorKind] = {
-    one.name: one
-    for one in (
+_SELECTORS = Registry(
+    "selector",
+    (
         SelectorKind(
             "attention",
             "the prompt that the question pays most attention to (the IDP paper's choice)",
@@ -96,40 +94,10 @@ _SELECTORS: dict[str, SelectorKind] = {
             rowless=True,
             keeps_all=True,
         ),
-    )
-}
+    ),
+)
 
 
-def selectors() -> tuple[SelectorKind, ...]:
-    """Every selector, in the order of the tables."""
-    return tuple(_SELECTORS.values())
-
-
-def selector_of(name: str) -> SelectorKind:
-    """The selector of a name.
-
-    Raises:
-        ValueError: there is none; names the nearest.
-
-    >>> selector_of("oracle").bound
-    True
-    """
-    if name not in _SELECTORS:
-        raise ValueError(f"no selector is called '{name}'; {nearest(name, _SELECTORS)}")
-    return _SELECTORS[name]
-
-
-@contextmanager
-def registered(kind: SelectorKind) -> Iterator[None]:
-    """Within it there is one selector more: for what is tried in a notebook or a test, in this process alone.
-
-    Raises:
-        ValueError: there is one of this name already.
-    """
-    if kind.name in _SELECTORS:
-        raise ValueError(f"there is a selector '{kind.name}' already")
-    _SELECTORS[kind.name] = kind
-    try:
-        yield
-    finally:
-        del _SELECTORS[kind.name]
+selectors = _SELECTORS.every
+selector_of = _SELECTORS.of
+registered = _SELECTORS.with_one_more
