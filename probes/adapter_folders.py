@@ -204,7 +204,7 @@ def check_settings(folder: Path) -> tuple[dict[str, Any], str]:
 def _json(path: Path) -> dict[str, Any]:
     """A JSON file's object."""
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
+        stored = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise InputError(f"adapter '{path.parent}': there is no {path.name}, so it is no folder of peft's") from None
     except (OSError, ValueError, RecursionError):

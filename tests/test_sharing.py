@@ -163,3 +163,12 @@ def test_a_cell_that_changed_the_dense_model_is_not_kept_and_the_next_reads_it_a
     sums = [(store.folder(key) / "sum.txt").read_text() for key in ("a", "c")]
     assert sums[0] == sums[1]
     opening.close_models()
+
+
+def test_a_byte_order_mark_before_an_adapters_settings_makes_no_difference(tmp_path):
+    folder, model = folder_of(tmp_path), tiny("llama")
+    before = read_adapter(folder, model, "tiny").tensors
+    path = folder / "adapter_config.json"
+    path.write_text(path.read_text(), encoding="utf-8-sig")
+    after = read_adapter(folder, model, "tiny").tensors
+    assert all(torch.equal(after[name], before[name]) for name in before)
