@@ -136,7 +136,7 @@ def test_a_variant_looks_before_it_reads(tokenizer):
             ask(ROWS)
 
 
-ATLAS = {"model": "atlas", "dtype": "float32", "device": "cpu"}
+ATLAS = {"model": "atlas", "dtype": "float32", "device": "cpu", "template": "none"}
 
 
 def work(fields, needs, folder):
