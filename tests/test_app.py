@@ -163,9 +163,8 @@ def test_what_the_system_refuses_a_part_of_a_page_is_one_sentence(root, monkeypa
     assert opened("recovery").dataframe
     monkeypatch.setattr(reading, "read_latency", refuse)
     page = opened("recovery")
-    assert errors_of(page) == [
-        "run 'first': this part needs what the system does not give (OSError: [Errno 24] Too many open files)"
-    ]
+    said = "run 'first': this part needs what the system does not give (OSError: [Errno 24] Too many open files)"
+    assert errors_of(page) == [for_page(said)]
     assert page.dataframe
 
 
