@@ -10,6 +10,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from analysis import reading
+from analysis.literal import for_page
 from analysis.look import SITES
 from analysis.pages.drawing import without_minus_zero
 from analysis.reading import chances_of, read_table
