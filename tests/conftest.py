@@ -25,11 +25,6 @@ from tests.standing import Studies
 from tests.stored_runs import write_run
 from tests.tiny_models import TINY_TYPES, VOCABULARY, tiny
 
-TOGETHER = {
-    "chromium": {"test_browser", "test_choice_boxes", "test_figures", "test_paper"},
-    "ray": {"test_engine", "test_cluster", "test_run"},
-}
-"""Files whose tests start what no machine of two cores should run twice at once."""
 SPECIAL = ["<pad>", "<bos>", "<eos>", "<unk>"]
 WORDS = """
     ada bruno celia dario edda fenna greta hector lives in works near the home of is town was born comes from by a
@@ -40,13 +35,6 @@ PIECES = "##don ##lin ##er ##s".split()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fuzz", type=int, default=80, help="studies and fact files to try; damaged runs: a quarter")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a file in one process, as what they share is made once there; and Chromium's and Ray's too."""
-    for item in items:
-        name = next((group for group, files in TOGETHER.items() if item.path.stem in files), item.path.stem)
-        item.add_marker(pytest.mark.xdist_group(name))
 
 
 @pytest.fixture(scope="session", autouse=True)
