@@ -270,6 +270,7 @@ def _run(folder: Path, tokenizer, dense, other):
         "model_sha": locate(str(folder / "dense")).sha,
         "dtype": "float32",
         "device": "cpu",
+        "template": "none",
         "compression": {"method": "checkpoint", "path": str(folder / "other"), "label": None},
         "checkpoint_sha": locate(str(folder / "other")).sha,
         "seed": 0,
