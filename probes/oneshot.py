@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from probes.compression.method import Target
 from probes.specs.compression import CompressionSpec
 
 
@@ -81,6 +82,11 @@ def refusing_gptq() -> contextlib.AbstractContextManager[None]:
 def refusing_sparsegpt() -> contextlib.AbstractContextManager[None]:
     """Within it SparseGPT fails where it would otherwise take an identity for its Hessian in silence."""
     return patch_attr(sgpt_sparsify, "logger", _Refusing)
+
+
+def apply(target: Target, modifier: Any) -> None:
+    """Apply one modifier to what a method is applied to."""
+    run(target.model, target.tokenizer, modifier, target.blocks)
 
 
 def run(

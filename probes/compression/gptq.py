@@ -14,7 +14,7 @@ def _apply(target: Target) -> None:
         stack.enter_context(oneshot.refusing_gptq())
         if target.spec.pruner is not None:
             stack.enter_context(oneshot.holding_zeros())
-        target.run(GPTQModifier(config_groups=oneshot.weight_groups(target.spec, target.names)))
+        oneshot.apply(target, GPTQModifier(config_groups=oneshot.weight_groups(target.spec, target.names)))
 
 
 METHOD = Method("gptq", "quantises", "GPTQ: rounds column by column, spreading the error", "arXiv 2210.17323", _apply)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:  # a study names methods and computes nothing: it is read without torch
     from jaxtyping import Int
@@ -50,9 +50,3 @@ class Target:
     """Full names of the layers."""
     blocks: "Int[Tensor, 'samples length']"
     """Calibration text, read one by one in this order."""
-
-    def run(self, modifier: Any) -> None:
-        """Apply one modifier of llm-compressor on exactly these blocks."""
-        from probes import oneshot
-
-        oneshot.run(self.model, self.tokenizer, modifier, self.blocks)

@@ -8,7 +8,7 @@ def _apply(target: Target) -> None:
     from probes import oneshot  # first: it keeps the library's hands off the log
     from llmcompressor.modifiers.quantization import QuantizationModifier  # isort: skip
 
-    target.run(QuantizationModifier(config_groups=oneshot.weight_groups(target.spec, target.names)))
+    oneshot.apply(target, QuantizationModifier(config_groups=oneshot.weight_groups(target.spec, target.names)))
 
 
 METHOD = Method("rtn", "quantises", "Round to nearest: each weight to its nearest level", "no calibration", _apply)

@@ -10,7 +10,9 @@ def _apply(target: Target) -> None:
     from probes.specs.compression import COLUMNS
 
     with oneshot.refusing_sparsegpt():
-        target.run(SparseGPTModifier(**oneshot.pruning_settings(target.spec, target.names), block_size=COLUMNS))
+        oneshot.apply(
+            target, SparseGPTModifier(**oneshot.pruning_settings(target.spec, target.names), block_size=COLUMNS)
+        )
 
 
 METHOD = Method(

@@ -8,7 +8,7 @@ def _apply(target: Target) -> None:
     from probes import oneshot  # first: it keeps the library's hands off the log
     from llmcompressor.modifiers.pruning.wanda import WandaPruningModifier  # isort: skip
 
-    target.run(WandaPruningModifier(**oneshot.pruning_settings(target.spec, target.names)))
+    oneshot.apply(target, WandaPruningModifier(**oneshot.pruning_settings(target.spec, target.names)))
 
 
 METHOD = Method("wanda", "prunes", "Wanda: prunes by weight times input norm", "arXiv 2306.11695", _apply, unit="row")
