@@ -89,8 +89,13 @@ def _use(held: _Guarded) -> _Guarded:
     return held
 
 
+def begin() -> None:
+    """Forget what was used before: of a cell that begins, the models that it is given itself are compared."""
+    _used.clear()
+
+
 def require_unchanged() -> None:
-    """Compare every bit of the models that were used since the last time: asked before a cell is kept.
+    """Compare every bit of the models that were used since the beginning: asked before a cell is kept.
 
     Raises:
         ChangedWeightsError: a weight was changed. All models are closed then, so that no later cell reads it.

@@ -21,6 +21,8 @@ from analysis.surroundings import settle
 from data.errors import InputError
 
 COST = "cost.json"
+OPENING = "analysis.opening"
+"""What opens models and knows which were used; a cell that opens none never imports it."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,8 @@ def compute(job: Job) -> float:
     started = time.perf_counter()
     module = importlib.import_module(job.module)
     _pass_libraries_over()
+    if opening := sys.modules.get(OPENING):
+        opening.begin()
     with store.writing(job.key, job.description) as folder:
         with PeakMemory() as peak:
             module.work(job.fields, {role: store.folder(need) for role, need in job.needs.items()}, folder)
@@ -110,7 +114,7 @@ def _require_unchanged() -> None:
         ChangedWeightsError: they were.
     """
     # A cell that opens no model never imports what opens them, and need not wait for it now.
-    if opening := sys.modules.get("analysis.opening"):
+    if opening := sys.modules.get(OPENING):
         opening.require_unchanged()
 
 

@@ -130,6 +130,8 @@ def test_a_step_to_another_page_brings_its_choices_into_box_page_and_address(ser
     window.goto(f"{address}/evidence?scope=locked")
     calm(window)
     choose(window, "setting", "locked (ria-50%) + prompt-4")
+    Checked(window, other, runs, "evidence")("setting")
+    calm(window)  # the links stand below the words that were waited for
     for text, page in (("Which facts these are", "facts"), ("Where attention moved", "attention")):
         window.get_by_text(text).click()
         window.wait_for_url(f"**/{page}**")

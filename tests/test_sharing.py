@@ -140,7 +140,10 @@ ATLAS = {"model": "atlas", "dtype": "float32", "device": "cpu", "template": "non
 
 
 def work(fields, needs, folder):
-    """A cell that writes into the dense model as a library may, and keeps a number."""
+    """A cell that writes into the dense model as a library may, and keeps a number; without a model where told."""
+    if fields.get("without"):
+        (folder / "sum.txt").write_text("0\n")
+        return
     weight = opening.dense(fields).model.lm_head.weight
     if fields["poison"]:
         past_the_counter(weight)
@@ -162,6 +165,20 @@ def test_a_cell_that_changed_the_dense_model_is_not_kept_and_the_next_reads_it_a
     worker.compute(job("c", False))
     sums = [(store.folder(key) / "sum.txt").read_text() for key in ("a", "c")]
     assert sums[0] == sums[1]
+    opening.close_models()
+
+
+def test_a_cell_answers_for_no_model_that_was_changed_before_it_began(tmp_path):
+    fields = ATLAS | {"model_sha": locate("atlas").sha, "threads": 1}
+    past_the_counter(opening.dense(fields).model.lm_head.weight)
+    told = {
+        key: Job(__name__, key, fields | {"poison": False, "without": key == "a"}, {}, {}, *[str(tmp_path)] * 2)
+        for key in "ab"
+    }
+    worker.compute(told["a"])
+    with pytest.raises(ChangedWeightsError, match="model 'atlas'"):
+        worker.compute(told["b"])  # which reads it: the copy that is kept in memory
+    assert Store(tmp_path).folder("a").exists() and not Store(tmp_path).folder("b").exists()
     opening.close_models()
 
 
