@@ -14,22 +14,23 @@ from typing import Any
 import pandas as pd
 
 from analysis import reading, saying
-from analysis.figures import Figure, layerwise_drift_figure, recovery_figure
-from analysis.figures_account import account_figure
-from analysis.figures_doses import dose_figure
-from analysis.figures_evidence import calibration_figure, claim_rows, claims_figure, forest_figure, with_latency
-from analysis.figures_heads import attention_drift_figure
-from analysis.figures_maps import maps_figure
-from analysis.figures_prompts import latency_figure, selectors_figure
-from analysis.figures_recovery import parameters_figure
-from analysis.figures_tasks import perplexity_figure, task_scores, tasks_figure
-from analysis.inside_figures import heads_figure, interventions_figure, lens_figure, probes_figure
+from analysis.figures.account import account_figure
+from analysis.figures.doses import dose_figure
+from analysis.figures.drift import layerwise_drift_figure
+from analysis.figures.evidence import calibration_figure, claim_rows, claims_figure, forest_figure, with_latency
+from analysis.figures.figure import Figure
+from analysis.figures.heads import attention_drift_figure
+from analysis.figures.inside import heads_figure, interventions_figure, lens_figure, probes_figure
+from analysis.figures.maps import maps_figure
+from analysis.figures.prompts import latency_figure, selectors_figure
+from analysis.figures.recovery import parameters_figure, recovery_figure
+from analysis.figures.tasks import perplexity_figure, task_scores, tasks_figure
+from analysis.figures.transfer import transfer_figure
 from analysis.look import looks_of, reading_words
 from analysis.repair_report import latency_of
 from analysis.scopes import ABLATIONS, MAIN
 from analysis.selecting import at_home
 from analysis.task_scores import ALL, compare_tasks, perplexities
-from analysis.transfer_figure import transfer_figure
 from data.errors import InputError
 from data.naming import nearest
 

@@ -14,7 +14,7 @@ import kaleido
 import plotly.graph_objects as go
 from choreographer.browsers.chromium import Chromium
 
-from analysis.figures import Figure
+from analysis.figures.figure import Figure
 from analysis.literal import for_plotly, of_plotly
 from data.errors import InputError
 from data.naming import nearest

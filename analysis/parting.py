@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis.figures import averaged, chosen
+from analysis.figures.figure import averaged, chosen
 from analysis.look import METRICS, SITES
 from analysis.reading import read_table
 from analysis.scopes import MAIN

@@ -6,7 +6,7 @@ from urllib.parse import parse_qsl
 import pandas as pd
 import pytest
 
-from analysis.figures_heads import cell_of
+from analysis.figures.heads import cell_of
 from analysis.pages.picking import question_words
 from analysis.reading import read_table
 from analysis.run_files import sealed_text

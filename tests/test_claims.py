@@ -5,7 +5,7 @@ import pandas as pd
 from analysis.claims import FASTER, NOT_MEASURED, claims
 from analysis.claims_tasks import perplexity_tells, task_difference
 from analysis.evidence import Evidence
-from analysis.figures_evidence import claim_rows, with_latency
+from analysis.figures.evidence import claim_rows, with_latency
 from analysis.report_markdown import markdown
 from analysis.study import Study
 

@@ -108,7 +108,7 @@ ALL |= {"examples": 5, "tasks": 115}
 WORDS = "words, pages, figures, hues and reports"
 STATEMENT, REMARK, TEXT = "\nEDITED = 1\n", "\n# A remark.\n", '\n"""A text."""\n'
 SELECTING = ["probes/selection/key.py", "probes/selection/router.py", "probes/specs/selectors.py"]
-DRAWING = ["analysis/figures_drift.py", "analysis/look.py", "analysis/pages/evidence.py"]
+DRAWING = ["analysis/figures/drift.py", "analysis/look.py", "analysis/pages/evidence.py"]
 DRAWING += ["analysis/report_markdown.py", "analysis/report_page.py"]
 EDITS: dict[str, tuple[list[tuple[str, str]], dict[str, int]]] = {
     "statements in selectors": ([(file, STATEMENT) for file in SELECTING], BANKED),

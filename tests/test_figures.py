@@ -8,17 +8,23 @@ import pandas as pd
 import plotly.graph_objects as go
 import pytest
 
-from analysis.figures import (
+from analysis.figures.compare import compare_drift_figure, compare_figure, drift_of_both, of_both
+from analysis.figures.drift import layerwise_drift_figure
+from analysis.figures.figure import write_figure
+from analysis.figures.heads import attention_figure, heads_figure
+from analysis.figures.recovery import recovery_figure
+from analysis.look import (
     DASHES,
+    FLOOR_NAME,
     REPAIR_COLOURS,
-    attention_figure,
-    layerwise_drift_figure,
-    recovery_figure,
-    write_figure,
+    SYMBOLS,
+    colour_of,
+    counts_of,
+    dashes_of,
+    filled,
+    looks_of,
+    symbols_of,
 )
-from analysis.figures_compare import compare_drift_figure, compare_figure, drift_of_both, of_both
-from analysis.figures_heads import heads_figure
-from analysis.look import FLOOR_NAME, SYMBOLS, colour_of, counts_of, dashes_of, filled, looks_of, symbols_of
 from data.errors import InputError
 from tests.stored_frames import (
     COMPRESSIONS,

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from analysis import run
-from analysis.inside_figures import heads_figure, interventions_figure, lens_figure, probes_figure
+from analysis.figures.inside import heads_figure, interventions_figure, lens_figure, probes_figure
 from analysis.inside_items import evenly, lost_first
 from analysis.intervals import clustered_columns, clustered_mean
 from analysis.reading import EXAMPLES, read_example, read_table

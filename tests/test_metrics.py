@@ -18,7 +18,8 @@ from analysis import look, work_drift
 from analysis.comparison import Comparison
 from analysis.drift import DRIFT_KINDS, Reference, stream_states
 from analysis.drift_tables import BATCH_PLAN, Gathered
-from analysis.figures import attention_figure, layerwise_drift_figure
+from analysis.figures.drift import layerwise_drift_figure
+from analysis.figures.heads import attention_figure
 from analysis.metrics import registry
 from analysis.metrics.metric import PATTERN, STATES, Metric
 from analysis.metrics.registry import METRICS, measured_in, metric_groups

@@ -9,9 +9,9 @@ from typer.testing import CliRunner
 
 from analysis import paper_files
 from analysis.__main__ import app
-from analysis.figures import recovery_figure
-from analysis.figures_doses import dose_figure
-from analysis.figures_evidence import calibration_figure, claim_rows, forest_figure
+from analysis.figures.doses import dose_figure
+from analysis.figures.evidence import calibration_figure, claim_rows, forest_figure
+from analysis.figures.recovery import recovery_figure
 from analysis.look import looks_of
 from analysis.paper import FIGURES, Source, drawn, figure_names, file_name
 from analysis.paper_files import write_paper

@@ -10,13 +10,13 @@ from pydantic import ValidationError
 
 from analysis import __main__, run
 from analysis.__main__ import main
+from analysis.figures.transfer import transfer_figure
 from analysis.latency import COLUMNS
 from analysis.paper import Source, drawn
 from analysis.reading import read_json, read_latency, read_table
 from analysis.run_files import sealed_text
 from analysis.store import write_atomically
 from analysis.study import Study
-from analysis.transfer_figure import transfer_figure
 from tests.studies import STUDY
 
 PROMPT = {"kind": "prompt", "length": 2, "learning_rate": 0.03}

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from analysis.causal import layers_said, places_of, strongest
-from analysis.figures_tokens import first_layers, item_lens_figure, lens_words_figure, mass_on_prompt, tokens_figure
+from analysis.figures.tokens import first_layers, item_lens_figure, lens_words_figure, mass_on_prompt, tokens_figure
 from analysis.reading import read_example
 from tests.stored_inside import HEADS, LAYERS, PROMPT, RESTORED, WORDS, interventions
 from tests.stored_runs import seeded_variants, write_run

@@ -4,8 +4,8 @@ import pandas as pd
 import streamlit as st
 
 from analysis import saying
-from analysis.figures import Figure
-from analysis.figures_account import account_figure
+from analysis.figures.account import account_figure
+from analysis.figures.figure import Figure
 from analysis.pages.drawing import drawn, show
 from analysis.pages.shared import View, panel
 

@@ -3,9 +3,9 @@
 import pandas as pd
 import streamlit as st
 
-from analysis.figures import Figure
-from analysis.figures_heads import cell_of, head_figure, heads_figure, widest_cell
-from analysis.figures_tokens import tokens_figure
+from analysis.figures.figure import Figure
+from analysis.figures.heads import cell_of, head_figure, heads_figure, widest_cell
+from analysis.figures.tokens import tokens_figure
 from analysis.literal import for_page
 from analysis.pages.drawing import drawn, show
 from analysis.pages.picking import pick, pick_metric, pick_reference, question_words, unique

@@ -4,8 +4,8 @@ import pandas as pd
 import streamlit as st
 
 from analysis import causal
-from analysis.figures import Figure
-from analysis.inside_figures import heads_figure, interventions_figure
+from analysis.figures.figure import Figure
+from analysis.figures.inside import heads_figure, interventions_figure
 from analysis.literal import for_page
 from analysis.look import SITES
 from analysis.pages.drawing import drawn, show, take, without_minus_zero

@@ -3,8 +3,8 @@
 import pandas as pd
 import streamlit as st
 
-from analysis.figures import Figure
-from analysis.figures_facts import choice_figure, usage_figure
+from analysis.figures.facts import choice_figure, usage_figure
+from analysis.figures.figure import Figure
 from analysis.literal import for_page
 from analysis.pages.drawing import drawn, show, take
 from analysis.pages.picking import pick, question_words, unique

@@ -5,8 +5,8 @@ import streamlit as st
 
 from analysis import reading, saying
 from analysis.claims import NOT_MEASURED
-from analysis.figures import Figure
-from analysis.figures_evidence import claim_rows, claims_figure, with_latency
+from analysis.figures.evidence import claim_rows, claims_figure, with_latency
+from analysis.figures.figure import Figure
 from analysis.literal import for_page
 from analysis.pages.drawing import drawn, show, take
 from analysis.pages.shared import View, go_to, panel, view

@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from analysis import reading
-from analysis.figures_compare import compare_drift_figure, compare_figure, drift_of_both, of_both
+from analysis.figures.compare import compare_drift_figure, compare_figure, drift_of_both, of_both
 from analysis.literal import for_page
 from analysis.pages.drawing import literal_table, show, take, without_minus_zero
 from analysis.pages.picking import pick, pick_measurement

@@ -9,7 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from analysis.figures import Figure
+from analysis.figures.figure import Figure
 from analysis.literal import for_page, of_plotly
 from analysis.marks import join_marks
 

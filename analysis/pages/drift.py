@@ -6,10 +6,10 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from analysis import figures, selecting
-from analysis.figures import Figure
-from analysis.figures_drift import closer_figure, layer_figure
-from analysis.inside_figures import lens_figure
+from analysis import selecting
+from analysis.figures.drift import closer_figure, layer_figure, layerwise_drift_figure
+from analysis.figures.figure import Figure, chosen
+from analysis.figures.inside import lens_figure
 from analysis.literal import for_page
 from analysis.look import METRICS
 from analysis.metrics import registry
@@ -54,7 +54,7 @@ def closer_of(now: View, metric: str, site: str, group: str) -> pd.DataFrame:
 
 @drawn
 def curves(now: View, metric: str, site: str, group: str, reference: str) -> Figure:
-    return figures.layerwise_drift_figure(measured(now), now.variants(), metric, site, group, reference)
+    return layerwise_drift_figure(measured(now), now.variants(), metric, site, group, reference)
 
 
 @drawn
@@ -105,7 +105,7 @@ def show_drift(now: View) -> None:
         "came from an earlier layer.",
     )
     go_to("attention", f"Heads of layer {layer}", layer=layer)
-    same = figures.chosen(drift, metric=metric, site=site, reference=reference)
+    same = chosen(drift, metric=metric, site=site, reference=reference)
     for other in unique(same["group"]):  # while the page is read: the first choice of the other waits for no drawing
         curves(now, metric, site, other, reference)
 

@@ -8,9 +8,9 @@ import pandas as pd
 import streamlit as st
 
 from analysis import reading, saying
-from analysis.figures import Figure
-from analysis.figures_account import comparisons_figure
-from analysis.figures_evidence import calibration_figure
+from analysis.figures.account import comparisons_figure
+from analysis.figures.evidence import calibration_figure
+from analysis.figures.figure import Figure
 from analysis.literal import for_page
 from analysis.pages.drawing import drawn, show, take, without_minus_zero
 from analysis.pages.picking import pick, unique

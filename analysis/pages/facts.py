@@ -8,10 +8,10 @@ import streamlit as st
 from analysis import selecting
 from analysis.causal import COLUMNS as PATCHED
 from analysis.causal import places_of, strongest
-from analysis.figures import Figure
-from analysis.figures_facts import answer_figure
-from analysis.figures_tokens import first_layers, item_lens_figure
-from analysis.inside_figures import SIGNIFICANT
+from analysis.figures.facts import answer_figure
+from analysis.figures.figure import Figure
+from analysis.figures.inside import SIGNIFICANT
+from analysis.figures.tokens import first_layers, item_lens_figure
 from analysis.literal import for_page
 from analysis.look import SITES
 from analysis.pages.drawing import drawn, show, take, without_minus_zero

@@ -6,9 +6,9 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from analysis.figures_drift import typed_drift_figure
-from analysis.figures_facts import scores_figure
-from analysis.figures_tokens import lens_words_figure, tokens_figure
+from analysis.figures.drift import typed_drift_figure
+from analysis.figures.facts import scores_figure
+from analysis.figures.tokens import lens_words_figure, tokens_figure
 from analysis.literal import for_page
 from analysis.pages.drawing import show, take
 from analysis.pages.picking import pick, several, unique

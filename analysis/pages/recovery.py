@@ -6,16 +6,16 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from analysis import figures, reading, selecting
-from analysis.figures import Figure
-from analysis.figures_prompts import latency_figure
-from analysis.figures_recovery import flips_figure, parameters_figure
+from analysis import reading, selecting
+from analysis.figures.figure import Figure
+from analysis.figures.prompts import latency_figure
+from analysis.figures.recovery import flips_figure, parameters_figure, recovery_figure
+from analysis.figures.transfer import transfer_figure
 from analysis.literal import code_for_page, for_page
 from analysis.pages.account import show_account
 from analysis.pages.drawing import drawn, show, take
 from analysis.pages.shared import ANSWERS, View, go_to, group_of, groups_of, panel, view
 from analysis.repair_report import latency_of, timing_scatter
-from analysis.transfer_figure import transfer_figure
 
 AHEAD = 4
 """Groups whose first chart is drawn before it is asked for."""
@@ -24,7 +24,7 @@ AHEAD = 4
 @drawn
 def recovery_chart(now: View, group: str) -> Figure:
     recovery = now.kept(now.table("recovery"))
-    return figures.recovery_figure(recovery, now.scope, group, now.reading, chance=now.chance(group))
+    return recovery_figure(recovery, now.scope, group, now.reading, chance=now.chance(group))
 
 
 @drawn

@@ -20,7 +20,7 @@ def warm() -> None:
     from analysis import look
     from analysis.pages import drawing, shared  # noqa: F401
 
-    for name in (*sorted(file.stem for file in ANALYSIS.glob("*figures*.py")), *NEEDED):
+    for name in (*sorted(f"figures.{file.stem}" for file in (ANALYSIS / "figures").glob("[!_]*.py")), *NEEDED):
         importlib.import_module(f"analysis.{name}")
     figure = go.Figure().add_scatter(x=[0], y=[0], error_x={"array": [1]}, mode="markers", marker={"symbol": "circle"})
     look.dress(figure, title="", subtitle="", height=300)

@@ -3,7 +3,7 @@
 import pandas as pd
 from plotly.subplots import make_subplots
 
-from analysis.figures import Figure
+from analysis.figures.figure import Figure
 from analysis.literal import for_plotly
 from analysis.look import GREY, NO_REPAIR, colour_of, dress, filled, marker, symbols_of
 from analysis.marks import name_rows, whiskers

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from jaxtyping import Float
 from plotly.subplots import make_subplots
 
-from analysis.figures import Figure
+from analysis.figures.figure import Figure
 from analysis.literal import for_plotly
 from analysis.look import GREY, SEQUENTIAL, colour_of, dashes_of, dress, filled, marker, places_axis, symbols_of
 from analysis.reading import Shown

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from analysis.claims import FASTER
-from analysis.figures import Figure
+from analysis.figures.figure import Figure
 from analysis.literal import for_plotly
 from analysis.look import GREY, dress, filled, kind_of, marker, symbols_of
 from analysis.marks import error_bars, name_rows, whiskers

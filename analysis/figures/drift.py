@@ -1,11 +1,12 @@
-"""Figures beneath the layerwise curves: one layer at every site, and whether a repair comes nearer to dense."""
+"""Figures of drift: layer by layer, one layer at every site, and whether a repair comes nearer to dense."""
 
 import pandas as pd
 from plotly.subplots import make_subplots
 
-from analysis.figures import Figure, averaged, chosen, floor_words
+from analysis.figures.figure import Figure, averaged, chosen
 from analysis.literal import for_plotly
 from analysis.look import (
+    FLOOR_NAME,
     GREY,
     METRICS,
     SITES,
@@ -21,7 +22,56 @@ from analysis.look import (
     rows_of,
     symbols_of,
 )
-from analysis.marks import Marks, apart, error_bars, name_rows
+from analysis.marks import Marks, apart, error_bars, lines_by_layer, name_rows
+
+
+def layerwise_drift_figure(
+    drift: pd.DataFrame, variants: pd.DataFrame, metric: str, site: str, group: str, reference: str
+) -> Figure:
+    """At which layer does a variant part from its reference, and by how much more than noise?
+
+    A panel per compression, a line per variant: mean over its replicates; band: the widest of their 95 % intervals
+    over sequences. `variants` holds the variants of one scope.
+    """
+    kept = chosen(drift, group=group, reference=reference, metric=metric, site=site)
+    data = averaged(kept, variants, ["layer"])
+    figure, panels = panels_of(data["compression"])
+    floor = data.groupby("layer", as_index=False)["floor"].max()
+    data["below_floor"] = data["value"].abs() <= data["floor"].abs()
+    for place, panel in enumerate(panels.values()):
+        figure.add_scatter(
+            x=floor["layer"],
+            y=floor["floor"],
+            fill="tozeroy",
+            fillcolor="rgba(118,118,118,0.35)",
+            line={"color": GREY, "width": 1, "dash": "dot"},
+            mode="lines",
+            name=FLOOR_NAME,
+            legendgroup=FLOOR_NAME,
+            showlegend=place == 0 and bool(floor["floor"].notna().any()),
+            **panel,
+        )
+    notes = data["below_floor"].map({True: ", below the floor", False: ""})
+    lines_by_layer(figure, data, panels, variants["compression"], notes)
+    words, unit = METRICS.get(metric, (metric, ""))
+    label_bottom(figure, "layer")
+    figure.update_xaxes(places_axis(data["layer"]))
+    figure.update_yaxes(title=f"{words} ({unit})", col=1, rangemode="tozero", tickformat=".2~g")
+    dress(
+        figure,
+        title=f"Drift from {reference_words(reference)}: {SITES.get(site, site)}",
+        subtitle=f"{counts_of(data)} of {group}; bands: 95 % intervals over sequences; " + floor_words(data),
+        height=170 + 300 * rows_of(panels),
+    )
+    return Figure(figure, data)
+
+
+def floor_words(data: pd.DataFrame) -> str:
+    """How high the floor is and how many points of a figure lie in it; no metric of direction has one."""
+    if data["floor"].isna().all():
+        return "no floor"
+    below = int(data["below_floor"].sum())
+    return f"floor at most {data['floor'].max():.1g}, {below} of {len(data)} points below the floor"
 
 
 def layer_figure(

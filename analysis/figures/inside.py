@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from analysis.figures import Figure
+from analysis.figures.figure import Figure
 from analysis.look import (
     DIVERGING,
     GREY,

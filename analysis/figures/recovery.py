@@ -1,9 +1,12 @@
-"""Figures beside the recovery table: what recovery costs in parameters, and which answers turned over."""
+"""Figures of the recovery table: accuracy before and after, its cost in parameters, and which answers turned over."""
+
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 
-from analysis.figures import Figure
+from analysis.figures.figure import Figure
 from analysis.literal import for_plotly
 from analysis.look import (
     GREY,
@@ -18,7 +21,60 @@ from analysis.look import (
     rows_of,
     symbols_of,
 )
-from analysis.marks import Marks, error_bars, name_rows, whiskers
+from analysis.marks import Marks, error_bars, name_rows, paired_marks, whiskers
+
+
+def recovery_figure(
+    recovery: pd.DataFrame,
+    scope: str,
+    group: str,
+    reading: str,
+    split_pair: tuple[str, str] = ("tune", "test"),
+    *,
+    chance: float | None = None,
+) -> Figure:
+    """Is what compression damaged answered again, and by subjects the repair never saw?
+
+    Accuracy of every variant with its 95 % interval, a panel per compression, subjects tuned on (open) beside subjects
+    held out (filled); lines mark chance, where there is one, and the dense model on held-out subjects.
+    """
+    part = recovery[(recovery["scope"] == scope) & (recovery["group"] == group) & (recovery["reading"] == reading)]
+    data = part[(part["measure"] == "accuracy") & part["split"].isin(split_pair)].reset_index(drop=True)
+    words = {name: f"{name} subjects" for name in split_pair}
+    figure, panels = paired_marks(data, "split", words)
+    rows = data["repair"].nunique()
+    _recovery_lines(figure, data, panels, rows, split_pair[1], chance)
+    counts = data.groupby("split")["entities"].max()
+    subjects = ", ".join(f"{counts.get(name, 0)} {name}" for name in split_pair)
+    dress(
+        figure,
+        title=f"Accuracy, group {group}, {reading_words(reading)}",
+        subtitle=f"95 % intervals over replicates and subjects; n = {subjects} subjects",
+        height=200 + (50 + 42 * rows) * rows_of(panels),
+    )
+    return Figure(figure, data)
+
+
+def _recovery_lines(
+    figure: go.Figure, data: pd.DataFrame, panels: dict[str, Any], rows: int, held_out: str, chance: float | None
+) -> None:
+    """Vertical lines in every panel: chance, and the dense model on held-out subjects."""
+    dense = data[(data["compression"] == "dense") & (data["repair"] == "") & (data["split"] == held_out)]
+    lines = [(f"dense, no repair, {held_out} subjects", float(dense["value"].iloc[0]), "solid")] if len(dense) else []
+    lines += [(f"chance ({chance:.2f})", chance, "dot")] if chance is not None else []
+    for name, value, dash in lines:
+        for place, panel in enumerate(panels.values()):
+            figure.add_scatter(
+                x=[value, value],
+                y=[-0.5, rows - 0.5],
+                mode="lines",
+                line={"color": GREY, "width": 1.2, "dash": dash},
+                name=for_plotly(name),
+                legendgroup=name,
+                showlegend=place == 0,
+                hoverinfo="skip",
+                **panel,
+            )
 
 
 def parameters_figure(recovery: pd.DataFrame, scope: str, group: str, reading: str, split: str = "test") -> Figure:

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from plotly.subplots import make_subplots
 
-from analysis.figures import Figure
+from analysis.figures.figure import Figure
 from analysis.literal import for_plotly
 from analysis.look import (
     GREY,

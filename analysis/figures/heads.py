@@ -1,27 +1,84 @@
-"""Figures of attention head by head: two variants and their difference, and every variant at one head."""
+"""Figures of attention by head and by layer: one variant, two and their difference, and every variant at one head."""
 
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from analysis.figures import Figure, averaged, chosen
+from analysis.figures.figure import Figure, averaged, chosen
 from analysis.literal import for_plotly
 from analysis.look import (
     DIVERGING,
+    FLOOR_NAME,
     GREY,
     METRICS,
     against_words,
     colours_of,
     counts_of,
     dress,
+    is_level,
     label_bottom,
     panels_of,
     places_axis,
     rows_of,
 )
 from analysis.marks import Marks, error_bars, lines_by_layer, name_rows
+
+
+def attention_figure(
+    attention: pd.DataFrame, variants: pd.DataFrame, variant: str, metric: str, group: str, reference: str
+) -> Figure:
+    """Which heads attend elsewhere than the reference does?
+
+    Layers x heads, a mean over replicates, for one variant by name or identity. The colour scale ends at the
+    largest value of any variant given, so that two maps can be laid side by side. Heads that cannot be told from
+    the floor are marked; for a share of attention and for entropy the stored floor is dense's own.
+    """
+    kept = chosen(attention, group=group, reference=reference, metric=metric)
+    everyone = averaged(kept, variants, ["layer", "head"])
+    asked = variants[(variants["variant"] == variant) | (variants["variant_id"] == variant)]
+    data = averaged(kept, asked, ["layer", "head"])
+    level = is_level(metric)
+    inside = (data["lower"] <= data["floor"]) & (data["floor"] <= data["upper"])
+    data["at_floor"] = inside if level else data["value"].abs() <= data["floor"].abs()
+    grid = data.pivot(index="layer", columns="head", values="value")
+    words, unit = METRICS.get(metric, (metric, ""))
+    figure = go.Figure(
+        go.Heatmap(
+            z=grid.to_numpy(),
+            x=grid.columns,
+            y=grid.index,
+            **colours_of(everyone["value"]),
+            xgap=1,
+            ygap=1,
+            colorbar={"title": {"text": unit, "side": "top"}, "tickformat": ".2~g", "thickness": 16},
+            hovertemplate="layer %{y}, head %{x}: %{z:.3g}<extra></extra>",
+        )
+    )
+    marked = data[data["at_floor"]]
+    figure.add_scatter(
+        x=marked["head"],
+        y=marked["layer"],
+        mode="markers",
+        # White in a dark edge: seen on either end of the scale.
+        marker={"symbol": "x", "size": 9, "color": "#FFFFFF", "line": {"color": "#222222", "width": 1}},
+        name="not told from dense" if level else "not above the floor",
+        hoverinfo="skip",
+        showlegend=False,
+    )
+    figure.update_xaxes(places_axis(data["head"]), title="head", showgrid=False)
+    figure.update_yaxes(places_axis(data["layer"]), title="layer", showgrid=False)
+    mark = "dense's own value in the 95 % interval" if level else f"not above the {FLOOR_NAME}"
+    name = asked["variant"].iloc[0] if len(asked) else variant
+    dress(
+        figure,
+        title=f"{words[0].upper()}{words[1:]}: {name}{against_words(metric, reference)}",
+        subtitle=f"mean over {counts_of(data)} of {group}; × {mark}: {len(marked)} of {len(data)} heads",
+        height=230 + 22 * max(8, len(grid)),
+    )
+    return Figure(figure, data)
 
 
 def heads_figure(

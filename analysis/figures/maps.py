@@ -7,7 +7,7 @@ import pandas as pd
 from jaxtyping import Float
 from plotly.subplots import make_subplots
 
-from analysis.figures import Figure
+from analysis.figures.figure import Figure
 from analysis.literal import for_plotly
 from analysis.look import SEQUENTIAL, dress
 from analysis.reading import Example, Shown

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from analysis.figures import Figure, averaged, chosen
+from analysis.figures.figure import Figure, averaged, chosen
 from analysis.literal import for_plotly
 from analysis.look import (
     METRICS,
