@@ -83,7 +83,7 @@ def show_setting(now: View, table: pd.DataFrame) -> None:
 
 def group_kept(now: View, compression: str) -> dict[str, str]:
     """The group of the question that was kept token by token of a compressed copy, as a choice; none without one."""
-    variants = now.variants()
+    variants = now.of_all_seeds()
     own = variants.loc[variants["compression"] == compression, "variant_id"]
     with suppress(InputError):  # older runs kept none
         kept = now.table("examples", "variant_id", "group")
