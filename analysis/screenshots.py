@@ -18,16 +18,12 @@ from typing import Any, Literal
 
 import typer
 
+from analysis.pages.catalogue import addresses
 from data.errors import InputError
 
 ROOT = Path(__file__).parent.parent
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM_ARGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
-PAGES = (
-    *("", "recovery", "evidence", "claims", "drift", "attention", "choices", "facts", "causal", "live"),
-    *("new_study", "compare", "figures"),
-)
-"""Parts of the address; the first page has none."""
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 ASKED = {"live": "&typed=in+the+orchestra+gideon+ingram+is+heard+on+the"}
 """What a page is asked with, beside the run: a question of the atlas."""
@@ -138,7 +134,7 @@ def main(
         for scheme in (one for one in SCHEMES if one in schemes):
             context = browser.new_context(color_scheme=scheme, viewport={"width": widths[0], "height": 900})
             page = context.new_page()
-            for name in only or PAGES:
+            for name in only or addresses():
                 for width in widths:
                     page.set_viewport_size({"width": width, "height": 900})
                     page.goto(f"{address}/{name.removeprefix('question')}?run={run}{ASKED.get(name, '')}")

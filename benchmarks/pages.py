@@ -16,16 +16,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from analysis.pages.catalogue import RUNS, addresses, pages
 from analysis.reading import list_runs
 from analysis.screenshots import CHROMIUM_ARGS, browser_path, serving, settle
 from benchmarks.measure import Ratio
 from data.errors import InputError
 
 PAGES = {
-    **{"": "Question", "recovery": "Recovery", "evidence": "Evidence", "claims": "Claims", "drift": "Drift"},
-    **{"attention": "Attention", "choices": "IDP", "facts": "Facts", "causal": "Causal"},
+    address: page.title
+    for address, page in zip(addresses(), pages(), strict=True)
+    if page.charts and page.section != RUNS
 }
-"""Pages with charts, by their part of the address."""
+"""Pages that draw charts of one run when they open, by their part of the address."""
 CHOICES = {"recovery": ("graded", "open"), "drift": ("text", "questions"), "attention": ("text", "questions")}
 """On each page two values of one box, chosen in turn."""
 HEADING = "document.querySelector('[data-testid=stMain] h1')"

@@ -4,15 +4,14 @@ from pathlib import Path
 
 from streamlit.testing.v1 import AppTest
 
+from analysis.pages.catalogue import page_of, pages
+
 ROOT = Path(__file__).parent.parent
 FRAME = str(ROOT / "analysis" / "pages" / "frame.py")
-PAGES = (
-    *("question", "recovery", "evidence", "drift", "attention", "choices", "facts", "causal", "live"),
-    *("new_study", "compare"),
-)
+PAGES = tuple(one.name for one in pages())
 CHARTS = {"question": 1, "recovery": 3, "evidence": 2, "drift": 4, "attention": 3, "choices": 2, "facts": 2}
 CHARTS |= {"causal": 2, "compare": 2}
-"""How many charts a page draws of the run made by hand; a page that is not named draws none."""
+"""How many charts some pages draw of the run made by hand."""
 
 
 def opened(page: str = "question", **link: str) -> AppTest:
@@ -20,8 +19,8 @@ def opened(page: str = "question", **link: str) -> AppTest:
     app = AppTest.from_file(FRAME, default_timeout=60)
     for name, value in link.items():
         app.query_params[name] = value
-    if page != "question":
-        app.switch_page(f"{page}.py")
+    if page != PAGES[0]:
+        app.switch_page(page_of(page).file)
     return app.run()
 
 

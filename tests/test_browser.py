@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from analysis import reading, screenshots
+from analysis.pages.catalogue import addresses
 from tests.stored_runs import write_run
 
 SMALL = {
@@ -282,7 +283,7 @@ def test_two_windows_do_not_disturb_each_other(walk):
 def test_every_page_opens_without_a_complaint_and_a_figure_leaves_with_its_data(walk):
     address, _, fresh, complaints = walk
     page = fresh()
-    for name in screenshots.PAGES:
+    for name in addresses():
         page.goto(f"{address}/{name}")
         screenshots.settle(page)
         assert page.locator("[data-testid=stException]").count() == 0, name

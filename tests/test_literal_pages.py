@@ -6,6 +6,7 @@ from urllib.parse import quote
 import pytest
 
 from analysis import reading, screenshots
+from analysis.pages.catalogue import addresses
 from analysis.paper import file_name
 from analysis.report_markdown import markdown
 from analysis.report_page import write_report_page
@@ -38,7 +39,7 @@ TAKEN = """() => [...document.querySelectorAll(
 """What a name may have been taken for."""
 
 
-@pytest.mark.parametrize("page", [*PAGES, "claims", "figures"])
+@pytest.mark.parametrize("page", PAGES)
 def test_every_page_of_a_run_with_marks_in_its_names_opens(root, page):
     write_literal_run(root)
     shown = opened(page, run=RUN)
@@ -65,7 +66,7 @@ def window(tmp_path_factory):
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("name", screenshots.PAGES)
+@pytest.mark.parametrize("name", addresses())
 def test_a_name_is_seen_as_it_is(window, name):
     page, address, _ = window
     page.goto(f"{address}/{name}?{ASKED.get(name or 'question', '')}")

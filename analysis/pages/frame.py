@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from analysis.pages import shared
+from analysis.pages import catalogue, shared
 
 # Drawn here: a named icon would be fetched from a host on the internet.
 ICON = (
@@ -10,29 +10,23 @@ ICON = (
     'fill="#0072B2"/><path d="M8 8h8M8 16h8" stroke="#fff" stroke-width="2"/><path d="M8 12h8" stroke="#fff" '
     'stroke-width="2" opacity=".35"/></svg>'
 )
+FIRST = catalogue.pages()[0].name
 PAGES = {
-    "The answer": [
-        st.Page("question.py", title="Question", icon=":material/help:", default=True),
-        st.Page("recovery.py", title="Recovery", icon=":material/healing:"),
-        st.Page("evidence.py", title="Evidence", icon=":material/balance:"),
-        st.Page("claims.py", title="Claims", icon=":material/fact_check:"),
-    ],
-    "The inside": [
-        st.Page("drift.py", title="Drift", icon=":material/moving:"),
-        st.Page("attention.py", title="Attention", icon=":material/grid_on:"),
-        st.Page("choices.py", title="IDP", icon=":material/alt_route:"),
-        st.Page("facts.py", title="Facts", icon=":material/search:"),
-        st.Page("causal.py", title="Causal", icon=":material/account_tree:"),
-        st.Page("live.py", title="Live", icon=":material/bolt:"),
-    ],
-    "Runs": [
-        st.Page("new_study.py", title="New study", icon=":material/add_circle:"),
-        st.Page("compare.py", title="Compare", icon=":material/compare:"),
-        st.Page("figures.py", title="Figures", icon=":material/imagesmode:"),
-    ],
+    section: [
+        st.Page(one.file, title=one.title, icon=f":material/{one.icon}:", default=one.name == FIRST) for one in listed
+    ]
+    for section, listed in catalogue.sections().items()
 }
+
+
+def tell_unread(shown: catalogue.Page) -> None:
+    """Say at the side which of its boxes change nothing on this page."""
+    if st.session_state["view"] is not None and shown.unread:
+        st.sidebar.caption(f"Not used on this page: {', '.join(shown.unread)}.")
+
 
 st.set_page_config(page_title="Palimpsest", page_icon=ICON, layout="wide", initial_sidebar_state=270)
 page = st.navigation(PAGES, expanded=True)
 shared.choose()
+tell_unread(catalogue.page_of(page.url_path or FIRST))
 page.run()
