@@ -23,7 +23,7 @@ from analysis.paper_files import write_paper
 from analysis.paper_style import VENUES, formats_of, style_of
 from analysis.parting import compare
 from analysis.progress import Bar
-from analysis.reading import read_json, read_latency
+from analysis.reading import read_latency, read_verdict
 from analysis.repair_report import show_repairs
 from analysis.resolve import check_plan, resolve
 from analysis.scopes import MAIN
@@ -104,7 +104,7 @@ def verdict_command(
 ) -> None:
     """Say what a finished run's evidence licenses, comparison by comparison."""
     folder = run.open_run(name, out)
-    verdict = read_json(folder, "verdict.json")
+    verdict = read_verdict(folder)
     if as_json:
         typer.echo((folder / "verdict.json").read_text(), nl=False)
     else:

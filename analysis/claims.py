@@ -12,7 +12,7 @@ import pandas as pd
 from analysis.claims_tasks import FEWEST, perplexity_tells, task_difference
 from analysis.evidence import Evidence
 from analysis.intervals import crossed_estimate
-from analysis.predictions_inside import lengths_of
+from analysis.predictions.lengths import lengths_of
 from analysis.recovery import arms_of, item_counts
 from analysis.scopes import ABLATIONS, MAIN
 from analysis.study import Study
@@ -115,7 +115,7 @@ def _less_drift(verdict: Mapping[str, Any]) -> list[Measured]:
             f"[{found['lower']:+.2f}, {found['upper']:+.2f}] ({found['n']} replicates)"
         }
         for one in verdict["settings"]
-        for found in one.get("further_predictions", ())
+        for found in one["further_predictions"]
         if found["name"].startswith("less drift") and found["estimate"] is not None
         for what in ["attention" if "attention" in found["name"] else "residual"]
     ]

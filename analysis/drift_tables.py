@@ -59,7 +59,7 @@ class Gathered:
                 group, _, site, metric = key
                 floor = floors.get((group, site, metric), np.full(len(one.value), np.nan))
                 for row in _rows(key, one):
-                    row |= {"variant_id": owner, "floor": floor[max(row["head"], 0)]}
+                    row |= {"variant_id": owner, "floor": float(floor[max(row["head"], 0)])}
                     rows[site.kind == Kind.PATTERN].append(row)
         drift = pd.DataFrame(rows[0], columns=["variant_id", *COLUMNS[:-1], "floor", "tokens"])
         return drift, pd.DataFrame(rows[1], columns=[*drift.columns, "head"])
@@ -115,9 +115,9 @@ def _rows(key: Key, one: _Frozen) -> Iterator[dict[str, Any]]:
             "layer": site.layer,
             "site": site.kind.value,
             "metric": metric,
-            "value": value,
-            "lower": lower,
-            "upper": upper,
+            "value": float(value),  # whatever precision a metric was measured in
+            "lower": float(lower),
+            "upper": float(upper),
             "tokens": one.tokens,
             "head": head if site.kind == Kind.PATTERN else -1,
         }

@@ -47,6 +47,8 @@ WHO_KNOWS = {
     None: "no D of these facts was run: the gap is taken as the entropy",
 }
 """What stands for D in a control, by the repair of the arm that knows."""
+ACCOUNT = ("expressed", "gain", "redirected", "unreached", "relearned")
+"""The quantities of a setting, in the order in which its verdict holds them."""
 Controls = dict[tuple[str, str], float]
 """Of displaced controls, by compression and repair: the power with which the repair is found to be displaced."""
 
@@ -130,7 +132,7 @@ class Setting:
             "compression": self.compression,
             "repair": self.repair,
             "decision": self.decision,
-            **{f"{name}_bits": asdict(quantity) for name, quantity in self.account.items()},
+            **{f"{name}_bits": asdict(self.account[name]) if name in self.account else None for name in ACCOUNT},
             "gain_p": self.gain_p,
             "relearned_p": self.relearned_p,
             "entities": self.entities,

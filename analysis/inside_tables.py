@@ -5,28 +5,25 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis import work_examples, work_intervened, work_lens, work_probed
-from analysis.cell import Kind, Plan
+from analysis.cell import Plan
 from analysis.run_files import EXAMPLES
+from analysis.schema.registry import TABLES
 from analysis.store import Store, names_in
-
-COLUMNS: dict[str, tuple[Kind, tuple[str, ...]]] = {
-    "lens": ("lens", work_lens.COLUMNS),
-    "lens_items": ("lens", work_lens.ITEM_COLUMNS),
-    "probes": ("probed", work_probed.COLUMNS),
-    "interventions": ("intervened", work_intervened.COLUMNS),
-    "examples": ("examples", work_examples.COLUMNS),
-}
-"""Each table with the cells that have a share of it and its columns."""
 
 
 def inside_tables(plan: Plan, store: Store) -> dict[str, pd.DataFrame]:
-    """The tables by name, with their columns and no rows where the study does not ask for them."""
-    found = {}
-    for name, (kind, columns) in COLUMNS.items():
-        parts = [pd.read_parquet(store.folder(cell.key) / f"{name}.parquet") for cell in plan.of(kind)]
-        found[name] = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(columns))
-    return found
+    """The tables that cells of one kind hold whole shares of, by name; no rows where the study does not ask for them.
+
+    Raises:
+        TableError: what a cell wrote is not as the table is declared.
+    """
+    return {
+        table.name: table.joined(
+            (store.folder(cell.key) / table.file, {}) for cell in plan.cells if cell.kind == table.cells
+        )
+        for table in TABLES.every()
+        if table.cells
+    }
 
 
 def copy_examples(plan: Plan, store: Store, folder: Path) -> None:

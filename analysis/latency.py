@@ -22,6 +22,7 @@ from analysis.live import check_memory, open_parts
 from analysis.opening import parent_model
 from analysis.reading import LATENCY, MERGED, read_table
 from analysis.run_files import sealed_text
+from analysis.schema import costs
 from analysis.scopes import MAIN
 from analysis.store import write_atomically
 from analysis.stored_variants import Parts, find_parts
@@ -34,7 +35,6 @@ from probes.specs.variants import TransferredSpec
 from probes.variants import Reading, Variant
 from probes.windows import attention_mask
 
-COLUMNS = ("repair", "phase", "batch", "form", "ratio", "compression", "tokens", "rounds")
 BATCHES = (1, 8)
 TOKENS = 64
 """Content tokens a row."""
@@ -47,8 +47,7 @@ Prefill = Callable[[Rows], object]
 def measure_latency(run: Path, *, rounds: int = 3) -> pd.DataFrame:
     """Time every repair of a finished run and keep the table beside its others.
 
-    Columns: repair, phase (prefill, decode), batch, form ("" as it is scored, as tokens, merged), ratio to the
-    unrepaired model of the same compression, compression, tokens a row, rounds.
+    Columns: those of `analysis/schema/costs.py`.
 
     Raises:
         InputError: cells of the run are gone, or there is not enough memory to open its variants.
@@ -75,7 +74,8 @@ def measure_latency(run: Path, *, rounds: int = 3) -> pd.DataFrame:
     compression = parent.spec.compression
     table = pd.DataFrame(found).assign(
         compression="dense" if compression is None else compression.name, tokens=TOKENS, rounds=rounds
-    )[list(COLUMNS)]
+    )
+    table = costs.LATENCY.frame(table)
     write_atomically(run / LATENCY, sealed_text(table.to_csv(index=False)))
     return table
 

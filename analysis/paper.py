@@ -66,7 +66,7 @@ class Source:
     @cached_property
     def verdict(self) -> dict[str, Any]:
         """What the run's evidence licenses."""
-        return reading.read_json(self.run, "verdict.json")
+        return reading.read_verdict(self.run)
 
     @cached_property
     def own_recovery(self) -> pd.DataFrame:
@@ -242,7 +242,7 @@ def _latency(source: Source) -> Drawn:
 
 def _account(source: Source) -> Drawn:
     for name in ("settings", "controls"):
-        account = saying.account_table(source.verdict.get(name, []))
+        account = saying.account_table(source.verdict[name])
         if len(account):
             yield name, account_figure(account)
 
@@ -260,7 +260,7 @@ def _calibration(source: Source) -> Drawn:
 
 
 def _claims(source: Source) -> Drawn:
-    measured = claim_rows(with_latency(source.verdict.get("claims", []), reading.read_latency(source.run)))
+    measured = claim_rows(with_latency(source.verdict["claims"], reading.read_latency(source.run)))
     if measured.empty:
         raise InputError("no claim of the paper was measured in this run")
     yield "", claims_figure(measured)

@@ -186,7 +186,7 @@ def _evidence(source: Source) -> Iterator[PaperTable]:
     for one in settings:
         account = {
             words: compact(found["estimate"], found["lower"], found["upper"]) if found else ""
-            for words, found in ((words, one.get(f"{name}_bits")) for name, words in saying.QUANTITIES.items())
+            for words, found in ((words, one[f"{name}_bits"]) for name, words in saying.QUANTITIES.items())
         }
         p = max((each["p_corrected"] for each in one["predictions"]), default=np.nan)
         told = "" if np.isnan(p) else f"{p:.3f}{_stars(p)}"

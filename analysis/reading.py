@@ -15,11 +15,15 @@ from zipfile import BadZipFile
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int, Shaped
-from pyarrow import parquet
+from pyarrow import ArrowException
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from analysis.run_files import EXAMPLES, MANIFEST, read_json, read_manifest, require_whole, unsealed_text
+from analysis.schema import costs
+from analysis.schema.registry import TABLES
+from analysis.schema.table import TableError
+from analysis.schema.verdict import VERDICT, verdict_fault
 from analysis.scopes import MAIN
 from data.errors import InputError
 from data.paths import path_fault, shown
@@ -116,25 +120,33 @@ def read_table(
     """One table of a finished run, or these columns of it, or the rows of these variants alone.
 
     Raises:
-        InputError: it is missing, damaged, or has not these columns.
+        InputError: it is missing or damaged, or a column is missing or of another type than declared.
     """
-    path = run / f"{name}.parquet"
+    table = TABLES.of(name)
+    path = run / table.file
     if not path.exists():
         raise InputError(f"run '{run.name}': it has no table '{name}': run its study again with what fills that table")
     require_whole(run, path.name)
     try:
-        absent = set(columns or ()) - set(parquet.read_schema(path).names)
-        rows = None if variant_ids is None else [("variant_id", "in", list(variant_ids))]
-        table = None if absent else pd.read_parquet(path, columns=columns, filters=rows)
-    except (OSError, ValueError) as error:
+        return table.read(path, columns or (), variant_ids)
+    except TableError as error:
+        raise InputError(f"run '{run.name}': {error}: run the study again") from None
+    except (OSError, ArrowException) as error:
         raise InputError(
             f"run '{run.name}': table '{path.name}' cannot be read ({type(error).__name__}): run the study again"
         ) from None
-    if table is None:
-        raise InputError(
-            f"run '{run.name}': table '{path.name}' has no column {', '.join(sorted(absent))}: run the study again"
-        )
-    return table
+
+
+def read_verdict(run: Path) -> dict[str, Any]:
+    """What a finished run's evidence licenses.
+
+    Raises:
+        InputError: `verdict.json` is missing, damaged, or not of its form.
+    """
+    verdict = read_json(run, VERDICT)
+    if fault := verdict_fault(verdict):
+        raise InputError(f"run '{run.name}': '{VERDICT}': {fault}: run the study again")
+    return verdict
 
 
 def read_latency(run: Path) -> pd.DataFrame | None:
@@ -146,15 +158,15 @@ def read_latency(run: Path) -> pd.DataFrame | None:
     path = run / LATENCY
     if not path.is_file():
         return None
+    anew = f"`python -m analysis repairs {run.name} --latency` makes it anew"
     try:
         text = unsealed_text(path.read_text(encoding="utf-8"))
-        table = pd.read_csv(StringIO(text), keep_default_na=False)
-        return table.astype({"batch": int, "ratio": float, "tokens": int, "rounds": int})
-    except (OSError, KeyError, ValueError) as error:
-        raise InputError(
-            f"run '{run.name}': {LATENCY} cannot be read ({type(error).__name__}): "
-            f"`python -m analysis repairs {run.name} --latency` makes it anew"
-        ) from None
+        types = {column.name: column.dtype for column in costs.LATENCY.columns}
+        return costs.LATENCY.frame(pd.read_csv(StringIO(text), keep_default_na=False, dtype=types))
+    except TableError as error:
+        raise InputError(f"run '{run.name}': {LATENCY}: {error}: {anew}") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"run '{run.name}': {LATENCY} cannot be read ({type(error).__name__}): {anew}") from None
 
 
 @dataclass(frozen=True)
@@ -278,7 +290,7 @@ def sentence_of(setting: dict[str, Any]) -> str:
     """What a setting's evidence licenses, in one plain sentence."""
 
     def bits(name: str) -> str:
-        found = setting.get(f"{name}_bits")
+        found = setting[f"{name}_bits"]
         return (
             compact(found["estimate"], found["lower"], found["upper"]) + " bits per fact" if found else "not measured"
         )
@@ -313,6 +325,7 @@ __all__ = [
     "read_json",
     "read_manifest",
     "read_table",
+    "read_verdict",
     "recovery_rows",
     "run_below",
     "sentence_of",

@@ -8,8 +8,17 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from analysis.predictions import predictions_sha
-from analysis.reading import GROUP_NOTE, compact, p_words, place_of, read_json, read_manifest, read_table, recovery_rows
+from analysis.predictions.registry import predictions_sha
+from analysis.reading import (
+    GROUP_NOTE,
+    compact,
+    p_words,
+    place_of,
+    read_manifest,
+    read_table,
+    read_verdict,
+    recovery_rows,
+)
 from analysis.task_report import show_tasks
 
 LOOK: dict[str, Any] = {"title_justify": "left", "box": box.SIMPLE_HEAD, "padding": (0, 1, 0, 0)}
@@ -38,7 +47,7 @@ def show(console: Console, folder: Path) -> None:
         show_tasks(console, folder)
     if manifest["note"]:
         console.print(f"Note: {manifest['note']}.", markup=False)
-    show_verdict(console, read_json(folder, "verdict.json"))
+    show_verdict(console, read_verdict(folder))
 
 
 def show_verdict(console: Console, verdict: dict[str, Any]) -> None:
@@ -51,9 +60,7 @@ def show_verdict(console: Console, verdict: dict[str, Any]) -> None:
             table.add_column(column, no_wrap=column != "setting")
         for one in entries:
             figures = [
-                compact(found["estimate"], found["lower"], found["upper"])
-                if (found := one.get(f"{name}_bits"))
-                else "-"
+                compact(found["estimate"], found["lower"], found["upper"]) if (found := one[f"{name}_bits"]) else "-"
                 for name in ("expressed", "redirected", "relearned", "unreached")
             ]
             p = p_words(one["predictions"][0]["p_corrected"]) if one["predictions"] else "-"
@@ -76,8 +83,8 @@ def show_further(console: Console, verdict: dict[str, Any]) -> None:
     """Say how many predictions stand beside those that decide, and whether they were written down before the run."""
     if verdict["predictions_sha"] != predictions_sha():
         console.print(
-            "analysis/predictions.yaml has changed since this run: its predictions were not written down before it, so "
-            "no test of the present ones can be concluded from it; run the study again",
+            "what is predicted (analysis/predictions) has changed since this run: it was not written down before it, so "
+            "no test of the present predictions can be concluded from it; run the study again",
             markup=False,
         )
     beside = [found for one in verdict["settings"] for found in one["further_predictions"]]

@@ -41,7 +41,7 @@ def markdown(verdict: Mapping[str, Any], manifest_note: str, title: str) -> str:
         names = ("expressed", "redirected", "relearned", "unreached")
         lines += [f"| setting | decision | {' | '.join(names)} | p |", "|---|---|" + "---|" * (len(names) + 1)]
         for one in entries:
-            figures = [_figure(one.get(f"{name}_bits")) for name in names]
+            figures = [_figure(one[f"{name}_bits"]) for name in names]
             place = for_markdown(f"{one['scope']}: {one['compression']} + {one['repair']}", starts=False)
             p = p_words(one["predictions"][0]["p_corrected"]) if one["predictions"] else "-"
             lines.append(f"| {place} | {one['decision']} | {' | '.join(figures)} | {p} |")
@@ -76,7 +76,7 @@ def _of(setting: Mapping[str, Any], said: str) -> str:
 
 def _claim(claim: Mapping[str, Any]) -> str:
     cells = [for_markdown(claim[name], starts=False) for name in ("claim", "paper", "ours")]
-    if not claim.get("measured"):  # what it would take, in words of ours that name a command
+    if not claim["measured"]:  # what it would take, in words of ours that name a command
         cells[-1] = claim["ours"]
     return f"| {' | '.join(cells)} |"
 

@@ -14,11 +14,13 @@ from analysis.engines import open_engine, require_engine, require_place
 from analysis.hosting import check_hosted
 from analysis.inside_tables import copy_examples
 from analysis.locks import Locks, under_way
-from analysis.predictions import predictions_sha
+from analysis.predictions.registry import predictions_sha
 from analysis.report_markdown import markdown
 from analysis.report_page import write_report_page
 from analysis.resolve import notes_of, resolve
 from analysis.run_files import EXAMPLES, MANIFEST, damaged_file, read_manifest, sealed
+from analysis.schema.registry import TABLES
+from analysis.schema.verdict import VERDICT, require_verdict
 from analysis.store import (
     SCHEMA,
     Store,
@@ -101,16 +103,17 @@ def finish(plan: Plan, facts: FactSet, store: Store, folder: Path) -> None:
     (folder / MANIFEST).unlink(missing_ok=True)  # first: stopped below, the folder must not pass for whole
     for draft in folder.glob(".*.*.*"):  # of one that was killed here; who finishes holds the folder's lock
         draft.unlink()
-    for name, table in tables.items():
-        with atomically(folder / f"{name}.parquet") as draft:
-            table.to_parquet(draft, index=False)
+    for table in TABLES.every():
+        with atomically(folder / table.file) as draft:
+            table.write(tables[table.name], draft)
     copy_examples(plan, store, folder)
     verdict = judge(plan.study, facts, tables)
     note = notes_of(plan.study)
     write_atomically(folder / "report.md", markdown(verdict, note, plan.study.title or plan.study.name))
-    write_atomically(folder / "verdict.json", json.dumps(verdict, indent=1) + "\n")
+    require_verdict(verdict)
+    write_atomically(folder / VERDICT, json.dumps(verdict, indent=1) + "\n")
     write_report_page(folder)
-    written = ["report.md", "report.html", "verdict.json", *(f"{name}.parquet" for name in tables)]
+    written = ["report.md", "report.html", VERDICT, *(table.file for table in TABLES.every())]
     written += [f"{EXAMPLES}/{path.name}" for path in (folder / EXAMPLES).glob("*")]
     manifest = manifest_of(plan, facts) | {"note": note}
     manifest |= {"files": {name: sha_of(folder / name) for name in sorted(written)}}

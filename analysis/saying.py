@@ -27,9 +27,7 @@ Verdict = dict[str, Any]
 
 
 def hypotheses(prediction: dict[str, Any]) -> tuple[str, str]:
-    """What H0 and H1 say of one prediction, in a sentence each; as stored where the verdict says it itself."""
-    if prediction.get("h0") and prediction.get("h1"):
-        return str(prediction["h0"]), str(prediction["h1"])
+    """What H0 and H1 say of one prediction, in a sentence each."""
     name = str(prediction["name"])
     if name.startswith(BEYOND):
         arm = name.removeprefix(BEYOND)
@@ -47,10 +45,10 @@ def account_table(settings: Sequence[Verdict]) -> pd.DataFrame:
         {"setting": place_of(one), "scope": one["scope"], "compression": one["compression"], "repair": one["repair"]}
         | {"decision": one["decision"], "quantity": name, "words": words}
         | {key: found[other] for key, other in (("value", "estimate"), ("lower", "lower"), ("upper", "upper"))}
-        | {"subjects": max((each["n"] for each in one["predictions"] if "n" in each), default=0)}
+        | {"subjects": max((each["n"] for each in one["predictions"]), default=0)}
         for one in settings
         for name, words in QUANTITIES.items()
-        if (found := one.get(f"{name}_bits"))
+        if (found := one[f"{name}_bits"])
     ]
     columns = ["setting", "scope", "compression", "repair", "decision", "quantity", "words"]
     return pd.DataFrame(rows, columns=[*columns, "value", "lower", "upper", "subjects"])
@@ -66,8 +64,8 @@ def prediction_table(settings: Sequence[Verdict]) -> pd.DataFrame:
                 {"setting": place_of(one), "scope": one["scope"], "compression": one["compression"]}
                 | {"repair": one["repair"], "decision": one["decision"]}
                 | {"comparison": str(prediction["name"]).removeprefix(BEYOND), "H0": null, "H1": other}
-                | {name: prediction.get(name) for name in ("statistic", "estimate", "lower", "upper", "p")}
-                | {name: prediction.get(name) for name in ("p_corrected", "n", "supports", "sentence")}
+                | {name: prediction[name] for name in ("statistic", "estimate", "lower", "upper", "p")}
+                | {name: prediction[name] for name in ("p_corrected", "n", "supports", "sentence")}
             )
     return pd.DataFrame(rows)
 
@@ -91,7 +89,7 @@ def _figure(quantity: dict[str, float]) -> str:
 
 
 def _damage(settings: Sequence[Verdict]) -> str:
-    by_compression = {one["compression"]: one["expressed_bits"] for one in settings if one.get("expressed_bits")}
+    by_compression = {one["compression"]: one["expressed_bits"] for one in settings if one["expressed_bits"]}
     if not by_compression:
         return "What the compressed models still answer was not asked, or not beside every arm."
     left = "; ".join(f"{name} {_figure(found)}" for name, found in by_compression.items())
@@ -105,7 +103,7 @@ def _decisions(settings: Sequence[Verdict]) -> str:
 
 
 def _most_returned(settings: Sequence[Verdict]) -> str:
-    found = [one for one in settings if one.get("redirected_bits")]
+    found = [one for one in settings if one["redirected_bits"]]
     if not found:
         return "What came back beyond every comparison was not measured."
     best = max(found, key=lambda one: one["redirected_bits"]["estimate"])
@@ -121,7 +119,7 @@ def _most_returned(settings: Sequence[Verdict]) -> str:
 
 
 def _most_relearned(settings: Sequence[Verdict]) -> str:
-    found = [one for one in settings if one.get("relearned_bits")]
+    found = [one for one in settings if one["relearned_bits"]]
     if not found:
         return "How much a repair learned of what it read was not measured."
     most = max(found, key=lambda one: one["relearned_bits"]["estimate"])
@@ -148,8 +146,7 @@ def _controls(controls: Sequence[Verdict]) -> str:
 def claims_told(claims: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """A row per claim of the paper: `claim`, `paper` (its figure) and `run` (what this run found, in a few words)."""
     rows = [
-        {"claim": one["claim"], "paper": one["paper"], "run": _found(one.get("measured") or []) or one["ours"]}
-        for one in claims
+        {"claim": one["claim"], "paper": one["paper"], "run": _found(one["measured"]) or one["ours"]} for one in claims
     ]
     return pd.DataFrame(rows, columns=["claim", "paper", "run"])
 

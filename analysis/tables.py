@@ -1,7 +1,7 @@
-"""Gather a run's cells into its tidy tables: the one place where they are joined, and the one where they are read."""
+"""Gather a run's cells into its tables, each as `analysis/schema` declares it: the one place where they are joined."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pandas as pd
@@ -11,8 +11,8 @@ from analysis.cells import Cell, Plan
 from analysis.inside_tables import inside_tables
 from analysis.opening import spec_of
 from analysis.recovery import recovery_table
+from analysis.schema.registry import TABLES
 from analysis.store import Store
-from analysis.task_columns import TASK_COLUMNS, TEXT_COLUMNS
 from analysis.transfer import transfer_table
 from analysis.work_scored import was_dealt
 from analysis.worker import COST
@@ -34,76 +34,75 @@ def draw_of(spec: VariantSpec) -> int:
 
 
 def gather(plan: Plan, store: Store) -> dict[str, pd.DataFrame]:
-    """All tables of a finished plan."""
+    """All tables of a finished plan.
+
+    Raises:
+        TableError: what a cell wrote, or what is made of it, is not as the table is declared.
+    """
     scored = [(cell, spec_of(cell.fields["variant"])) for cell in plan.of("scored")]
     parity = _parity(plan, store)
-    variants = pd.DataFrame([_variant_row(cell, spec, store, parity, plan) for cell, spec in scored])
-    variants = with_budget(variants, plan.study)
-    answers = _concatenate(
-        (pd.read_parquet(store.folder(cell.key) / "answers.parquet"), spec.identity) for cell, spec in scored
-    )
-    tables = {
+    rows = pd.DataFrame([_variant_row(cell, spec, store, parity, plan) for cell, spec in scored])
+    variants = _typed("variants", with_budget(rows, plan.study))
+    answers = _joined("answers", store, _by_variant(scored))
+    specs = {spec.identity: spec for _, spec in scored}
+    costs = [{"kind": cell.kind, "label": cell.label, **_cost_of(cell, store)} for cell in plan.cells]
+    return {
         "variants": variants,
         "answers": answers,
-        "dealt": _concatenate(
-            (pd.read_parquet(store.folder(cell.key) / "dealt.parquet"), spec.identity)
-            for cell, spec in scored
-            if was_dealt(spec.repair)
-        ),
-        "recovery": recovery_table(answers, variants),
-        "transfer": transfer_table(plan.study, {spec.identity: spec for _, spec in scored}, answers, variants),
-        "drift": _joined(plan.of("drift"), store, "drift.parquet"),
-        "attention": _joined(plan.of("drift"), store, "attention.parquet"),
-        "floors": _joined(plan.of("drift"), store, "floors.parquet"),
+        "dealt": _joined("dealt", store, _by_variant([one for one in scored if was_dealt(one[1].repair)])),
+        "recovery": _typed("recovery", recovery_table(answers, variants)),
+        "transfer": _typed("transfer", transfer_table(plan.study, specs, answers, variants)),
         **inside_tables(plan, store),
-        "selections": _concatenate(_of_banks(scored, store, "selections")),
-        "banks": _concatenate(_of_banks(scored, store, "banks")),
-        "selectors": _concatenate(_of_banks(scored, store, "selectors")),
-        "tasks": _tasks(plan, store, "task", TASK_COLUMNS),
-        "perplexity": _tasks(plan, store, "perplexity", TEXT_COLUMNS),
-        "training": _concatenate(
-            (pd.read_parquet(store.folder(need.key) / "training.parquet").assign(part=role), spec.identity)
-            for cell, spec in scored
-            for role, need in cell.needs.items()
-            if need.kind == "tuned"
-        ),
-        "timings": pd.DataFrame(
-            [{"kind": cell.kind, "label": cell.label, **_cost_of(cell, store)} for cell in plan.cells]
-        ),
+        **{name: _joined(name, store, _by_variant(_banked(scored))) for name in ("selections", "banks", "selectors")},
+        "tasks": _joined("tasks", store, _asking(plan, "task")),
+        "perplexity": _joined("perplexity", store, _asking(plan, "perplexity")),
+        "training": _joined("training", store, _tuned_parts(scored)),
+        "timings": _typed("timings", pd.DataFrame(costs)),
     }
-    return tables
 
 
-def _tasks(plan: Plan, store: Store, what: str, columns: tuple[str, ...]) -> pd.DataFrame:
-    """Items of tasks, or documents of texts; with their columns and no rows where the study asks for none."""
-    name = "tasks" if what == "task" else what
-    cells = [cell for cell in plan.of("tasks") if what in cell.fields]
-    parts = [pd.read_parquet(store.folder(cell.key) / f"{name}.parquet") for cell in cells]
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(columns))
+Share = tuple[Cell, dict[str, str]]
+"""A cell that holds a share of a table, and the columns by name that are the same in all its rows."""
 
 
-def _of_banks(scored: list[tuple[Cell, VariantSpec]], store: Store, name: str) -> Iterator[tuple[pd.DataFrame, str]]:
-    """A table of every variant that has a bank of prompts."""
+def _typed(name: str, frame: pd.DataFrame) -> pd.DataFrame:
+    return TABLES.of(name).frame(frame)
+
+
+def _joined(name: str, store: Store, shares: Iterable[Share]) -> pd.DataFrame:
+    """A table of the shares that cells hold."""
+    table = TABLES.of(name)
+    return table.joined((store.folder(cell.key) / table.file, constant) for cell, constant in shares)
+
+
+def _by_variant(scored: Iterable[tuple[Cell, VariantSpec]]) -> Iterator[Share]:
+    """A share of every variant, marked with it."""
     for cell, spec in scored:
-        if isinstance(spec.repair, IdpSpec):
-            yield pd.read_parquet(store.folder(cell.key) / f"{name}.parquet"), spec.identity
+        yield cell, {"variant_id": spec.identity}
+
+
+def _banked(scored: Iterable[tuple[Cell, VariantSpec]]) -> Iterator[tuple[Cell, VariantSpec]]:
+    """The variants that have a bank of prompts."""
+    return ((cell, spec) for cell, spec in scored if isinstance(spec.repair, IdpSpec))
+
+
+def _asking(plan: Plan, what: str) -> Iterator[Share]:
+    """Cells of standard tasks that ask a `task`, or a text for its `perplexity`."""
+    return ((cell, {}) for cell in plan.of("tasks") if what in cell.fields)
+
+
+def _tuned_parts(scored: Iterable[tuple[Cell, VariantSpec]]) -> Iterator[Share]:
+    """What every variant had tuned, part by part."""
+    for cell, spec in scored:
+        for role, need in cell.needs.items():
+            if need.kind == "tuned":
+                yield need, {"part": role, "variant_id": spec.identity}
 
 
 def _cost_of(cell: Cell, store: Store) -> dict[str, Any]:
     """How long a finished cell took, in seconds, and the most memory its worker held meanwhile, in bytes."""
     cost = json.loads((store.folder(cell.key) / COST).read_text())
     return {"seconds_to_make": cost["seconds"], "peak_bytes": cost["peak_bytes"]}
-
-
-def _concatenate(parts: Iterator[tuple[pd.DataFrame, str]]) -> pd.DataFrame:
-    """Tables one under the other, each marked with its variant."""
-    held = [table.assign(variant_id=identity) for table, identity in parts]
-    return pd.concat(held, ignore_index=True) if held else pd.DataFrame({"variant_id": []})
-
-
-def _joined(cells: tuple[Cell, ...], store: Store, name: str) -> pd.DataFrame:
-    """Tables that carry their variants already."""
-    return pd.concat([pd.read_parquet(store.folder(cell.key) / name) for cell in cells], ignore_index=True)
 
 
 def _parity(plan: Plan, store: Store) -> dict[str, float]:

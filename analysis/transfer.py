@@ -18,10 +18,6 @@ from analysis.scopes import MAIN
 from analysis.study import Study
 from probes.specs.variants import TransferredSpec, VariantSpec
 
-COLUMNS = (
-    *("repair", "source", "target", "read", "asked", "variant", "group", "reading", "split", "measure"),
-    *("value", "lower", "upper", "gain", "gain_lower", "gain_upper", "items", "entities", "replicates"),
-)
 ALL, READ, OTHER = "all", "read relations", "other relations"
 
 
@@ -34,7 +30,7 @@ def transfer_table(
     all, or where it read the facts of some relations alone, those and the others apart. Intervals are at 95 %.
     """
     if study.transfer is None:
-        return pd.DataFrame({name: [] for name in COLUMNS})
+        return pd.DataFrame()
     moved = {one.name for one in study.moved}
     places = pd.DataFrame(
         [
@@ -58,7 +54,7 @@ def transfer_table(
             for asked, mask in _asked(study, str(key[2]), used["relation"]):
                 inside = bare["relation"].isin(used.loc[mask, "relation"].unique())
                 rows += [told | {"asked": asked} | one for one in _measured(used[mask], bare[inside])]
-    return pd.DataFrame(rows)[list(COLUMNS)]
+    return pd.DataFrame(rows)
 
 
 def _place(spec: VariantSpec, moved: set[str]) -> dict[str, str] | None:

@@ -25,8 +25,6 @@ from probes.specs.variants import VariantSpec
 from probes.states import Question
 from probes.variants import Variant
 
-COLUMNS = ("file", "variant_id", "item", "group", "question", "answer", "why", "correct")
-
 
 def work(fields: dict[str, Any], needs: dict[str, Path], folder: Path) -> None:
     """Write a file per question and the table that says what is in them."""
@@ -58,7 +56,7 @@ def work(fields: dict[str, Any], needs: dict[str, Path], folder: Path) -> None:
             about | {"file": name, "variant_id": spec.identity, "correct": bool(right[spec.identity][key])}
             for spec in specs
         ]
-    pd.DataFrame(rows, columns=list(COLUMNS)).to_parquet(folder / "examples.parquet", index=False)
+    pd.DataFrame(rows).to_parquet(folder / "examples.parquet", index=False)
 
 
 def _fates(

@@ -32,10 +32,6 @@ from probes.specs.variants import VariantSpec
 from probes.states import Question
 from probes.variants import Variant
 
-COLUMNS = (
-    *("variant_id", "intervention", "source", "group", "site", "layer", "last_layer", "head", "positions", "form"),
-    *("arm", "value", "lower", "upper", "p", "before", "reference", "items", "entities", "lost", "keys"),
-)
 NO_HEAD = -1
 KNOCKED, RANDOM_KEYS = "prompt keys", "random keys"
 MOST_OF_CONTENT = 0.5
@@ -50,7 +46,7 @@ def work(fields: dict[str, Any], needs: dict[str, Path], folder: Path) -> None:
     for place, spec in enumerate(cell.specs):
         if spec.repair is not None:
             rows += cell.knockouts(open_variant(fields, spec, parts_of(needs, str(place))), spec)
-    pd.DataFrame(rows, columns=list(COLUMNS)).to_parquet(folder / "interventions.parquet", index=False)
+    pd.DataFrame(rows).to_parquet(folder / "interventions.parquet", index=False)
 
 
 class _Cell:

@@ -17,11 +17,6 @@ from probes.specs.variants import VariantSpec
 from probes.states import last_states
 from probes.variants import Variant
 
-COLUMNS = (
-    *("variant_id", "group", "split", "layer", "metric", "value", "lower", "upper"),
-    *("items", "entities"),
-)
-ITEM_COLUMNS = ("variant_id", "item", "group", "layer", "log_prob", "rank")
 NO_LAYER = -1
 """Layer of a figure that is about all of them."""
 
@@ -43,8 +38,8 @@ def work(fields: dict[str, Any], needs: dict[str, Path], folder: Path) -> None:
             rows += [row | {"variant_id": spec.identity} for row in _rows(read, chosen, group)]
         names = [question.item.name for question in questions]
         items.append(_items(read, names, chosen).assign(variant_id=spec.identity))
-    pd.DataFrame(rows, columns=list(COLUMNS)).to_parquet(folder / "lens.parquet", index=False)
-    pd.concat(items)[list(ITEM_COLUMNS)].to_parquet(folder / "lens_items.parquet", index=False)
+    pd.DataFrame(rows).to_parquet(folder / "lens.parquet", index=False)
+    pd.concat(items).to_parquet(folder / "lens_items.parquet", index=False)
 
 
 def measures(read: LensReading) -> dict[str, Float[np.ndarray, "layer item"]]:

@@ -21,10 +21,6 @@ from probes.specs.variants import VariantSpec
 from probes.states import last_states
 from probes.variants import Variant
 
-COLUMNS = (
-    *("variant_id", "group", "split", "layer", "way", "metric", "value", "lower", "upper"),
-    *("items", "entities", "fitted"),
-)
 States = Float[np.ndarray, "layer item width"]
 
 
@@ -57,7 +53,7 @@ def work(fields: dict[str, Any], needs: dict[str, Path], folder: Path) -> None:
             read["aligned"] = read["frozen"] if same else frozen.read(aligned(own, reference[group], people))
             for way in WAYS:
                 rows += [row | {"variant_id": spec.identity, "way": way} for row in _rows(read[way], people, group)]
-    pd.DataFrame(rows, columns=list(COLUMNS)).to_parquet(folder / "probes.parquet", index=False)
+    pd.DataFrame(rows).to_parquet(folder / "probes.parquet", index=False)
 
 
 def _rows(read: ProbeReading, people: list[Fact], group: str) -> list[dict[str, Any]]:

@@ -13,7 +13,6 @@ from lm_eval.evaluator import evaluate
 
 from analysis.opening import open_variant, spec_of
 from analysis.study_blocks import OWN_TEXT
-from analysis.task_columns import TASK_COLUMNS, TEXT_COLUMNS
 from data.errors import InputError
 from data.task_names import domain_of
 from data.tasks import TaskSource, drawn, open_task
@@ -40,8 +39,7 @@ def work(fields: dict[str, Any], needs: dict[str, Path], folder: Path) -> None:
         asked = fields["perplexity"]
         lm = VariantLM(variant, batch=asked["batch"], window=asked["window"])
         name, table = "perplexity", score_text(lm, asked["text"], asked["source"], asked["documents"], asked["sha"])
-    columns = TASK_COLUMNS if name == "tasks" else TEXT_COLUMNS
-    table.assign(variant_id=spec.identity)[list(columns)].to_parquet(folder / f"{name}.parquet", index=False)
+    table.assign(variant_id=spec.identity).to_parquet(folder / f"{name}.parquet", index=False)
 
 
 def score_task(lm: Any, source: TaskSource, items: int | None, seed: int) -> pd.DataFrame:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.schema.registry import TABLES
 from tests.stored_runs import SETTING, write_run
 
 NAMES = {
@@ -31,7 +32,9 @@ def write_runs(root: Path) -> None:
         for path in sorted((folder / "examples").glob("*.npz")):
             _rename_example(path, NAMES[run, path.name.partition("-")[0]])
         settings = {scope: _settings(run, scope) for scope in ("main", "locked")}
-        (folder / "verdict.json").write_text(json.dumps({"settings": settings["main"], "controls": settings["locked"]}))
+        verdict = json.loads((folder / "verdict.json").read_text())
+        verdict |= {"settings": settings["main"], "controls": settings["locked"]}
+        (folder / "verdict.json").write_text(json.dumps(verdict))
         manifest = json.loads((folder / "manifest.json").read_text())
         manifest["study"]["text"] = f"text of {run}"
         (folder / "manifest.json").write_text(json.dumps(manifest))
@@ -68,10 +71,9 @@ def _rename(path: Path, run: str) -> None:
         for column in table.select_dtypes("object"):
             for old, new in NAMES[run, scope].items():
                 words = table.loc[mine, column]
-                table.loc[mine, column] = words.map(
-                    lambda one, a=old, b=new: one.replace(a, b) if isinstance(one, str) else one
-                )
-    table.to_parquet(path, index=False)
+                named = words.map(lambda one, a=old, b=new: one.replace(a, b) if isinstance(one, str) else one)
+                table.loc[mine, column] = named.astype(words.dtype)
+    TABLES.of(path.stem).write(table, path)
 
 
 def _rename_example(path: Path, names: dict[str, str]) -> None:

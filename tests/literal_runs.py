@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from analysis.schema.registry import TABLES
 from tests.stored_runs import write_run
 
 RUN = "rzq $1$ *b* <u>u"
@@ -31,8 +32,9 @@ def write_literal_run(root: Path) -> Path:
     for path in sorted(folder.glob("*.parquet")):
         table = pd.read_parquet(path)
         for column in table.select_dtypes("object"):
-            table[column] = table[column].map(lambda told: named(told) if isinstance(told, str) else told)
-        table.to_parquet(path, index=False)
+            words = table[column].map(lambda told: named(told) if isinstance(told, str) else told)
+            table[column] = words.astype(table[column].dtype)
+        TABLES.of(path.stem).write(table, path)
     for path in sorted((folder / "examples").glob("*.npz")):
         with np.load(path) as stored:
             arrays = dict(stored)

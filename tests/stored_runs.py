@@ -9,9 +9,10 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.predictions import predictions_sha
+from analysis.predictions.registry import predictions_sha
 from analysis.store import SCHEMA
 from tests import stored_inside
+from tests.declared import write_table
 from tests.stored_frames import COMPRESSIONS, attention_frame, drift_frame, recovery_frame, variants_frame
 
 BITS = {"estimate": 0.5, "lower": 0.2, "upper": 0.8}
@@ -34,12 +35,28 @@ SETTING = {
     "repair": "prompt-4",
     "decision": "displaced",
     "expressed_bits": BITS,
+    "gain_bits": BITS,
     "redirected_bits": BITS,
+    "unreached_bits": None,
     "relearned_bits": BITS,
+    "gain_p": 0.002,
+    "relearned_p": 0.004,
+    "entities": 12,
+    "share_of_gap": None,
     "predictions": [PREDICTION],
     "further_predictions": [],
     "reasons": [],
 }
+CLAIMS: list[dict[str, Any]] = [
+    {"claim": "IDP gains", "paper": "+1.24 %", "ours": "said"}
+    | {
+        "measured": [
+            {"setting": "gptq-3bit", "repair": "idp-2x4-attention", "value": 0.1, "lower": -0.1, "upper": 0.3}
+            | {"unit": "accuracy", "n": 9, "paper_value": 0.0124}
+        ]
+    },
+    {"claim": "IDP is faster", "paper": "60 %", "ours": "not measured in this run", "measured": []},
+]
 LISTS = {"capital": ["oslo", "paris", "turin", "bergen"], "colour": ["red", "blue"]}
 LOST = "capital/oslo/measure"
 """The question that gptq-3bit loses in both replicates and prompt-4 wins back."""
@@ -131,9 +148,9 @@ def _tables(controls: bool) -> TemporaryDirectory:
         **inside_of(folder, scopes, variants),
     }
     for name, table in tables.items():
-        table.to_parquet(folder / f"{name}.parquet", index=False)
+        write_table(folder, name, table)
     verdict: dict[str, Any] = {"settings": [SETTING], "controls": [SETTING | {"scope": "locked"}] if controls else []}
-    verdict |= {"reinjections": [], "claims": [], "predictions_sha": predictions_sha()}
+    verdict |= {"reinjections": [], "claims": CLAIMS, "predictions_sha": predictions_sha()}
     (folder / "verdict.json").write_text(json.dumps(verdict))
     return made
 
@@ -147,7 +164,9 @@ def inside_of(folder: Path, scopes: list[tuple[str, str]], variants: list[pd.Dat
         "lens": pd.concat(map(stored_inside.lens, variants, groups)),
         "interventions": pd.concat(map(stored_inside.interventions, variants, groups)),
         "examples": pd.concat(stored_inside.write_example(folder, *one, LOST) for one in scopes),
-        "timings": pd.DataFrame([{"kind": "scored", "label": "dense", "seconds_to_make": 1.0, "peak_bytes": 8e8}]),
+        "timings": pd.DataFrame(
+            [{"kind": "scored", "label": "dense", "seconds_to_make": 1.0, "peak_bytes": 800_000_000}]
+        ),
     }
 
 
@@ -163,15 +182,3 @@ def seeded_variants(scope: str) -> pd.DataFrame:
     )
     assert set(own["compression"]) == set(COMPRESSIONS)
     return own.assign(variant_id=scope + own["variant_id"])
-
-
-CLAIMS: list[dict[str, Any]] = [
-    {"claim": "IDP gains", "paper": "+1.24 %", "ours": "said"}
-    | {
-        "measured": [
-            {"setting": "gptq-3bit", "repair": "idp-2x4-attention", "value": 0.1, "lower": -0.1, "upper": 0.3}
-            | {"unit": "accuracy", "n": 9, "paper_value": 0.0124}
-        ]
-    },
-    {"claim": "IDP is faster", "paper": "60 %", "ours": "not measured in this run", "measured": []},
-]

@@ -26,10 +26,10 @@ from analysis.reading import (
     list_runs,
     read_calibration,
     read_example,
-    read_json,
     read_latency,
     read_manifest,
     read_table,
+    read_verdict,
     run_below,
 )
 from analysis.run_files import sealed_text
@@ -69,7 +69,7 @@ def read_all(folder: Path, tables: list[str]) -> dict[str, Any]:
     run_files.forget_checksums()
     readers: dict[str, Any] = {name: lambda name=name: read_table(folder, name) for name in tables}
     readers |= {f"{name}, a column": lambda name=name: read_table(folder, name, FIRST[name]) for name in tables}
-    readers |= {"manifest": lambda: read_manifest(folder), "verdict": lambda: read_json(folder, "verdict.json")}
+    readers |= {"manifest": lambda: read_manifest(folder), "verdict": lambda: read_verdict(folder)}
     readers |= {
         "example": lambda: read_example(folder, "x.npz"),
         "below": lambda: run_below(folder.parent, folder.name),
@@ -161,12 +161,16 @@ def test_no_name_leads_out_of_the_runs_folder(stored, parts):
 
 def test_times_are_read_as_they_were_written_or_refused(tmp_path):
     """Beside the tables, in no manifest: the file holds its own checksum."""
-    row = {"repair": "prompt-2", "phase": "decode", "batch": 1, "form": "", "ratio": 1.25, "tokens": 64, "rounds": 5}
+    row = {"repair": "prompt-2", "phase": "decode", "batch": 1, "form": "", "ratio": 1.25}
+    row |= {"compression": "dense", "tokens": 64, "rounds": 5}
     written = pd.DataFrame([row])
     path = tmp_path / LATENCY
     path.write_text(sealed_text(written.to_csv(index=False)))
     pd.testing.assert_frame_equal(read_latency(tmp_path), written)
     whole = path.read_text()
+    path.write_text(sealed_text(written.drop(columns="ratio").to_csv(index=False)))
+    with pytest.raises(InputError, match=r"latency.csv: table 'latency' has no column 'ratio': `python -m analysis rep"):
+        read_latency(tmp_path)
     cut = written.to_csv(index=False)
     changed = (whole.replace("1.25", "1.35"), whole[:-3] + "\n", whole.replace("# sha256", "# sha257"))
     for harmed in (*changed, cut, cut[:-2]):
@@ -179,11 +183,11 @@ def test_times_are_read_as_they_were_written_or_refused(tmp_path):
 def test_brackets_without_end_are_one_line(name, stored, tmp_path):
     folder = Path(shutil.copytree(stored, tmp_path / "first"))
     (folder / name).write_text("[" * 100_000)
-    if name != "manifest.json":  # of a run of before there were checksums
+    if name != "manifest.json":  # else its checksum would tell
         manifest = json.loads((folder / "manifest.json").read_text())
         (folder / "manifest.json").write_text(json.dumps(run_files.sealed(manifest | {"files": {}})))
     with pytest.raises(InputError, match=rf"'{name}' cannot be read \(RecursionError\)"):
-        read_json(folder, name)
+        (read_manifest if name == "manifest.json" else read_verdict)(folder)
 
 
 def test_brackets_without_end_are_one_line_wherever_json_is_read(tmp_path):

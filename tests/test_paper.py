@@ -19,6 +19,7 @@ from analysis.paper_style import NO_BROWSER, Style, browser_here, formats_of, pr
 from analysis.paper_tables import PaperTable, paper_tables, significance
 from analysis.saying import prediction_table
 from data.errors import InputError
+from tests.declared import write_table
 from tests.stored_frames import recovery_frame
 from tests.stored_runs import CLAIMS, SETTING, seeded_variants, write_run
 
@@ -78,8 +79,8 @@ def test_an_empty_table_is_never_drawn(run):
 
 def test_tasks_and_perplexity_are_drawn_and_tabled_where_the_run_has_them(run):
     variants = seeded_variants("main")
-    tasks_of(variants).to_parquet(run / "tasks.parquet")
-    texts_of(variants).to_parquet(run / "perplexity.parquet")
+    write_table(run, "tasks", tasks_of(variants))
+    write_table(run, "perplexity", texts_of(variants))
     source = Source(run)
     found, left_out = drawn(source, ("tasks", "perplexity"))
     assert not left_out

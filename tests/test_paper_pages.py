@@ -1,7 +1,6 @@
 """The pages of claims and of figures, and the report in HTML: numbers of the tables, what is absent in words."""
 
 import io
-import json
 import re
 import subprocess
 import sys
@@ -16,15 +15,13 @@ from analysis.paper_files import bundle_bytes
 from analysis.paper_style import Style
 from analysis.report_page import write_report_page
 from tests.opened_pages import PAGES, ROOT, opened, words_of
-from tests.stored_runs import CLAIMS, write_run
+from tests.stored_runs import write_run
 
 
 @pytest.fixture
 def run(tmp_path, monkeypatch) -> Path:
     folder = write_run(tmp_path / "runs" / "first")
     monkeypatch.setenv("PALIMPSEST_RUNS", str(folder.parent))
-    verdict = json.loads((folder / "verdict.json").read_text())
-    (folder / "verdict.json").write_text(json.dumps(verdict | {"claims": CLAIMS}))
     return folder
 
 
@@ -38,21 +35,6 @@ def test_every_claim_stands_with_its_figure_and_interval_measured_or_not(run):
     assert told["IDP gains"] == "accuracy: 0.100; interval above zero in 0, below in 0"
     assert told["IDP is faster"] == "not measured in this run"
     assert len(page.get("plotly_chart")) == 1
-
-
-def test_a_verdict_of_sentences_alone_is_shown_as_it_is(run):
-    older = [{name: one[name] for name in ("claim", "paper", "ours")} for one in CLAIMS]
-    verdict = json.loads((run / "verdict.json").read_text())
-    (run / "verdict.json").write_text(json.dumps(verdict | {"claims": older}))
-    page = opened("claims")
-    assert not page.exception
-    assert set(page.dataframe[0].value["setting"]) == {"said", "not measured in this run"}
-    assert not page.get("plotly_chart")
-
-
-def test_a_verdict_without_claims_says_so(run):
-    write_run(run.parent / "second")
-    assert "older version" in words_of(opened("claims", run="second"))
 
 
 @pytest.mark.parametrize("figure", ["recovery", "evidence", "claims", "transfer", "attention-maps", "drift-attention"])

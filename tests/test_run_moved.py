@@ -11,10 +11,10 @@ from pydantic import ValidationError
 from analysis import __main__, run
 from analysis.__main__ import main
 from analysis.figures.transfer import transfer_figure
-from analysis.latency import COLUMNS
 from analysis.paper import Source, drawn
 from analysis.reading import read_json, read_latency, read_table
 from analysis.run_files import sealed_text
+from analysis.schema.costs import LATENCY
 from analysis.store import write_atomically
 from analysis.study import Study
 from tests.studies import STUDY
@@ -192,7 +192,7 @@ def test_a_run_times_its_repairs_once_where_asked(finished, tmp_path, monkeypatc
     table = finished / "latency.csv"
     for there in (True, False):
         if there:
-            write_atomically(table, sealed_text(",".join(COLUMNS) + "\n"))
+            write_atomically(table, sealed_text(",".join(LATENCY.names) + "\n"))
         else:
             table.unlink()
         with pytest.raises(SystemExit) as stopped:

@@ -16,6 +16,7 @@ from analysis.task_report import show_tasks
 from analysis.task_scores import compare_tasks, floors, perplexities
 from data.atlas import load_world
 from data.errors import InputError
+from tests.declared import write_table
 from tests.studies import STUDY
 
 
@@ -137,7 +138,7 @@ def test_a_run_without_tasks_has_empty_tables_and_says_so(tmp_path):
     folder = tmp_path / "bare"
     folder.mkdir()
     for name in ("tasks", "variants"):
-        pd.DataFrame(columns=["variant_id"]).to_parquet(folder / f"{name}.parquet")
+        write_table(folder, name, pd.DataFrame())
     with pytest.raises(InputError, match="its study names no tasks"):
         show_tasks(Console(), folder)
 

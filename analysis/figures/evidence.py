@@ -225,9 +225,7 @@ def claim_rows(claims: Sequence[dict]) -> pd.DataFrame:
     Columns: claim, paper, paper_value (missing where the paper gives none), setting, repair, value, lower, upper
     (missing for a count), unit, n.
     """
-    rows = [
-        {"claim": one["claim"], "paper": one["paper"], **found} for one in claims for found in one.get("measured", ())
-    ]
+    rows = [{"claim": one["claim"], "paper": one["paper"], **found} for one in claims for found in one["measured"]]
     columns = ["claim", "paper", "paper_value", "setting", "repair", "value", "lower", "upper", "unit", "n"]
     numbers = ["paper_value", "value", "lower", "upper"]
     return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(numbers, float))

@@ -13,7 +13,7 @@ from analysis.pages.shared import View, panel
 def account_of(now: View) -> pd.DataFrame:
     """The account of the settings that the shared choices keep."""
     verdict = now.verdict()
-    settings = verdict["settings"] if now.scope == "main" else verdict.get("controls", [])
+    settings = verdict["settings"] if now.scope == "main" else verdict["controls"]
     account = saying.account_table([one for one in settings if one["scope"] == now.scope])
     if now.compressions:
         account = account[account["compression"].isin(now.compressions)]

@@ -16,7 +16,6 @@ def table_of(claims: list[dict]) -> pd.DataFrame:
     """Every claim, those without a measurement too: a row per setting that was measured."""
     measured = claim_rows(claims)
     absent = [one for one in claims if one["claim"] not in set(measured["claim"])]
-    # Verdicts of older versions hold sentences alone, and what was not measured is a sentence too.
     told = pd.DataFrame(
         [{"claim": one["claim"], "paper": one["paper"], "setting": _shortly(one["ours"])} for one in absent],
         columns=["claim", "paper", "setting"],
@@ -47,13 +46,10 @@ def claims_chart(now: View, measured: pd.DataFrame) -> Figure:
 
 @panel
 def show_claims(now: View) -> None:
-    claims = with_latency(now.verdict().get("claims", []), reading.read_latency(now.run))
-    if not claims:
-        st.caption("This run's verdict holds no claims: an older version wrote it. Run its study again.")
-        return
+    claims = with_latency(now.verdict()["claims"], reading.read_latency(now.run))
     told, measured = saying.claims_told(claims), claim_rows(claims)
     # What an absent measurement would take is said in words of ours, which name a command.
-    found = [for_page(words) if one.get("measured") else words for one, words in zip(claims, told["run"], strict=True)]
+    found = [for_page(words) if one["measured"] else words for one, words in zip(claims, told["run"], strict=True)]
     shown = told.map(for_page).assign(run=found)
     headed = shown.rename(columns={"claim": "the paper claims", "paper": "its figure", "run": "this run"})
     st.table(headed.set_index("the paper claims"))

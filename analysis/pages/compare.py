@@ -48,7 +48,7 @@ def joined(one: pd.DataFrame, other: pd.DataFrame, names: tuple[str, str]) -> pd
 
 def decisions(verdict: dict[str, Any]) -> pd.DataFrame:
     """A row per setting: its decision."""
-    every = [*verdict["settings"], *verdict.get("controls", [])]
+    every = [*verdict["settings"], *verdict["controls"]]
     return pd.DataFrame(
         [{"setting": reading.place_of(one), "decision": one["decision"]} for one in every],
         columns=["setting", "decision"],

@@ -85,7 +85,7 @@ def group_kept(now: View, compression: str) -> dict[str, str]:
     """The group of the question that was kept token by token of a compressed copy, as a choice; none without one."""
     variants = now.of_all_seeds()
     own = variants.loc[variants["compression"] == compression, "variant_id"]
-    with suppress(InputError):  # older runs kept none
+    with suppress(InputError):  # what is wrong with the table is said where it is shown
         kept = now.table("examples", "variant_id", "group")
         groups = unique(kept.loc[kept["variant_id"].isin(own), "group"])
         return {"group": groups[0]} if groups else {}
@@ -97,11 +97,6 @@ def show_beside(setting: dict[str, Any]) -> None:
     """The setting's predictions that decide nothing, measured or with the reason why not."""
     table = beside_of(setting)
     st.markdown("**Beside what decides**")
-    if table.empty:
-        st.caption(
-            "Nothing was predicted beside what decides: an older version wrote this verdict, so run its study again."
-        )
-        return
     st.dataframe(
         with_p_words(table),
         hide_index=True,
@@ -123,7 +118,7 @@ def show_beside(setting: dict[str, Any]) -> None:
 def beside_of(setting: dict[str, Any]) -> pd.DataFrame:
     """A row per prediction of a setting that decides nothing."""
     names = ["name", "about", "estimate", "lower", "upper", "p", "n", "supports", "said"]
-    rows = [one | {"said": said_of(one)} for one in setting.get("further_predictions", ())]
+    rows = [one | {"said": said_of(one)} for one in setting["further_predictions"]]
     table = pd.DataFrame(rows, columns=names)
     return table.astype(dict.fromkeys(("estimate", "lower", "upper", "p", "n"), float))
 
@@ -162,7 +157,7 @@ def columns() -> dict[str, Any]:
 def every(now: View) -> list[dict]:
     """All settings, controls last."""
     verdict = now.verdict()
-    return [*verdict["settings"], *verdict.get("controls", [])]
+    return [*verdict["settings"], *verdict["controls"]]
 
 
 @panel
@@ -176,7 +171,7 @@ def show_all(now: View, table: pd.DataFrame) -> None:
 @panel
 def show_put_back(now: View) -> None:
     """What was computed from the dense weights: a bound, no evidence."""
-    put_back = now.verdict().get("reinjections") or []
+    put_back = now.verdict()["reinjections"]
     if put_back:
         st.subheader("Put back from the dense weights")
         st.caption("Computed from the dense model, so it says nothing of what was still there: a bound.")

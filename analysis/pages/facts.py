@@ -116,7 +116,7 @@ def telling_of(now: View, names: list[str]) -> str:
     """Of these questions the first that was looked into, token by token or by the lens; without one, the first."""
     listed, shown = set(names), set(now.variants()["variant_id"])
     for table in ("examples", "lens_items"):
-        with suppress(InputError):  # an older run's lack of it is told where it would be shown
+        with suppress(InputError):  # what is wrong with the table is said where it is shown
             held = now.table(table, "variant_id", "item")
             own = unique(held.loc[held["variant_id"].isin(shown), "item"])
             if found := next((item for item in own if item in listed), None):

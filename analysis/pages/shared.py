@@ -29,8 +29,8 @@ ANSWERS = (
 SEVERAL = ("compression", "repair", "live")
 AT_FIRST = 120
 """Variants shown before anything is chosen: a run of more begins with its first compressions."""
-UNREADABLE = (ArithmeticError, AttributeError, LookupError, NameError, StopIteration, TypeError, ValueError)
-"""What reading a table or verdict of another form ends in; NameError is a query's, for a column that is not there."""
+LOG = logging.getLogger(__name__)
+REPORT = "please report it with the traceback that stands in the log of the workbench"
 P = ParamSpec("P")
 
 
@@ -66,7 +66,7 @@ class View:
 
     def manifest(self) -> dict[str, Any]:
         """What shaped the run."""
-        return _json(self.run, "manifest.json", self.stamp)
+        return _manifest(self.run, self.stamp)
 
     def example(self, file: str) -> Example:
         """One question of the run token by token, shared by all sessions."""
@@ -74,7 +74,7 @@ class View:
 
     def verdict(self) -> dict[str, Any]:
         """What the run's evidence licenses."""
-        return _json(self.run, "verdict.json", self.stamp)
+        return _verdict(self.run, self.stamp)
 
     def chance(self, group: str) -> float | None:
         """Accuracy of a guess among the candidates; the full vocabulary has no such line."""
@@ -134,9 +134,14 @@ def _example(run: Path, file: str, stamp: str) -> Example:
     return reading.read_example(run, file)
 
 
-@st.cache_data(max_entries=32, show_spinner=False)
-def _json(run: Path, name: str, stamp: str) -> dict[str, Any]:
-    return reading.read_json(run, name)
+@st.cache_data(max_entries=16, show_spinner=False)
+def _manifest(run: Path, stamp: str) -> dict[str, Any]:
+    return reading.read_manifest(run)
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def _verdict(run: Path, stamp: str) -> dict[str, Any]:
+    return reading.read_verdict(run)
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
@@ -272,30 +277,26 @@ def _arrive() -> None:
 
 
 class Unreadable(InputError):
-    """What a run stored is not of the form that is read here."""
+    """The system does not give what a part of a page needs."""
 
 
 @contextmanager
 def readable(*runs: str) -> Iterator[None]:
-    """Say in one sentence that what these runs stored is of another form; where it failed goes to the log.
+    """Say in one sentence that the system does not give what is read of these runs; the traceback goes to the log.
 
     Raises:
-        Unreadable: it is.
+        Unreadable: it does not.
     """
     try:
         yield
-    except InputError:
-        raise
-    except (*UNREADABLE, OSError) as error:
-        logging.getLogger(__name__).exception("a part of a page cannot be drawn")
+    except OSError as error:
+        LOG.exception("a part of a page cannot be drawn")
         named = " or ".join(f"run '{name}'" for name in runs) or "this page"
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        if isinstance(error, OSError):
-            raise Unreadable(f"{named}: this part needs what the system does not give ({reason})") from error
-        raise Unreadable(
-            f"{named}: what this part shows cannot be read from what is stored ({reason}): another version wrote it, "
-            "so run its study again"
-        ) from error
+        raise Unreadable(f"{named}: this part needs what the system does not give ({_in_a_line(error)})") from error
+
+
+def _in_a_line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
 
 
 def looks(now: View | None) -> AbstractContextManager[None]:
@@ -306,7 +307,8 @@ def looks(now: View | None) -> AbstractContextManager[None]:
 def panel(draw: Callable[P, None]) -> Callable[P, None]:
     """A part of a page: what is wrong with its table is said in its place, and the rest of the page stays.
 
-    Goes inside `st.fragment`: what fails in a fragment would be shown as a traceback.
+    A fault of our own is said to be one, never blamed on what is stored; its traceback goes to the log. Goes inside
+    `st.fragment`: what fails in a fragment would be shown as a traceback.
     """
 
     @functools.wraps(draw)
@@ -319,6 +321,10 @@ def panel(draw: Callable[P, None]) -> Callable[P, None]:
             st.error(for_page(error), icon=":material/error:")
         except InputError as error:
             st.warning(for_page(error), icon=":material/warning:")
+        except Exception as error:
+            LOG.exception("a part of a page has a fault")
+            told = f"{_in_a_line(error)}. This is a fault in Palimpsest, not in your run: {REPORT}"
+            st.error(for_page(told), icon=":material/bug_report:")
 
     return shown
 
