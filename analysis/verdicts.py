@@ -10,8 +10,7 @@ from analysis.arms import compressions_of
 from analysis.claims import claims
 from analysis.evidence import Evidence
 from analysis.hypothesis import Controls, Setting, assess, decide, powers_of
-from analysis.predictions import predictions_sha
-from analysis.predictions_further import further
+from analysis.predictions.registry import further, predictions_sha
 from analysis.reinjected import reinjections
 from analysis.scopes import MAIN
 from analysis.study import Study, groups_of

@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from analysis import predictions, report
+from analysis import report
 from analysis.evidence import Evidence
-from analysis.predictions import less_drift, return_to_errors, written
-
-DRIFT = "less drift of the residual stream than LoRA"
+from analysis.predictions.errors import return_to_errors
+from analysis.predictions.lora_drift import STREAM, less_drift
+from analysis.predictions.registry import predictions_sha
 
 
 def evidence(repaired_says, *, errors=20, people=30):
@@ -84,21 +84,14 @@ def test_drift_is_compared_within_replicates(lora, supports):
         }
     )
     tables = {"drift": drift, "variants": variants}
-    found = less_drift(DRIFT, tables, "main", "c", "prompt-8", "lora-r4")
+    found = less_drift(STREAM, tables, "main", "c", "prompt-8", "lora-r4")
     assert found["supports"] == supports
     assert found["estimate"] == pytest.approx(lora - 0.2, abs=0.02)
-    assert less_drift(DRIFT, tables, "main", "c", "prompt-8", None)["estimate"] is None
-
-
-def test_every_prediction_is_whole_and_named_once():
-    names = [one["name"] for one in written()]
-    assert len(set(names)) == len(names)
-    wanted = {"name", "about", "decides", "direction", "H0", "H1", "statistic", "control", "source"}
-    assert all(set(one) == wanted for one in written())
+    assert less_drift(STREAM, tables, "main", "c", "prompt-8", None)["estimate"] is None
 
 
 def test_predictions_that_changed_after_the_run_are_noticed():
     out = io.StringIO()
-    for sha in (predictions.predictions_sha(), "of other predictions"):
+    for sha in (predictions_sha(), "of other predictions"):
         report.show_further(Console(file=out, width=200), {"predictions_sha": sha, "settings": []})
     assert out.getvalue().count("has changed since this run") == 1

@@ -5,7 +5,9 @@ import pandas as pd
 import pytest
 
 from analysis.evidence import Evidence
-from analysis.predictions_dealt import capacity, counterfactual, learning_curves
+from analysis.predictions.capacity import capacity
+from analysis.predictions.control_labels import learning_curves
+from analysis.predictions.counterfactual import counterfactual
 
 SETTING = {"scope": "main", "compression": "c", "repair": "prompt-8", "entities": 30}
 SHUFFLED = "prompt-8-shuffled"

@@ -5,9 +5,11 @@ import pandas as pd
 import pytest
 
 from analysis.evidence import Evidence
-from analysis.predictions import written
-from analysis.predictions_further import further
-from analysis.predictions_inside import decodability, direction, knockout, length_scaling
+from analysis.predictions.decodability import decodability
+from analysis.predictions.direction import direction
+from analysis.predictions.knockout import knockout
+from analysis.predictions.lengths import length_scaling
+from analysis.predictions.registry import further, predictions
 from analysis.study import load_study
 
 SETTING = {"scope": "main", "compression": "c", "repair": "prompt-8", "entities": 20}
@@ -112,7 +114,7 @@ def test_without_its_table_every_prediction_says_that_it_was_not_run():
     evidence = Evidence(empty, known, {"main": ["people"]}, "planted")
     tables = {"variants": known, "drift": drift_of_nothing(), "attention": drift_of_nothing()}
     found = further(evidence, tables, SETTING, study)
-    assert [one["name"] for one in found] == [one["name"] for one in written() if not one["decides"]]
+    assert [one["name"] for one in found] == [one.name for one in predictions() if not one.decides]
     assert all(one["estimate"] is None and one["supports"] == "neither" for one in found)
     assert all(len(one["sentence"]) > len(one["name"]) + 5 for one in found)
 

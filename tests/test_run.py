@@ -20,7 +20,7 @@ from analysis.code_keys import reached, source_of
 from analysis.engine import run_cells
 from analysis.floors import doubles_of
 from analysis.opening import dense
-from analysis.predictions import predictions_sha, written
+from analysis.predictions.registry import predictions_sha
 from analysis.reading import read_table
 from analysis.run_files import sealed
 from analysis.store import CELL, Store, checksums
@@ -73,7 +73,7 @@ def test_the_verdict_carries_every_prediction_and_every_claim(finished):
     assert json.loads((folder / run.MANIFEST).read_text())["predictions_sha"] == predictions_sha()
     for one in verdict["settings"]:
         assert {found["name"] for found in one["further_predictions"]} == {
-            found["name"] for found in written() if not found["decides"]
+            found.name for found in predictions() if not found.decides
         }
     ours = {one["claim"]: one["ours"] for one in verdict["claims"]}
     assert len(ours) == 7
