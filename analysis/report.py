@@ -83,8 +83,8 @@ def show_further(console: Console, verdict: dict[str, Any]) -> None:
     """Say how many predictions stand beside those that decide, and whether they were written down before the run."""
     if verdict["predictions_sha"] != predictions_sha():
         console.print(
-            "what is predicted (analysis/predictions) has changed since this run: it was not written down before it, so "
-            "no test of the present predictions can be concluded from it; run the study again",
+            "what is predicted (analysis/predictions) has changed since this run: it was not written down before it, "
+            "so no test of the present predictions can be concluded from it; run the study again",
             markup=False,
         )
     beside = [found for one in verdict["settings"] for found in one["further_predictions"]]

@@ -113,7 +113,7 @@ def test_without_its_table_every_prediction_says_that_it_was_not_run():
     known = variants().assign(variant="", parameters_added=0, bytes_added=0)
     evidence = Evidence(empty, known, {"main": ["people"]}, "planted")
     tables = {"variants": known, "drift": drift_of_nothing(), "attention": drift_of_nothing()}
-    found = further(evidence, tables, SETTING, study)
+    found = further(evidence, tables, SETTING | {"gain_bits": None, "relearned_bits": None}, study)
     assert [one["name"] for one in found] == [one.name for one in predictions() if not one.decides]
     assert all(one["estimate"] is None and one["supports"] == "neither" for one in found)
     assert all(len(one["sentence"]) > len(one["name"]) + 5 for one in found)

@@ -20,7 +20,7 @@ from analysis.code_keys import reached, source_of
 from analysis.engine import run_cells
 from analysis.floors import doubles_of
 from analysis.opening import dense
-from analysis.predictions.registry import predictions_sha
+from analysis.predictions.registry import predictions, predictions_sha
 from analysis.reading import read_table
 from analysis.run_files import sealed
 from analysis.store import CELL, Store, checksums

@@ -5,7 +5,7 @@ from analysis.predictions.prediction import Asked, Entry, Prediction, Setting, W
 
 def accounted(words: Words, setting: Setting, quantity: str, p: str, above: str) -> Entry:
     """What the setting's own account measures: its quantity, its p, and what a value above 0 supports."""
-    if setting.get(quantity) is None:
+    if setting[quantity] is None:
         return words.not_run("cannot be said: an arm was not run")
     return words.measured(setting[quantity], setting[p], setting["entities"], above=above)
 
