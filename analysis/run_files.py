@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from analysis.schema.manifest import manifest_fault
 from analysis.store import Written, content_key, schema_fault, sha_of, written
 from data.errors import InputError
 
@@ -42,7 +43,7 @@ def read_manifest(run: Path) -> dict[str, Any]:
     """What shaped a run's numbers.
 
     Raises:
-        InputError: it is damaged, or of a schema that this version does not read.
+        InputError: it is damaged, of a schema that this version does not read, or not of its form.
     """
     manifest = read_json(run, MANIFEST)
     require_sealed(run, manifest)
@@ -51,6 +52,8 @@ def read_manifest(run: Path) -> dict[str, Any]:
             f"run '{run.name}': {fault}: `python -m analysis run STUDY` with its study makes it anew, and "
             "`python -m analysis gc` frees what it leaves"
         )
+    if fault := manifest_fault(manifest):
+        raise InputError(f"run '{run.name}': '{MANIFEST}': {fault}: run the study again")
     return manifest
 
 
@@ -89,7 +92,7 @@ def unsealed_text(text: str) -> str:
 
 def damaged_file(run: Path) -> str | None:
     """The first file of a finished run that is missing or not what was written."""
-    for name in read_manifest(run).get("files", {}):
+    for name in read_manifest(run)["files"]:
         try:
             require_whole(run, name)
         except InputError:
@@ -131,7 +134,7 @@ def forget_checksums() -> None:
 
 @lru_cache(maxsize=64)
 def _checksums(run: Path, stamp: Written) -> dict[str, str]:
-    found: dict[str, str] = read_manifest(run).get("files", {})
+    found: dict[str, str] = read_manifest(run)["files"]
     return found
 
 

@@ -32,7 +32,7 @@ def stored_parts(run: Path) -> Iterator[Parts]:
         InputError: a cell's description is not what was written, or is of a form that this version does not read.
     """
     store = Store(run.parent)
-    for key in read_manifest(run).get("cells", []):
+    for key in read_manifest(run)["cells"]:
         if not store.done(key):
             continue
         cell = _read_cell(run, store, key)

@@ -1,4 +1,4 @@
-"""Tables made by hand, completed to what a run's tables are declared to be, and verdicts to what theirs is."""
+"""Tables and manifests made by hand, completed to what is declared of a run's."""
 
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from analysis.schema.registry import TABLES
 from analysis.schema.table import Column
+from analysis.store import SCHEMA
 
 
 def neutral(column: Column) -> Any:
@@ -30,6 +31,12 @@ def completed(name: str, frame: pd.DataFrame) -> pd.DataFrame:
     whole = pd.concat([frame.reset_index(drop=True), pd.DataFrame(more, dtype=object)], axis=1)
     kept = {column.name: column.dtype for column in table.columns if column.dtype != "object"}
     return whole[list(table.names)].astype(kept)
+
+
+def manifest(study: dict[str, Any], **told: Any) -> dict[str, Any]:
+    """A manifest of a run of a study, without its seal."""
+    plain = {"versions": {}, "facts_sha": "", "model_sha": "", "seeds": [0], "predictions_sha": "", "gathering": ""}
+    return {"schema": SCHEMA, "study": study} | plain | {"cells": [], "note": "", "files": {}} | told
 
 
 def write_table(folder: Path, name: str, frame: pd.DataFrame) -> None:

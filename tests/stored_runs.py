@@ -10,9 +10,8 @@ from typing import Any
 import pandas as pd
 
 from analysis.predictions.registry import predictions_sha
-from analysis.store import SCHEMA
 from tests import stored_inside
-from tests.declared import write_table
+from tests.declared import manifest, write_table
 from tests.stored_frames import COMPRESSIONS, attention_frame, drift_frame, recovery_frame, variants_frame
 
 BITS = {"estimate": 0.5, "lower": 0.2, "upper": 0.8}
@@ -125,8 +124,8 @@ def write_run(folder: Path, *, controls: bool = True) -> Path:
     """A run's folder with the tables that the pages read; a real model's has no controls."""
     shutil.copytree(_tables(controls).name, folder, copy_function=shutil.copy)  # as new files: pages go by their time
     study = {"name": folder.name, "title": "", "model": "tiny", "text": "hand", "reported": ["prompt-4"]}
-    manifest = {"schema": SCHEMA, "study": study, "seeds": [0, 1], "note": "dense is a dequantised file"}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    told = manifest(study, seeds=[0, 1], note="dense is a dequantised file")
+    (folder / "manifest.json").write_text(json.dumps(told))
     return folder
 
 

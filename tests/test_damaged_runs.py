@@ -169,7 +169,7 @@ def test_times_are_read_as_they_were_written_or_refused(tmp_path):
     pd.testing.assert_frame_equal(read_latency(tmp_path), written)
     whole = path.read_text()
     path.write_text(sealed_text(written.drop(columns="ratio").to_csv(index=False)))
-    with pytest.raises(InputError, match=r"latency.csv: table 'latency' has no column 'ratio': `python -m analysis rep"):
+    with pytest.raises(InputError, match=r"latency.csv: table 'latency' has no column 'ratio': `python"):
         read_latency(tmp_path)
     cut = written.to_csv(index=False)
     changed = (whole.replace("1.25", "1.35"), whole[:-3] + "\n", whole.replace("# sha256", "# sha257"))

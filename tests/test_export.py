@@ -10,10 +10,11 @@ from analysis import code_keys, run
 from analysis.export import export
 from analysis.opening import spec_of
 from analysis.run_files import sealed
-from analysis.store import CELL, SCHEMA, Store
+from analysis.store import CELL, Store
 from analysis.study import Study
 from analysis.worker import Job, compute
 from data.errors import InputError
+from tests.declared import manifest
 
 PROMPT, BANK = "magnitude-60% + prompt-2", "dense + idp-2,4-attention"
 STUDY = Study.model_validate(
@@ -42,9 +43,8 @@ def stored(tmp_path_factory):
         with store.writing(cell.key, cell.description):
             pass
     folder.mkdir()
-    manifest = {"schema": SCHEMA, "study": STUDY.model_dump(mode="json"), "seeds": [3]}
-    manifest |= {"cells": sorted(cell.key for cell in plan.cells)}
-    (folder / "manifest.json").write_text(json.dumps(sealed(manifest)))
+    told = manifest(STUDY.model_dump(mode="json"), seeds=[3], cells=sorted(cell.key for cell in plan.cells))
+    (folder / "manifest.json").write_text(json.dumps(sealed(told)))
     return folder
 
 

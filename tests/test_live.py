@@ -8,11 +8,12 @@ import pytest
 
 from analysis import live, run
 from analysis.opening import spec_of
-from analysis.store import SCHEMA, Store
+from analysis.store import Store
 from analysis.study import Study
 from analysis.worker import Job, compute
 from data.errors import InputError
 from probes.tokens import encode
+from tests.declared import manifest
 from tests.studies import STUDY
 
 LIVE = Study.model_validate(
@@ -38,8 +39,8 @@ def stored(tmp_path_factory):
         with store.writing(cell.key, cell.description):
             pass
     folder.mkdir()
-    manifest = {"schema": SCHEMA, "study": LIVE.model_dump(mode="json"), "cells": [cell.key for cell in plan.cells]}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    told = manifest(LIVE.model_dump(mode="json"), cells=[cell.key for cell in plan.cells])
+    (folder / "manifest.json").write_text(json.dumps(told))
     return folder, {specs[cell.key].name: specs[cell.key].identity for cell in wanted}
 
 

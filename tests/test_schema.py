@@ -21,7 +21,7 @@ from analysis.store import CELL, CHECKSUMS, SCHEMA, Store, content_key, names_in
 from analysis.stored_variants import stored_parts
 from analysis.study import Study
 from data.errors import InputError
-from tests.declared import completed
+from tests.declared import completed, manifest
 from tests.opened_pages import CHARTS, errors_of, opened
 from tests.stored_runs import BITS, PREDICTION, SETTING, write_run
 from tests.studies import HELD, STUDY
@@ -52,7 +52,7 @@ def test_a_cell_of_another_schema_is_not_read(cell, schema):
     assert cell.damage(KEY) == f"schema {found}, and this version reads schema {SCHEMA}"
     run = cell.root / "one"
     run.mkdir()
-    (run / "manifest.json").write_text(json.dumps(sealed({"schema": SCHEMA, "cells": [KEY]})))
+    (run / "manifest.json").write_text(json.dumps(sealed(manifest({}, cells=[KEY]))))
     with pytest.raises(InputError, match=f"schema {found}, and this version reads schema 2: `python -m analysis run"):
         list(stored_parts(run))
 
@@ -67,8 +67,8 @@ def test_a_cell_without_checksums_is_damaged(cell):
 @pytest.mark.parametrize("schema", [None, 1, SCHEMA + 1, "2"])
 def test_a_run_of_another_schema_is_refused_by_its_number(tmp_path, schema):
     run = write_run(tmp_path / "first")
-    manifest = json.loads((run / "manifest.json").read_text()) | {"schema": schema}
-    (run / "manifest.json").write_text(json.dumps({name: one for name, one in manifest.items() if one is not None}))
+    told = json.loads((run / "manifest.json").read_text()) | {"schema": schema}
+    (run / "manifest.json").write_text(json.dumps({name: one for name, one in told.items() if one is not None}))
     for look in (read_manifest, lambda folder: read_table(folder, "variants")):
         with pytest.raises(InputError) as told:
             look(run)
@@ -207,6 +207,17 @@ def test_every_key_of_a_verdict_is_named_where_it_is_missing_or_holds_something_
         holder[key] = kept
     assert verdict_fault(verdict) is None
     assert verdict_fault(verdict | {"flavour": 1}) == "flavour: extra inputs are not permitted"
+
+
+def test_every_key_of_a_manifest_is_named_where_it_is_missing(tmp_path):
+    sound = manifest({})
+    (tmp_path / "manifest.json").write_text(json.dumps(sound))
+    assert read_manifest(tmp_path) == sound
+    for key in sound.keys() - {"schema"}:  # that one says which form it is of
+        foreign = {name: one for name, one in sound.items() if name != key}
+        (tmp_path / "manifest.json").write_text(json.dumps(foreign))
+        with pytest.raises(InputError, match=f"'manifest.json': {key}: field required: run the study again"):
+            read_manifest(tmp_path)
 
 
 def test_a_part_of_a_page_names_the_column_that_it_needs_and_the_other_parts_show(root):

@@ -2,9 +2,10 @@
 
 from typing import Any, Literal
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+from pydantic import ConfigDict, TypeAdapter, with_config
 from typing_extensions import TypedDict
 
+from analysis.schema.json_fault import json_fault
 from data.errors import InputError
 
 VERDICT = "verdict.json"
@@ -139,10 +140,4 @@ def require_verdict(verdict: dict[str, Any]) -> None:
 
 def verdict_fault(verdict: dict[str, Any]) -> str | None:
     """The first place at which a verdict is not of this form, in words; None where it is."""
-    try:
-        _FORM.validate_python(verdict)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip(".")
-        return f"{place}: {first['msg'][0].lower()}{first['msg'][1:]}"
-    return None
+    return json_fault(_FORM, verdict)
