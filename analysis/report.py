@@ -43,7 +43,7 @@ def show(console: Console, folder: Path) -> None:
     console.print(
         "Best of the fixed candidates; 95 % intervals over replicates and subjects; bits per fact, calibrated."
     )
-    if manifest["study"].get("tasks") is not None:
+    if manifest["study"]["tasks"] is not None:
         show_tasks(console, folder)
     if manifest["note"]:
         console.print(f"Note: {manifest['note']}.", markup=False)

@@ -123,7 +123,9 @@ DRAWN_AS = KINDS | {"prompt-4-masked": "masked", "prompt-4-shuffled": "shuffled"
 def write_run(folder: Path, *, controls: bool = True) -> Path:
     """A run's folder with the tables that the pages read; a real model's has no controls."""
     shutil.copytree(_tables(controls).name, folder, copy_function=shutil.copy)  # as new files: pages go by their time
-    study = {"name": folder.name, "title": "", "model": "tiny", "text": "hand", "reported": ["prompt-4"]}
+    study = {"name": folder.name, "title": "", "model": "tiny", "text": "hand", "reported": ["prompt-4"]} | {
+        "tasks": None
+    }
     told = manifest(study, seeds=[0, 1], note="dense is a dequantised file")
     (folder / "manifest.json").write_text(json.dumps(told))
     return folder

@@ -15,6 +15,7 @@ from pyarrow import parquet
 from analysis import selecting
 from analysis.reading import read_table, read_verdict
 from analysis.run_files import read_manifest, sealed
+from analysis.schema.document import PAGE, document
 from analysis.schema.registry import TABLES
 from analysis.schema.verdict import require_verdict, verdict_fault
 from analysis.store import CELL, CHECKSUMS, SCHEMA, Store, content_key, names_in
@@ -115,6 +116,12 @@ def test_a_declaration_is_complete(table):
     empty = table.frame(pd.DataFrame())
     assert list(empty.columns) == list(table.names)
     assert [str(dtype) for dtype in empty.dtypes] == [column.dtype for column in table.columns]
+
+
+def test_the_page_on_tables_is_what_is_declared():
+    assert PAGE.read_text(encoding="utf-8") == document(), "`python -m analysis.schema.document` writes it anew"
+    for table, column in COLUMNS:
+        assert f"| `{column.name}` |" in document().split(f"## {table.name}\n")[1].split("\n## ")[0]
 
 
 @pytest.mark.parametrize(("table", "column"), COLUMNS, ids=lambda one: one.name)

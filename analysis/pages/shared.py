@@ -228,7 +228,7 @@ def _chosen_view(run: Path) -> View:
     # A model that lies in a folder is called by its own name: its whole path would fill the side.
     model = Path(study["model"]).name if Path(study["model"]).is_absolute() else study["model"]
     st.caption(for_page(f"Model {model}, text {study['text']}, {count} seed{'s' if count > 1 else ''}"))
-    if manifest.get("note"):
+    if manifest["note"]:
         st.caption(f":material/info: {for_page(manifest['note'])}.")
     return View(run, stamp, scope, read, compressions, repairs, None if seed == ALL_SEEDS else int(seed))
 

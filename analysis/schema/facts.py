@@ -69,7 +69,9 @@ VARIANTS = Table(
             missing="for dense, and for a control that leaves the model as it is",
         ),
         text(
-            "budget", about="what it has equal with the repair it is measured against", missing="if nothing was tuned"
+            "budget",
+            about="what it has equal with the repair it is measured against",
+            missing="where nothing was tuned",
         ),
     ),
 )

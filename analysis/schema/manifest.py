@@ -1,9 +1,9 @@
 """The form of `manifest.json`: its keys with what stands under them, checked where it is read."""
 
-from typing import Any
+from typing import Any, NotRequired
 
 from pydantic import ConfigDict, TypeAdapter, with_config
-from typing_extensions import NotRequired, TypedDict
+from typing_extensions import TypedDict
 
 from analysis.schema.json_fault import json_fault
 

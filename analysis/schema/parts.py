@@ -25,7 +25,7 @@ SPLIT = text(
 )
 READING = text(
     "reading",
-    about="best of the fixed candidates, or of the full vocabulary",
+    about="candidates: best of the fixed candidates; vocabulary: best of the full vocabulary",
     values=("candidates", "vocabulary"),
 )
 MEASURE = text(
