@@ -3,9 +3,11 @@
 from analysis.scopes import ABLATIONS, MAIN
 from analysis.study import Study
 from probes.specs.compression import AnyCompression
-from probes.specs.controls import PLACEBO_KINDS, KeySpec, PlaceboSpec, RecalibrationSpec, TwinSpec
-from probes.specs.repairs import ReinjectionSpec
-from probes.specs.spec import Spec
+from probes.specs.repairs.base import Repair
+from probes.specs.repairs.key import KeySpec
+from probes.specs.repairs.placebo import PLACEBO_KINDS, PlaceboSpec
+from probes.specs.repairs.recalibrated import RecalibrationSpec
+from probes.specs.repairs.twin import TwinSpec
 from probes.specs.variants import VariantSpec
 
 
@@ -30,7 +32,7 @@ def arms_around(study: Study, scope: str, compression: AnyCompression | None, re
         scope=scope,
     )
 
-    def repaired(repair: Spec, seed: int | None) -> VariantSpec:
+    def repaired(repair: Repair, seed: int | None) -> VariantSpec:
         return VariantSpec(**(dict(parent) | {"repair": repair, "repair_seed": seed}))
 
     prompt = study.prompt
@@ -50,7 +52,7 @@ def arms_around(study: Study, scope: str, compression: AnyCompression | None, re
     arms += [repaired(placebo, replicate) for placebo in study.factless_prompts]
     # Dense lost nothing that could be put back.
     lost = compression is not None
-    arms += [repaired(one, replicate) for one in study.repairs if lost or not isinstance(one, ReinjectionSpec)]
+    arms += [repaired(one, replicate) for one in study.repairs if lost or not one.from_dense]
     if scope == MAIN and study.transfer is not None:
         moved = study.transfer.specs(study.moved, compression, study.compressions)
         arms += [repaired(one, replicate) for one in moved]

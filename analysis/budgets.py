@@ -3,7 +3,7 @@
 import pandas as pd
 
 from analysis.study import Study
-from analysis.study_blocks import TUNED, Budget, Rule
+from analysis.study_blocks import Budget, Rule
 
 COLUMNS: dict[Rule, str] = {"parameters": "parameters_added", "tokens": "tokens_seen", "steps": "steps"}
 
@@ -47,7 +47,7 @@ def _margin(rule: Rule, budget: Budget, wanted: float) -> float:
 
 def _require(table: pd.DataFrame, study: Study, budget: Budget) -> None:
     """The repairs that the study names have what it asks for; arms, transferred and small ones are said, not held."""
-    named = {repair.name for repair in study.repairs if isinstance(repair, TUNED)}
+    named = {repair.name for repair in study.repairs if repair.tuned}
     for row in table[table["repair"].isin(named) & table["budget"].notna()].itertuples():
         if missed := set(budget.equal) - set(str(row.budget).split(", ")):
             raise RuntimeError(

@@ -26,7 +26,6 @@ from analysis.code_keys import code_hash
 from analysis.engine import drop_damaged, missing
 from analysis.evidence import Evidence
 from analysis.locks import under_way
-from analysis.opening import spec_of
 from analysis.pool import processes, without_main
 from analysis.readout import bits, cross_fitted_log_probs
 from analysis.store import Store, content_key, versions
@@ -40,6 +39,7 @@ from data.facts import FactSet
 from probes.known_truth import SHARES, Organism, train_organism, write_recipe
 from probes.models import open_model
 from probes.scoring import score
+from probes.specs.variants import spec_of
 from probes.variants import Variant
 
 TRUTH = {"hard-null": 0.0}

@@ -7,42 +7,26 @@
     lens, probed, intervened, examples           what a study reads inside: see `analysis/cells_inside.py`
     tasks        one variant on one standard task or text: see `analysis/cells_tasks.py`
 
-Which variants there are stands in `analysis/arms.py`, what decides the key of a cell in `analysis/cell.py`.
+Which variants there are stands in `analysis/arms.py`, what a repair is made in in
+`analysis/cells_repairs.py`, what decides the key of a cell in `analysis/cell.py`.
 """
 
 from functools import cache, partial
-from typing import Any
 
 from analysis.arms import arms_around, compressions_of, is_readable, replicates_of
-from analysis.brought import brought_sha
 from analysis.cell import KINDS, Cell, Plan
 from analysis.cells_inside import add_inside
+from analysis.cells_repairs import RepairCells
 from analysis.cells_tasks import add_tasks
 from analysis.metrics.registry import measured_in
 from analysis.scopes import ABLATIONS, MAIN
 from analysis.study import Study, groups_of
-from analysis.study_blocks import BANK_SEEDS
 from data.errors import InputError
 from data.facts import FactSet
 from data.text import pinned, stated, text_sha
 from probes.models import TWIN, locate
-from probes.specs.banks import DIVIDING, BankSpec
-from probes.specs.compression import AnyCompression, CheckpointSpec
-from probes.specs.controls import KeySpec, TwinSpec
-from probes.specs.repairs import (
-    FolderSpec,
-    LoraSpec,
-    PrefixSpec,
-    PromptSpec,
-    PTuningSpec,
-    QuantisedSpec,
-    ReinjectionSpec,
-    SmallSpec,
-    SparseSpec,
-    TextSpec,
-)
-from probes.specs.spec import Spec
-from probes.specs.variants import TransferredSpec, VariantSpec
+from probes.specs.compression import AnyCompression
+from probes.specs.variants import VariantSpec
 
 
 class _Expansion:
@@ -77,111 +61,22 @@ class _Expansion:
 
     def _compressed(self, compression: AnyCompression, seed: int) -> Cell:
         fields = self.base | {"compression": compression.model_dump(mode="json"), "seed": seed}
-        if isinstance(compression, CheckpointSpec):
-            fields["checkpoint_sha"] = locate(compression.path).sha
+        if compression.checkpoint is not None:
+            fields["checkpoint_sha"] = locate(compression.checkpoint).sha
         return self.add(Cell("compressed", f"{compression.name} seed {seed}", fields))
 
     def parent(self, compression: AnyCompression | None, seed: int) -> dict[str, Cell]:
         return {} if compression is None else {"compressed": self.compressed(compression, seed)}
 
-    def tuned(
-        self,
-        scope: str,
-        compression: AnyCompression | None,
-        replicate: int,
-        spec: Spec,
-        seed: int,
-        share: dict[str, Any] | None = None,
-        adapter: Cell | None = None,
-        parts: int = 1,
-        read: str | tuple[str, ...] = "all",
-    ) -> Cell:
-        """One tuned thing: a whole repair or one of its `parts`, which then share what the study's budget makes equal.
-
-        `read` is "all" (what the study's repairs read), "text", or the relations whose facts alone are read.
-        """
-        name = "dense" if compression is None else compression.name
-        fields: dict[str, Any] = self.base | {
-            "groups": groups_of(self.study)[scope],
-            "repair": spec.model_dump(mode="json"),
-            "seed": seed,
-            "tuning": self.study.tuning.model_dump(mode="json") | steps_of(self.study, spec, parts),
-        }
-        label = f"{name} + {spec.name} seed {seed} ({scope})"  # type: ignore[attr-defined]
-        if parts > 1 and self.study.budget is not None and "tokens" in self.study.budget.equal:
-            fields["tokens_of"] = {"seed": replicate, "parts": parts}
-        if read != "all":
-            fields["read"] = read
-            label += f", read {read if isinstance(read, str) else ', '.join(read)}"
-        if read == "text":
-            assert self.study.transfer is not None
-            assert self.study.transfer.text is not None
-            windows = self.study.transfer.text
-            fields["tuning"] |= {"text_batch": windows.batch, "text_length": windows.length}
-        if share is not None:
-            fields["share"] = share
-            label += f", {share['bank']} {share['place'] + 1} of {share['count']}"
-        elif parts > 1:
-            label += f", one of {parts}"
-        needs = self.parent(compression, replicate)
-        if adapter is not None:
-            needs["adapter"] = adapter
-            label += f", over {adapter.label}"
-        return self.add(Cell("tuned", label, fields, needs))
-
-    def reinjected(self, compression: AnyCompression, replicate: int, repair: ReinjectionSpec) -> Cell:
-        """Computed from two sets of weights: no text, no facts and no seed shape it."""
-        fields = self.base | {
-            "repair": repair.model_dump(mode="json"),
-            "tuning": self.study.tuning.model_dump(mode="json"),
-        }
-        label = f"{compression.name} seed {replicate} + {repair.name}"
-        return self.add(Cell("tuned", label, fields, self.parent(compression, replicate)))
-
-    def small(self, whole: Cell, repair: SmallSpec) -> Cell:
-        """Made from a tuned prompt or prefix, which is the same cell as where it stands by itself."""
-        fields = self.base | {
-            "repair": repair.model_dump(mode="json"),
-            "tuning": self.study.tuning.model_dump(mode="json"),
-        }
-        return self.add(Cell("tuned", f"{whole.label}, as {repair.name}", fields, {"whole": whole}))
-
-    def brought(self, compression: AnyCompression | None, replicate: int, repair: FolderSpec | BankSpec) -> Cell:
-        """Made elsewhere: the bytes of its files are all that shapes it."""
-        fields = self.base | {
-            "repair": repair.model_dump(mode="json"),
-            "folder_sha": brought_sha(repair),
-            "tuning": self.study.tuning.model_dump(mode="json"),
-        }
-        name = "dense" if compression is None else f"{compression.name} seed {replicate}"
-        label = f"{name} + {repair.name}"  # type: ignore[union-attr]
-        return self.add(Cell("tuned", label, fields, self.parent(compression, replicate)))
-
     def _parts(self, variant: VariantSpec, replicate: int) -> dict[str, Cell]:
         """What has to be made before a variant can be opened."""
-        needs = self.parent(variant.compression, replicate)
-        repair, seed = variant.repair, variant.repair_seed
-        if isinstance(repair, TextSpec):
-            self.refuse_answers(variant.name, repair.text)
-        if isinstance(repair, PromptSpec | PrefixSpec | PTuningSpec | LoraSpec):
-            assert seed is not None
-            needs["tuned0"] = self.tuned(variant.scope, variant.compression, replicate, repair, seed)
-        if isinstance(repair, QuantisedSpec | SparseSpec):
-            assert seed is not None
-            whole = self.tuned(variant.scope, variant.compression, replicate, repair.of, seed)
-            needs["tuned0"] = self.small(whole, repair)
-        if isinstance(repair, TransferredSpec):
-            assert seed is not None
-            needs["tuned0"] = self.tuned(variant.scope, repair.source, replicate, repair.of, seed, read=repair.read)
-        if isinstance(repair, ReinjectionSpec):
-            assert variant.compression is not None
-            needs["tuned0"] = self.reinjected(variant.compression, replicate, repair)
-        if isinstance(repair, FolderSpec):
-            needs["tuned0"] = self.brought(variant.compression, replicate, repair)
-        if isinstance(repair, BankSpec):
-            assert seed is not None
-            needs |= self.bank(variant, replicate, repair, seed)
-        return needs
+        needs, repair = self.parent(variant.compression, replicate), variant.repair
+        if repair is None:
+            return needs
+        for text in repair.texts_said:
+            self.refuse_answers(variant.name, text)
+        build = RepairCells(self, variant.scope, variant.compression, replicate, variant.repair_seed)
+        return needs | repair.cells(build)
 
     def refuse_answers(self, name: str, text: str) -> None:
         """A text that tells what is asked would be scored for reading it out."""
@@ -192,51 +87,13 @@ class _Expansion:
                 f"{told[0].split} subject: leave that out"
             )
 
-    def bank(self, variant: VariantSpec, replicate: int, repair: BankSpec, seed: int) -> dict[str, Cell]:
-        """The prompts of a bank, each with its seed and, where they divide the tuning text, its share of it.
-
-        An adapter under the bank is the one that stands in the study by itself, if it does: made once.
-        """
-        for text in repair.texts:
-            self.refuse_answers(variant.name, text)
-        needs = {}
-        adapter = None
-        if repair.adapter is not None:
-            adapter = self.tuned(
-                variant.scope, variant.compression, replicate, repair.adapter, seed, parts=repair.parts
-            )
-            needs["adapter"] = adapter
-        relations = len({fact.relation for fact in self.facts.select(groups_of(self.study)[variant.scope], "tune")})
-        if repair.bank == "files":
-            return needs | {"tuned0": self.brought(variant.compression, replicate, repair)}
-        if repair.bank in ("relations", "planted") and len(repair.lengths) != relations:
-            raise InputError(
-                f"{variant.name}: scope {variant.scope} has {relations} relations and the bank {len(repair.lengths)} "
-                "lengths: give one length per relation"
-            )
-        for place, length in enumerate(repair.made):
-            assert repair.learning_rate is not None
-            member = PromptSpec(length=length, learning_rate=repair.learning_rate)
-            share = {"bank": repair.bank, "place": place, "count": len(repair.lengths), "seed": seed}
-            needs[f"tuned{place}"] = self.tuned(
-                variant.scope,
-                variant.compression,
-                replicate,
-                member,
-                seed + BANK_SEEDS * place,
-                share if repair.bank in DIVIDING else None,
-                adapter,
-                parts=repair.parts,
-            )
-        return needs
-
     def _scored(self, variant: VariantSpec, replicate: int) -> Cell:
         fields = self.base | {
             "variant": variant.model_dump(mode="json"),
             "groups": groups_of(self.study)[variant.scope],
             "score_batch": self.study.score_batch,
         }
-        if isinstance(variant.repair, TwinSpec):
+        if variant.repair is not None and variant.repair.twin:
             fields["twin_sha"] = locate(TWIN).sha
         needs = dict(self.parts(variant, replicate))
         if variant.repair is not None:
@@ -250,7 +107,7 @@ class _Expansion:
         variants = [
             variant
             for variant in self.readable(scope, compression, replicate)
-            if not isinstance(variant.repair, KeySpec | TwinSpec)
+            if variant.repair is None or not variant.repair.ceiling
         ]
         needs: dict[str, Cell] = {}
         for place, variant in enumerate(variants):
@@ -281,33 +138,8 @@ class _Expansion:
         if compression is None:
             return [name for name in asked if name != "calibration_draw" and replicate == seeds[0]]
         # A ready checkpoint has no draw, and after the last replicate none follows.
-        drawn = replicate != seeds[-1] and not isinstance(compression, CheckpointSpec)
+        drawn = replicate != seeds[-1] and compression.checkpoint is None
         return [name for name in asked if name == "calibration_draw" and drawn]
-
-
-def steps_of(study: Study, spec: Spec, parts: int) -> dict[str, int]:
-    """How many steps a repair, or one of its several parts, is tuned for, where that is not `tuning.steps`.
-
-    Raises:
-        InputError: equal steps that cannot be divided, or steps of its own beside equal ones.
-    """
-    own = getattr(spec, "steps", None)
-    if own is not None:
-        rules = set(study.budget.equal) if study.budget is not None and spec in study.repairs else set()
-        if {"steps", "tokens"} & rules:
-            raise InputError(
-                f"repair '{spec.name}' has steps of its own, and the study's budget makes steps or tokens alike: "  # type: ignore[attr-defined]
-                "leave one of the two out"
-            )
-        return {"steps": own}
-    if parts == 1 or study.budget is None or "steps" not in study.budget.equal:
-        return {}
-    if study.tuning.steps % parts:
-        raise InputError(
-            f"budget: {study.tuning.steps} steps cannot be divided among {parts} parts of a repair: set tuning.steps "
-            f"to a multiple of {parts}, or match tokens"
-        )
-    return {"steps": study.tuning.steps // parts}
 
 
 def expand(study: Study, facts: FactSet, model_sha: str | None = None) -> Plan:

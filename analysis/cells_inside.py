@@ -19,9 +19,9 @@ from analysis.study import groups_of
 from data.errors import InputError
 from probes.models import TWIN, locate
 from probes.specs.compression import AnyCompression
-from probes.specs.controls import KeySpec, TwinSpec
-from probes.specs.repairs import LoraSpec, ReinjectionSpec
-from probes.specs.spec import Spec
+from probes.specs.repairs.base import Repair
+from probes.specs.repairs.key import KeySpec
+from probes.specs.repairs.twin import TwinSpec
 from probes.specs.variants import VariantSpec
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def add_inside(expansion: "_Expansion", scope: str, compression: AnyCompression 
         return
     if inside.interventions is not None:
         named = inside.interventions.repairs or study.reported
-        shown = [variant for variant in around.arms(named) if _may_have_prompt(variant.repair)]
+        shown = [one for one in around.arms(named) if one.repair is None or one.repair.before_content]
         around.add("intervened", inside.interventions, shown, scored=[around.parent, around.dense])
     if inside.examples is not None:
         arms = around.arms(inside.examples.repairs or study.reported)
@@ -69,11 +69,6 @@ def _probed_groups(expansion: "_Expansion", scope: str, asked: tuple[str, ...] |
     return [group for group in groups_of(expansion.study)[scope] if asked is None or group in asked]
 
 
-def _may_have_prompt(repair: Spec | None) -> bool:
-    """Whether a repair can stand before the content; the parent is kept, which the patches go into."""
-    return not isinstance(repair, LoraSpec | ReinjectionSpec | KeySpec | TwinSpec)
-
-
 class Around:
     """One parent with its arms."""
 
@@ -88,7 +83,7 @@ class Around:
     @property
     def source(self) -> VariantSpec:
         """The model that has the knowledge."""
-        ceiling: Spec | None = {"locked": KeySpec(), "never": TwinSpec()}.get(self.scope)
+        ceiling: Repair | None = {"locked": KeySpec(), "never": TwinSpec()}.get(self.scope)
         return VariantSpec(**(dict(self.dense) | {"repair": ceiling}))
 
     def arms(self, named: Collection[str] | None) -> list[VariantSpec]:
@@ -98,10 +93,7 @@ class Around:
         return [
             variant
             for variant in self.variants
-            if variant.repair is None
-            or isinstance(variant.repair, KeySpec | TwinSpec)
-            or named is None
-            or variant.repair.name in named
+            if variant.repair is None or variant.repair.ceiling or named is None or variant.repair.name in named
         ]
 
     def add(
@@ -128,7 +120,7 @@ class Around:
             "inside": settings.model_dump(mode="json") | {"batch": self.batch},
             "seed": self.replicate,
         }
-        if any(isinstance(variant.repair, TwinSpec) for variant in (*variants, self.source)):
+        if any(one.repair is not None and one.repair.twin for one in (*variants, self.source)):
             fields["twin_sha"] = locate(TWIN).sha
         expansion.add(
             Cell(kind, f"{kind} around {self.parent.name} seed {self.replicate} ({self.scope})", fields, needs)

@@ -5,6 +5,7 @@ placebos one. Dense is scored once more in another batch plan, which says how ma
 """
 
 import importlib.metadata
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from analysis.cell import Cell
@@ -20,6 +21,12 @@ from probes.specs.variants import VariantSpec
 
 if TYPE_CHECKING:
     from analysis.cells import _Expansion
+
+
+@cache
+def _lm_eval() -> str:
+    """The version of the library that scores tasks; its package's file takes as long to read as a cell to plan."""
+    return importlib.metadata.version("lm_eval")
 
 
 def add_tasks(expansion: "_Expansion", compression: AnyCompression | None, replicate: int) -> None:
@@ -92,7 +99,7 @@ def _add(
     fields = expansion.base | {
         "variant": variant.model_dump(mode="json"),
         "groups": groups_of(expansion.study)[MAIN],
-        "lm_eval": importlib.metadata.version("lm_eval"),
+        "lm_eval": _lm_eval(),
         **asked,
     }
     expansion.add(Cell("tasks", label, fields, expansion.parts(variant, replicate)))

@@ -5,6 +5,7 @@ a selector is to be compared with stands in the same table.
 """
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,15 +13,17 @@ import pandas as pd
 import torch
 from jaxtyping import Float
 
-from analysis.banks import Fitting
-from analysis.selection import DRAWS
+from analysis.selection import DRAWS, selector_table
 from data.facts import Item
 from probes.outcomes import Outcomes
 from probes.prefix import Prefixes
+from probes.repairs.bank import Fitting, open_bank
+from probes.scoring import Score, score
 from probes.selection.base import PromptSelector, Selection
-from probes.selection.mixture import mean_of
+from probes.selection.mixture import mean_of, score_mixture
 from probes.selection.registry import by_module
 from probes.specs.selectors import SelectorKind
+from probes.variants import Variant
 
 
 def selections_of(found: Fitting, items: Sequence[Item]) -> pd.DataFrame:
@@ -119,3 +122,22 @@ def bank_table(found: Fitting) -> pd.DataFrame:
             "key_norm": ((norms * seen).sum(dim=1) / seen.sum(dim=1)).tolist(),
         }
     )
+
+
+def asked_bank(found: Fitting, items: Sequence[Item], batch: int, folder: Path) -> tuple[Variant, list[Score]]:
+    """The bank's answers under its own selector; every selector's choice for the test items is written beside them.
+
+    The variant that is given back can be asked any row: for a mixture it is the bank's first prompt.
+    """
+    found.batch = batch
+    tested = [item for item in items if item.fact.split == "test"]
+    selections, bank = selections_of(found, tested), bank_table(found)
+    selections.to_parquet(folder / "selections.parquet", index=False)
+    bank.to_parquet(folder / "banks.parquet", index=False)
+    selector_table(selections, bank).to_parquet(folder / "selectors.parquet", index=False)
+    if found.repair.chooses_by.keeps_all:
+        asked = found.asked(items)
+        return asked.members[0], score_mixture(asked.members, asked.singles, items, batch=batch)
+    opened = found.opened
+    variant = Variant(found.repair.name, opened.model, opened.tokenizer, bank=open_bank(found))
+    return variant, score(variant, items, batch=batch)

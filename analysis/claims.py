@@ -16,8 +16,6 @@ from analysis.predictions.lengths import lengths_of
 from analysis.recovery import arms_of, item_counts
 from analysis.scopes import ABLATIONS, MAIN
 from analysis.study import Study
-from probes.specs.banks import IdpSpec
-from probes.specs.repairs import LoraSpec
 
 GAIN, FEWER = 0.0124, 21.0
 """The paper's figures: mean accuracy gained over nine tasks (abstract of its first version), and how many times fewer
@@ -136,8 +134,8 @@ def claims(
     study: Study, evidence: Evidence, tables: Mapping[str, pd.DataFrame], verdict: Mapping[str, Any]
 ) -> list[Claim]:
     """Every claim with the paper's figure and this run's: in a sentence (`ours`) and as numbers (`measured`)."""
-    idp = next((one.name for one in study.reportable if isinstance(one, IdpSpec)), None)
-    lora = next((one.name for one in study.reportable if isinstance(one, LoraSpec)), None)
+    idp = next((one.name for one in study.reportable if one.kind == "idp"), None)
+    lora = next((one.name for one in study.reportable if one.kind == "lora"), None)
     damages = [one.name for one in study.compressions]
 
     def against(first: str | None, second: str | None) -> list[Measured | None]:

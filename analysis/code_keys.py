@@ -1,8 +1,8 @@
 """Which of our code computes a cell, hashed by its syntax: comments and docstrings are in no key.
 
 1. A module's imports, wherever they stand, lead to every module of ours that it can reach.
-2. What only some repairs need (`NEEDED_BY`) is left out of that, and put back by the cells whose repair names it: a
-   line in one selector gives new keys to the cells that use selectors and to no other.
+2. What only some repairs need (`RepairKind.needs`) is left out of that, and put back by the cells whose repair names
+   it, with all that it imports: a line in one selector gives new keys to the cells that use selectors and no other.
 3. Each module is parsed, its docstrings are dropped, and the rest of its syntax tree is hashed.
 
 What a cell ran and its key does not name would be a wrong number under a sound key: a test runs cells of every kind and
@@ -11,45 +11,48 @@ repair and compares every function that was called with the modules that the cel
 
 import ast
 import hashlib
+import sys
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from probes.compression.registry import methods
+from probes.compression.registry import method_of, methods
+from probes.specs.repairs.registry import kind_of, kinds
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("data", "probes", "analysis")
 
 
+@cache
 def modules_of(package: str) -> tuple[str, ...]:
     """A package of ours and every module in it, so that a file which is added to it is named at once."""
     home = ROOT.joinpath(*package.split("."))
     return (package, *sorted(f"{package}.{path.stem}" for path in home.glob("*.py") if path.stem != "__init__"))
 
 
-BANK = (
-    *("analysis.banks", "analysis.choices", "analysis.ensemble", "analysis.selection"),
-    *("probes.banks", "probes.idp", "probes.outcomes", "probes.specs.selectors", *modules_of("probes.selection")),
-)
-NEEDED_BY: dict[str, tuple[str, ...]] = {
-    "idp": BANK,
-    "ensemble": BANK,
-    "prefix": ("probes.prefix_tuning",),
-    "ptuning": ("probes.p_tuning",),
-    "lora": ("probes.lora",),
-    "reinjected": ("probes.lora", "probes.reinjection"),
-    "adapter": ("probes.adapter_folders", "probes.lora", "probes.prefix_tuning"),
-    "quantised": ("probes.small_prompts",),
-    "sparse": ("probes.small_prompts",),
-}
-"""By kind of repair: modules that make it, open it or choose in it, and that a cell without it does not run."""
-METHODS: dict[str | None, tuple[str, ...]] = {one.name: (one.apply.__module__,) for one in methods()}
-"""By method of compression: the module that applies it, so that a line in one gives new keys to its copies alone."""
-APART = frozenset(module for modules in (*NEEDED_BY.values(), *METHODS.values()) for module in modules)
-
-TOLD = frozenset({"analysis.metrics.registry"})
+TOLD = frozenset({"analysis.metrics.registry", "probes.specs.repairs.registry"})
 """Lists of which a cell is told its own entries, in its fields: in no key, since the rest shapes nothing of it."""
+
+
+def needed_by(kind: str) -> tuple[str, ...]:
+    """Modules that make, open or ask a kind of repair, and that a cell without it does not run."""
+    return tuple(one for name in kind_of(kind).needs for one in _spread(name))
+
+
+def _spread(name: str) -> tuple[str, ...]:
+    return modules_of(name.removesuffix(".*")) if name.endswith(".*") else (name,)
+
+
+def applied_by(method: str) -> tuple[str, ...]:
+    """The module that applies a method of compression: a line in one gives new keys to its copies alone."""
+    return (method_of(method).apply.__module__,)
+
+
+def apart() -> frozenset[str]:
+    """Every module that only some cells run."""
+    repairs = [module for kind in kinds() for module in needed_by(kind.name)]
+    return frozenset([*repairs, *(module for one in methods() for module in applied_by(one.name))])
 
 
 def named_by(fields: Any) -> frozenset[str]:
@@ -59,9 +62,10 @@ def named_by(fields: Any) -> frozenset[str]:
     that reads a copy has the copy's key in its own.
     """
     made = fields.get("compression") or {}
-    applied = [module for name in ("method", "then_method") for module in METHODS.get(made.get(name), ())]
+    named = {made.get(name) for name in ("method", "then_method")}
+    applied = [module for one in methods() if one.name in named for module in applied_by(one.name)]
     metrics = [metric["module"] for metric in fields.get("metrics", ())]
-    return frozenset([*applied, *metrics, *(module for kind in _kinds(fields) for module in NEEDED_BY.get(kind, ()))])
+    return frozenset([*applied, *metrics, *(module for kind in set(_kinds(fields)) for module in needed_by(kind))])
 
 
 def _kinds(value: Any) -> Iterator[str]:
@@ -92,13 +96,14 @@ def code_hash(modules: tuple[str, ...], named: frozenset[str] | None = None) -> 
 def reached(modules: tuple[str, ...], named: frozenset[str] | None = None) -> frozenset[str]:
     """Modules of ours and everything of ours that they import, directly or not; of those apart the named, or all."""
     seen: set[str] = set()
-    left_out = TOLD if named is None else TOLD | (APART - named)
+    left_out = frozenset() if named is None else apart()
     waiting = [*modules, *(named or ())]
     while waiting:
         name = waiting.pop()
-        if name not in seen and name not in left_out:
+        if name not in seen:
             seen.add(name)
-            waiting += imports_of(name)
+            # What stands apart is reached from what is named and stands apart itself, and from nowhere else.
+            waiting += imports_of(name) - TOLD - (frozenset() if name in left_out else left_out)
     return frozenset(seen)
 
 
@@ -131,7 +136,9 @@ def _is_docstring(line: ast.stmt) -> bool:
 
 
 def source_of(module: str) -> Path:
-    """The file of one of our modules."""
+    """The file of one of our modules, or of one that added an entry to a list of ours in this process."""
+    if module.split(".")[0] not in PACKAGES:
+        return Path(str(sys.modules[module].__file__))
     path = ROOT.joinpath(*module.split("."))
     # A folder of the same name beside a module is not the module, as data/facts is not data/facts.py.
     package = path / "__init__.py"
@@ -160,5 +167,5 @@ def _packages(module: str) -> Iterable[str]:
 
 def forget() -> None:
     """Read every file again: for who changes them while this process lives."""
-    for read in (code_hash, reached, syntax_hash, imports_of):
+    for read in (code_hash, reached, syntax_hash, imports_of, modules_of):
         read.cache_clear()

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from analysis.banks import Fitting
 from analysis.choices import bank_table
 from data.facts import Item
 from probes.outcomes import outcomes
+from probes.repairs.bank import Fitting
 from probes.scoring import Score
 from probes.selection.mixture import score_mixture
 from probes.variants import Variant

@@ -2,24 +2,15 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from analysis.opening import bank_fitting, open_variant, parent_model
+from analysis.opening import opening_of
 from analysis.run_files import read_manifest
 from analysis.scopes import MAIN
 from analysis.store import Store
 from analysis.stored_variants import Parts, require_there, stored_parts
 from analysis.tables import replicate_of
-from analysis.tuners import ADAPTER
 from data.errors import InputError
-from probes.adapter_folders import write_lora, write_prefix, write_prompt
-from probes.lora import load_lora
-from probes.prompts import save_prompts
-from probes.specs.banks import BankSpec
-from probes.specs.repairs import PTuningSpec
-from probes.specs.variants import VariantSpec
-
-BANK = "bank.safetensors"
+from probes.repairs.registry import work_of
 
 
 def export(run: Path, variant: str, to: Path, *, scope: str = MAIN, replicate: int | None = None) -> Path:
@@ -44,9 +35,8 @@ def export(run: Path, variant: str, to: Path, *, scope: str = MAIN, replicate: i
         raise InputError(f"'{to}' is already there: name another folder")
     parts = _find(run, variant, scope, replicate)
     spec, needs = parts.spec, {role: folder for role, folder in parts.needs.items() if role != "parent"}
-    bank = isinstance(spec.repair, BankSpec) and spec.repair.adapter is None
-    if not bank and set(needs) - {"compressed"} != {"tuned0"}:
-        raise InputError(f"'{variant}' is no single prompt, prefix or adapter that was made: peft has no form for it")
+    if spec.repair is None:
+        raise InputError(f"'{variant}' has no repair: name a variant that has one")
     require_there(run, replace(parts, needs=needs))
     store = Store(run.parent)
     if damaged := [role for role, folder in needs.items() if store.damage(folder.name)]:
@@ -54,25 +44,7 @@ def export(run: Path, variant: str, to: Path, *, scope: str = MAIN, replicate: i
             f"what '{variant}' was made from is damaged (its cell {damaged[0]}): run the study again, which computes "
             "it anew, then export"
         )
-    if bank:
-        return _write_bank(to, parts.fields, spec, needs)
-    base, parent = spec.model, parent_model(parts.fields, needs).model
-    opened = open_variant(parts.fields, spec, needs)
-    if opened.prompt is not None:
-        method = "P_TUNING" if isinstance(spec.repair, PTuningSpec) else "PROMPT_TUNING"
-        write_prompt(to, opened.prompt, parent, base, method)
-    elif opened.prefix is not None:
-        write_prefix(to, opened.prefix.flat, parent, base)
-    else:
-        write_lora(to, load_lora(parent, needs["tuned0"] / ADAPTER), parent, base)
-    return to
-
-
-def _write_bank(to: Path, fields: dict[str, Any], spec: VariantSpec, folders: dict[str, Path]) -> Path:
-    """The prompts that a bank keeps, in its order."""
-    found = bank_fitting(fields, spec, folders)
-    to.mkdir(parents=True)
-    save_prompts(found.prompts, to / BANK, {"model": spec.model, "variant": spec.name, "scope": spec.scope})
+    work_of(spec.repair).write(spec.repair, opening_of(parts.fields, spec, needs), to)
     return to
 
 

@@ -1,17 +1,11 @@
 """What a backend that asks a host can read of a study: the hub's own model, and prompts before it."""
 
-from pathlib import Path
-
 from analysis.cell import Plan
-from analysis.opening import spec_of
 from data.errors import InputError
-from probes.adapter_folders import PROMPTS, method_of
 from probes.backends import HOSTED
 from probes.models import hub_name
-from probes.specs.banks import IdpSpec
-from probes.specs.controls import PlaceboSpec
-from probes.specs.repairs import FolderSpec, PromptSpec, PTuningSpec, SmallSpec, TextSpec
-from probes.specs.spec import Spec
+from probes.repairs.registry import work_of
+from probes.specs.variants import spec_of
 
 ALWAYS = "batch_plan"
 
@@ -42,18 +36,8 @@ def check_hosted(plan: Plan) -> None:
             "compressed copy: set drift.around=dense, or another drift.backend"
         )
     for variant in read:
-        if variant.repair is not None and not _is_prompt(variant.repair):
+        if variant.repair is not None and not work_of(variant.repair).only_vectors(variant.repair):
             raise InputError(
                 f"drift.backend: {backend} reads a model as it is hosted, with prompts before it, and "
                 f"'{variant.name}' is changed inside: leave {variant.repair.name} out, or set another drift.backend"
             )
-
-
-def _is_prompt(repair: Spec) -> bool:
-    """Whether a repair, or what is chosen by one, is vectors before the content and nothing else."""
-    if isinstance(repair, IdpSpec):
-        return repair.adapter is None
-    if isinstance(repair, FolderSpec):
-        return method_of(Path(repair.path).expanduser()) in PROMPTS
-    made = repair.of if isinstance(repair, SmallSpec) else repair
-    return isinstance(made, PromptSpec | PTuningSpec | PlaceboSpec | TextSpec)

@@ -8,7 +8,6 @@ import pandas as pd
 from transformers import PreTrainedTokenizerBase
 
 from data.facts import Fact, FactSet
-from probes.specs.controls import KeySpec
 from probes.specs.variants import VariantSpec
 from probes.states import Question, encode_questions
 
@@ -25,7 +24,7 @@ def questions_of(
     tokenizer: PreTrainedTokenizerBase, facts: FactSet, spec: VariantSpec, chosen: Sequence[Fact]
 ) -> tuple[Question, ...]:
     """The measuring questions about these facts, as a variant reads them: behind the key where that is its repair."""
-    key = facts.key if isinstance(spec.repair, KeySpec) else None
+    key = facts.key if spec.repair is not None and spec.repair.behind_key else None
     return encode_questions(tokenizer, facts.items(chosen, "measure", key=key))
 
 

@@ -27,11 +27,8 @@ from analysis.scopes import MAIN
 from analysis.store import write_atomically
 from analysis.stored_variants import Parts, find_parts
 from analysis.timing import Work, time_ratio, times
-from analysis.tuners import ADAPTER
 from probes.lora import load_lora
-from probes.specs.banks import EnsembleSpec
-from probes.specs.repairs import LoraSpec, ReinjectionSpec
-from probes.specs.variants import TransferredSpec
+from probes.repairs.base import ADAPTER
 from probes.variants import Reading, Variant
 from probes.windows import attention_mask
 
@@ -92,7 +89,7 @@ def _parts_of(run: Path) -> tuple[Parts, dict[str, Parts]]:
     repairs = {
         one.spec.repair.name: one
         for one in parts.values()
-        if one.spec.repair is not None and not isinstance(one.spec.repair, TransferredSpec)
+        if one.spec.repair is not None and one.spec.repair.kind != "transferred"
     }
     return bare, repairs
 
@@ -116,7 +113,7 @@ def _distinct(
 def _forms(variant: Variant, parts: Parts) -> Iterator[tuple[str, Prefill, Variant | None]]:
     """Every form that a repair can have at inference: its name, its prefill, and who decodes where that differs."""
     repair = parts.spec.repair
-    if isinstance(repair, EnsembleSpec):
+    if repair is not None and repair.asked == "every prompt":
         assert variant.bank is not None
         members = [
             Variant(variant.name, variant.model, variant.tokenizer, prompt=prompt) for prompt in variant.bank.prompts
@@ -126,7 +123,7 @@ def _forms(variant: Variant, parts: Parts) -> Iterator[tuple[str, Prefill, Varia
     yield "", variant.logits, variant
     if variant.prompt is not None:
         yield AS_TOKENS, lambda rows: read_as_tokens(variant, rows), None
-    if isinstance(repair, LoraSpec | ReinjectionSpec):
+    if repair is not None and repair.mergeable:
         whole = _merged(parts)
         yield MERGED, whole.logits, whole
 

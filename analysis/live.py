@@ -26,7 +26,6 @@ from data.facts import Candidates, Fact, Item
 from probes.capture import Recorder
 from probes.models import outline
 from probes.sites import Kind, Site, sites_of
-from probes.specs.controls import TwinSpec
 from probes.states import Question
 from probes.tokens import encode
 from probes.variants import Variant
@@ -66,7 +65,7 @@ def bytes_needed(parts: Sequence[Parts]) -> int:
     fields = parts[0].fields
     shape = Shape.of(outline(fields["model"]), fields["dtype"])
     copies = {one.needs.get("compressed") for one in parts} - {None}
-    twins = any(isinstance(one.spec.repair, TwinSpec) for one in parts)
+    twins = any(one.spec.repair is not None and one.spec.repair.twin for one in parts)
     patterns = 4 * shape.layers * shape.heads * QUESTION**2
     return PROCESS + (1 + len(copies) + twins) * shape.weights + shape.layer(1, QUESTION) + patterns
 

@@ -1,6 +1,5 @@
 """Open what a cell describes: the dense model once per process, a compressed copy, a variant with its repair."""
 
-import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -12,24 +11,17 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from analysis.banks import Fitting, fitting, open_bank
 from analysis.study import read_facts
-from analysis.tuners import ADAPTER, PREFIX, PROMPT, SMALL_PREFIX, SMALL_PROMPT
 from data.errors import InputError
 from data.facts import Fact, FactSet
 from data.text import Part, stated, text_as_planned
 from probes.bake import bake
 from probes.families import family_of
-from probes.lora import adapted, load_lora
 from probes.models import TWIN, OpenedModel, open_model, open_weights
-from probes.prefix_tuning import TunedPrefix
-from probes.prompts import draw_prompt, load_prompts, text_prompts
+from probes.repairs.base import Opening
+from probes.repairs.registry import work_of
 from probes.sharing import ChangedWeightsError, Guard
-from probes.small_prompts import load_small
-from probes.specs.banks import EnsembleSpec, IdpSpec
 from probes.specs.compression import CompressionSpec
-from probes.specs.controls import PlaceboSpec, TwinSpec
-from probes.specs.repairs import TextSpec
 from probes.specs.variants import VariantSpec
 from probes.tokens import Template, ask_by
 from probes.tuning import encode_blocks
@@ -174,10 +166,8 @@ def _parent(fields: dict[str, Any], needs: dict[str, Path]) -> _Guarded:
 
 def tuned_over(fields: dict[str, Any], needs: dict[str, Path]) -> OpenedModel:
     """What a repair is tuned over: its parent, or where it stands on an adapter the parent with that in it."""
-    opened = parent_model(fields, needs)
-    if "adapter" not in needs:
-        return opened
-    return replace(opened, model=adapted(load_lora(opened.model, needs["adapter"] / ADAPTER)))
+    parent = parent_model(fields, needs)
+    return Opening("", parent, needs, None, fields["model"], "", lambda: facts_of(fields), []).under()
 
 
 def parts_of(needs: dict[str, Path], place: str) -> dict[str, Path]:
@@ -189,60 +179,31 @@ def parts_of(needs: dict[str, Path], place: str) -> dict[str, Path]:
 def open_variant(fields: dict[str, Any], spec: VariantSpec, needs: dict[str, Path]) -> Variant:
     """A variant from the folders of the cells that made its parts."""
     parent = _parent(fields, needs)
-    if isinstance(spec.repair, TwinSpec):
+    if spec.repair is not None and spec.repair.twin:
         parent = _use(_opened(*_place(fields | {"model": TWIN, "model_sha": fields["twin_sha"]})))
-    variant = _repaired(fields, spec, needs, parent.opened)
+    opening = _opening(fields, spec, needs, parent.opened)
+    variant = opening.variant() if spec.repair is None else work_of(spec.repair).open(spec.repair, opening)
     variant.guard = parent.guard
     return variant
 
 
-def _repaired(fields: dict[str, Any], spec: VariantSpec, needs: dict[str, Path], opened: OpenedModel) -> Variant:
-    """A variant over its opened parent."""
-    model, repair = opened.model, spec.repair
-    plain = Variant(spec.name, model, opened.tokenizer)
-    if isinstance(repair, IdpSpec | EnsembleSpec):
-        found = bank_fitting(fields, spec, needs)
-        plain.model, plain.bank = found.opened.model, open_bank(found)
-    elif isinstance(repair, PlaceboSpec):
-        assert spec.repair_seed is not None
-        plain.prompt = draw_prompt(model, repair.length, repair.seed(spec.repair_seed), repair.draw)
-    elif isinstance(repair, TextSpec):
-        plain.prompt = text_prompts(model, opened.tokenizer, [repair.text])[0]
-    elif "tuned0" in needs:
-        return _carrying(spec.name, opened, needs["tuned0"])
-    return plain
+def opening_of(fields: dict[str, Any], spec: VariantSpec, needs: dict[str, Path]) -> Opening:
+    """What a variant is opened from."""
+    return _opening(fields, spec, needs, parent_model(fields, needs))
 
 
-def _carrying(name: str, opened: OpenedModel, folder: Path) -> Variant:
-    """A variant with what one cell made and kept: a prompt, a prefix or an adapter."""
-    model, tokenizer = opened.model, opened.tokenizer
-    made = [part for part in (PROMPT, PREFIX, SMALL_PROMPT, SMALL_PREFIX, ADAPTER) if (folder / part).exists()]
-    if len(made) != 1:
-        raise InputError(
-            f"'{folder}' holds {' and '.join(made) or 'no repair'}, and a cell makes one: delete the folder"
-        )
-    if PROMPT in made:
-        return Variant(name, model, tokenizer, prompt=load_prompts(folder / PROMPT)[0].to(model.device))
-    if PREFIX in made:
-        flat = load_prompts(folder / PREFIX)[0].to(model.device)
-        return Variant(name, model, tokenizer, prefix=TunedPrefix(flat, model))
-    if SMALL_PROMPT in made:
-        return Variant(name, model, tokenizer, prompt=load_small(folder / SMALL_PROMPT, model.dtype).to(model.device))
-    if SMALL_PREFIX in made:
-        flat = load_small(folder / SMALL_PREFIX, model.dtype).to(model.device)
-        return Variant(name, model, tokenizer, prefix=TunedPrefix(flat, model))
-    return Variant(name, adapted(load_lora(model, folder / ADAPTER)), tokenizer)
-
-
-def bank_fitting(fields: dict[str, Any], spec: VariantSpec, needs: dict[str, Path]) -> Fitting:
-    """A bank's prompts, and what its selectors are fitted on."""
-    repair, seed = spec.repair, spec.repair_seed
-    repair = repair.idp if isinstance(repair, EnsembleSpec) else repair
-    assert isinstance(repair, IdpSpec)
-    assert seed is not None
-    made = range(len(repair.made)) if repair.tuned else range(repair.bank == "files")
-    files = [needs[f"tuned{place}"] / PROMPT for place in made]
-    return fitting(tuned_over(fields, needs), repair, seed, files, facts_of(fields), fields["groups"])
+def _opening(fields: dict[str, Any], spec: VariantSpec, needs: dict[str, Path], parent: OpenedModel) -> Opening:
+    """What a variant is opened from, over this parent."""
+    return Opening(
+        name=spec.name,
+        parent=parent,
+        needs=needs,
+        seed=spec.repair_seed,
+        base=spec.model,
+        scope=spec.scope,
+        facts=lambda: facts_of(fields),
+        groups=fields["groups"],
+    )
 
 
 @lru_cache(maxsize=1)
@@ -309,8 +270,3 @@ def calibration_blocks(
             f"{spec.name} asks for {spec.samples}: give more text, or lower samples or block_length"
         )
     return torch.tensor(blocks), dropped
-
-
-def spec_of(stored: dict[str, Any]) -> VariantSpec:
-    """A variant's spec from its JSON form."""
-    return VariantSpec.model_validate_json(json.dumps(stored))

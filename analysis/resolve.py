@@ -3,28 +3,24 @@
 Model, checkpoints, tokenizer, repairs, facts and text: what a cell would refuse of them is refused while planning.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from analysis.cell import Plan
 from analysis.opening import calibration_blocks, tuning_blocks
-from analysis.sizes import check_budget, check_fits, prompt_lengths
+from analysis.sizes import check_budget, check_fits
 from analysis.study import Study
 from data.errors import InputError
 from data.facts import FactSet, Phrasing
 from data.tasks import find_tasks, task_notes
 from data.text import text_as_planned
-from probes.adapter_folders import read_adapter
 from probes.candidates import require_apart
 from probes.inputs import longest_content, spoken_positions
 from probes.likeness import look_checkpoint
 from probes.models import locate, look, outline
-from probes.specs.banks import BankSpec
-from probes.specs.compression import CheckpointSpec, CompressionSpec
-from probes.specs.repairs import FolderSpec, TextSpec
+from probes.repairs.registry import work_of
+from probes.specs.compression import CompressionSpec
 from probes.tokens import ask_by, encode, encode_continuations, ended_note, has_template, require_rows
 from probes.tuning import encode_blocks
 
@@ -53,8 +49,8 @@ def resolve(study: Study) -> Resolved:
     tokenizer = ask_by(outlook.tokenizer(), study.template or "none")
     require_rows(tokenizer, int(outlook.config.vocab_size), study.model)
     for spec in study.compressions:
-        if isinstance(spec, CheckpointSpec):
-            look_checkpoint(spec.path, outlook.config, study.model)
+        if spec.checkpoint is not None:
+            look_checkpoint(spec.checkpoint, outlook.config, study.model)
     return Resolved(outline(study.model), tokenizer)
 
 
@@ -92,7 +88,11 @@ def check_plan(plan: Plan, facts: FactSet, resolved: Resolved) -> None:
 def _check_lengths(study: Study, facts: FactSet, resolved: Resolved) -> None:
     """Every window and question has its place behind the longest prompt."""
     model, positions = resolved.model, spoken_positions(resolved.model)
-    prompts = [*prompt_lengths(study), *_lengths_brought(study, resolved)]
+    prompts = [
+        (one.name, length)
+        for one in study.repairs
+        for length in (0, *work_of(one).lengths(one, model, resolved.tokenizer, study.model))
+    ]
     name, prompt = max(prompts, key=lambda one: one[1])
     room = longest_content(model, prompt)
     behind = f"behind the {prompt} of {name} " if prompt else ""
@@ -128,17 +128,6 @@ def _longest(facts: FactSet, tokenizer: PreTrainedTokenizerBase, *, key: str | N
     lengths = [len(question) + len(answer) for question, answer in encoded]
     place = max(range(len(pairs)), key=lengths.__getitem__)
     return lengths[place], " ".join(pairs[place])
-
-
-def _lengths_brought(study: Study, resolved: Resolved) -> Iterator[tuple[str, int]]:
-    """Tokens of every text and of every vector in a folder that stands before a question, with its repair's name."""
-    for one in study.repairs:
-        texts = one.texts if isinstance(one, BankSpec) else [one.text] if isinstance(one, TextSpec) else []
-        yield from ((one.name, len(encode(resolved.tokenizer, text))) for text in texts)
-        if isinstance(one, FolderSpec):
-            adapter = read_adapter(Path(one.path).expanduser(), resolved.model, study.model)
-            held = adapter.prompt if adapter.prefix is None else adapter.prefix
-            yield one.name, 0 if held is None else len(held)
 
 
 def check_text(plan: Plan, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from analysis.opening import spec_of
 from analysis.run_files import read_manifest
 from analysis.store import CELL, Store, content_key, described, schema_fault
 from data.errors import InputError
-from probes.specs.variants import VariantSpec
+from probes.specs.variants import VariantSpec, spec_of
 
 
 @dataclass(frozen=True)

@@ -9,17 +9,17 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from analysis.inside import PROMPT, Inside
 from analysis.metrics.registry import BASIC, metric_groups
 from analysis.scopes import ABLATIONS, MAIN
-from analysis.study_blocks import BANK_SEEDS, MOVABLE, TUNED, Ablations, Budget, Name, Tasks, Transfer
+from analysis.study_blocks import Ablations, Budget, Name, Tasks, Transfer
 from analysis.study_files import StudyFile
 from analysis.study_strings import check_strings
 from data.errors import InputError
 from data.facts import FactSet
 from data.paths import user_path
-from probes.specs.banks import BankSpec
 from probes.specs.compression import AnyCompression
-from probes.specs.repairs import FolderSpec, PromptSpec, ReinjectionSpec
+from probes.specs.repairs.bank import MEMBER_SEEDS
+from probes.specs.repairs.base import NamedRepair
+from probes.specs.repairs.prompt import PromptSpec
 from probes.specs.spec import Spec
-from probes.specs.variants import NamedSpec
 
 SHIPPED = Path(__file__).parent.parent / "data" / "studies"
 
@@ -98,7 +98,7 @@ class Study(Spec):
     compressions: tuple[AnyCompression, ...] = Field(min_length=1)
     seeds: tuple[int, ...] = Field(min_length=1)
     """One replicate each: its own calibration draw and its own seed of every repair."""
-    repairs: tuple[NamedSpec, ...] = Field(min_length=1)
+    repairs: tuple[NamedRepair, ...] = Field(min_length=1)
     reported: tuple[str, ...] = Field(min_length=1)
     """Names of the repairs whose verdicts count, named before the run."""
     tuning: Tuning
@@ -133,9 +133,9 @@ class Study(Spec):
         self._check_moved()
         self._check_ablations()
         self._check_budget()
-        if not any(isinstance(repair, PromptSpec) for repair in self.repairs):
+        if not self._prompts:
             raise ValueError("repairs: one must be a prompt, since the placebo arms take its shape")
-        if factless := [one.name for one in self.repairs if isinstance(one, PromptSpec) and one.answers != "true"]:
+        if factless := [one.name for one in self.repairs if one.told != "true"]:
             raise ValueError(f"repairs: {', '.join(factless)} runs as a placebo in every study; leave it out")
         if self.compress_controls and not self.controls:
             raise ValueError("compress_controls: there are no controls; name them or leave it out")
@@ -151,8 +151,10 @@ class Study(Spec):
         """Refuse seeds, repairs and compressions that cannot be told apart."""
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError("seeds: each may stand once")
-        if not all(0 <= seed < BANK_SEEDS for seed in self.seeds):
-            raise ValueError(f"seeds: each lies from 0 to {BANK_SEEDS - 1}; a bank's prompts are seeded from there on")
+        if not all(0 <= seed < MEMBER_SEEDS for seed in self.seeds):
+            raise ValueError(
+                f"seeds: each lies from 0 to {MEMBER_SEEDS - 1}; prompts of banks are seeded from there on"
+            )
         names = [repair.name for repair in self.repairs]
         if len(set(names)) != len(names):
             raise ValueError(f"repairs: two are called the same ({', '.join(names)})")
@@ -167,7 +169,7 @@ class Study(Spec):
         names = [repair.name for repair in self.repairs]
         if self.budget.to not in names:
             raise ValueError(f"budget.to: no repair is called {self.budget.to} (there are {names})")
-        tuned = [repair.name for repair in self.repairs if isinstance(repair, TUNED)]
+        tuned = [repair.name for repair in self.repairs if repair.tuned]
         if self.budget.to not in tuned:
             raise ValueError(f"budget.to: {self.budget.to} is not tuned, so it sets no budget (tuned are {tuned})")
 
@@ -175,19 +177,9 @@ class Study(Spec):
         """Refuse to report what is not there, and what is told the answers or the dense weights."""
         if unknown := set(self.reported) - set(names):
             raise ValueError(f"reported: no repair is called {', '.join(sorted(unknown))} (there are {names})")
-        if bounds := [one.name for one in self.repairs if one.bound and one.name in self.reported]:
-            raise ValueError(f"reported: {', '.join(bounds)} looks at the answers: a bound, no repair; leave it out")
-        if controls := [one.name for one in self.reinjections if one.name in self.reported]:
-            raise ValueError(
-                f"reported: {', '.join(controls)} is computed from the dense weights: a control, no evidence; "
-                "leave it out"
-            )
-        if foreign := [one.name for one in self.repairs if _brought(one) and one.name in self.reported]:
-            raise ValueError(
-                f"reported: {', '.join(foreign)} was made elsewhere and may have read what is asked; leave it out"
-            )
-        if planted := [one.name for one in self.repairs if _planted(one) and one.name in self.reported]:
-            raise ValueError(f"reported: {', '.join(planted)} is made to be wrong: a control, no repair; leave it out")
+        for repair in self.repairs:
+            if repair.unreported and repair.name in self.reported:
+                raise ValueError(f"reported: {repair.name} {repair.unreported}; leave it out")
 
     def _check_arms(self, block: str, named: Sequence[str]) -> None:
         """Refuse to read or score an arm that is not there."""
@@ -199,7 +191,7 @@ class Study(Spec):
         """Refuse to move what is not there or is no single tuned thing."""
         if self.transfer is None:
             return
-        movable = [one.name for one in self.repairs if isinstance(one, MOVABLE)]
+        movable = [one.name for one in self.repairs if one.movable]
         if unknown := set(self.transfer.repairs or ()) - set(movable):
             raise ValueError(
                 f"transfer.repairs: {', '.join(sorted(unknown))} is no prompt, prefix, p-tuning or LoRA of this study "
@@ -228,7 +220,7 @@ class Study(Spec):
         return next(one for one in self.compressions if wanted in (None, one.name))
 
     @property
-    def ablated_repairs(self) -> tuple[NamedSpec, ...]:
+    def ablated_repairs(self) -> tuple[NamedRepair, ...]:
         """The study's own repairs, and those of which there is more or less; none without ablations."""
         if self.ablations is None:
             return ()
@@ -237,10 +229,15 @@ class Study(Spec):
     @property
     def prompt(self) -> PromptSpec:
         """The first single prompt: the placebo arms have its length and learning rate."""
-        return next(repair for repair in self.repairs if isinstance(repair, PromptSpec))
+        return self._prompts[0]
 
     @property
-    def moved(self) -> tuple[NamedSpec, ...]:
+    def _prompts(self) -> list[PromptSpec]:
+        """The single prompts."""
+        return [repair for repair in self.repairs if isinstance(repair, PromptSpec)]
+
+    @property
+    def moved(self) -> tuple[NamedRepair, ...]:
         """The repairs that are used where they were not tuned as well."""
         if self.transfer is None:
             return ()
@@ -254,31 +251,20 @@ class Study(Spec):
         return (*placebos, *(repair.name for repair in self.repairs))
 
     @property
-    def reportable(self) -> tuple[NamedSpec, ...]:
+    def reportable(self) -> tuple[NamedRepair, ...]:
         """The repairs whose answers are evidence, those that are reported first: no bound, control or brought one."""
-        apart = {one.name for one in self.repairs if one.bound or _brought(one) or _planted(one)}
-        found = [one for one in self.repairs if one.name not in apart and one not in self.reinjections]
+        found = [one for one in self.repairs if not one.unreported]
         return tuple(sorted(found, key=lambda one: one.name not in self.reported))
 
     @property
-    def reinjections(self) -> tuple[ReinjectionSpec, ...]:
+    def reinjections(self) -> tuple[NamedRepair, ...]:
         """The repairs that put back what the dense weights have: controls."""
-        return tuple(repair for repair in self.repairs if isinstance(repair, ReinjectionSpec))
+        return tuple(repair for repair in self.repairs if repair.from_dense)
 
     @property
     def factless_prompts(self) -> tuple[PromptSpec, ...]:
         """The prompt tuned on text that states no fact: answers cut out, answers dealt to other subjects."""
         return tuple(self.prompt.model_copy(update={"answers": answers}) for answers in ("masked", "shuffled"))
-
-
-def _brought(repair: Spec) -> bool:
-    """Whether nobody here knows what a repair has read."""
-    return isinstance(repair, FolderSpec) or (isinstance(repair, BankSpec) and repair.bank == "files")
-
-
-def _planted(repair: Spec) -> bool:
-    """Whether a repair's prompts are each wrong on purpose outside their relation."""
-    return isinstance(repair, BankSpec) and repair.bank == "planted"
 
 
 def groups_of(study: Study) -> dict[str, list[str]]:

@@ -11,17 +11,11 @@ from pydantic import AfterValidator, Field, model_validator
 
 from data.names import read_name
 from data.task_names import PAPER_NINE, TEXTS
-from probes.specs.banks import EnsembleSpec, IdpSpec
 from probes.specs.compression import AnyCompression
-from probes.specs.repairs import LoraSpec, PrefixSpec, PromptSpec, PTuningSpec
+from probes.specs.repairs.base import NamedRepair, Repair
+from probes.specs.repairs.transferred import TransferredSpec
 from probes.specs.spec import Spec
-from probes.specs.variants import NamedSpec, TransferredSpec
 
-MOVABLE = (PromptSpec, PrefixSpec, PTuningSpec, LoraSpec)
-TUNED = (*MOVABLE, IdpSpec, EnsembleSpec)
-BANK_SEEDS = 1000
-"""Prompt j of the bank of seed s is the prompt of seed s + 1000 j: the first one is the single prompt's twin. Hence a
-study's seeds lie below."""
 Rule = Literal["parameters", "tokens", "steps"]
 Name = Annotated[str, AfterValidator(read_name)]
 """A name of the facts, in the form in which they keep it."""
@@ -53,12 +47,11 @@ class Transfer(Spec):
         return self
 
     def specs(
-        self, repairs: Sequence[Spec], here: AnyCompression | None, compressions: Sequence[AnyCompression]
+        self, repairs: Sequence[Repair], here: AnyCompression | None, compressions: Sequence[AnyCompression]
     ) -> list[TransferredSpec]:
         """The repairs as used on one compression (None: dense), tuned elsewhere or on other things."""
         found = []
         for repair in repairs:
-            assert isinstance(repair, MOVABLE)
             if self.compressions:
                 sources = [one for one in (None, *compressions) if one != here]
                 found += [TransferredSpec(of=repair, source=source) for source in sources]
@@ -77,7 +70,7 @@ class Ablations(Spec):
 
     compression: str | None = None
     """Name of one of the study's compressions; the first unless told."""
-    repairs: tuple[NamedSpec, ...] = Field(min_length=1)
+    repairs: tuple[NamedRepair, ...] = Field(min_length=1)
 
 
 class Budget(Spec):

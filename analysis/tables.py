@@ -9,17 +9,13 @@ import pandas as pd
 from analysis.budgets import with_budget
 from analysis.cells import Cell, Plan
 from analysis.inside_tables import inside_tables
-from analysis.opening import spec_of
 from analysis.recovery import recovery_table
 from analysis.schema.registry import TABLES
 from analysis.store import Store
 from analysis.transfer import transfer_table
-from analysis.work_scored import was_dealt
 from analysis.worker import COST
-from probes.specs.banks import BankSpec, IdpSpec
-from probes.specs.controls import PlaceboSpec
-from probes.specs.spec import Spec
-from probes.specs.variants import TransferredSpec, VariantSpec
+from probes.specs.repairs.base import Repair
+from probes.specs.variants import VariantSpec, spec_of
 
 
 def replicate_of(spec: VariantSpec) -> int:
@@ -30,7 +26,7 @@ def replicate_of(spec: VariantSpec) -> int:
 
 def draw_of(spec: VariantSpec) -> int:
     """Which of its replicate's draws an untrained prompt is, from 0; 0 for what is drawn once."""
-    return spec.repair.number if isinstance(spec.repair, PlaceboSpec) else 0
+    return 0 if spec.repair is None else spec.repair.draw_number
 
 
 def gather(plan: Plan, store: Store) -> dict[str, pd.DataFrame]:
@@ -49,7 +45,7 @@ def gather(plan: Plan, store: Store) -> dict[str, pd.DataFrame]:
     return {
         "variants": variants,
         "answers": answers,
-        "dealt": _joined("dealt", store, _by_variant([one for one in scored if was_dealt(one[1].repair)])),
+        "dealt": _joined("dealt", store, _by_variant(_dealt(scored))),
         "recovery": _typed("recovery", recovery_table(answers, variants)),
         "transfer": _typed("transfer", transfer_table(plan.study, specs, answers, variants)),
         **inside_tables(plan, store),
@@ -81,9 +77,14 @@ def _by_variant(scored: Iterable[tuple[Cell, VariantSpec]]) -> Iterator[Share]:
         yield cell, {"variant_id": spec.identity}
 
 
+def _dealt(scored: Iterable[tuple[Cell, VariantSpec]]) -> Iterator[tuple[Cell, VariantSpec]]:
+    """The variants that were told dealt answers, and so are asked for those too."""
+    return ((cell, spec) for cell, spec in scored if spec.repair is not None and spec.repair.told == "shuffled")
+
+
 def _banked(scored: Iterable[tuple[Cell, VariantSpec]]) -> Iterator[tuple[Cell, VariantSpec]]:
     """The variants that have a bank of prompts."""
-    return ((cell, spec) for cell, spec in scored if isinstance(spec.repair, IdpSpec))
+    return ((cell, spec) for cell, spec in scored if spec.repair is not None and spec.repair.asked == "bank")
 
 
 def _asking(plan: Plan, what: str) -> Iterator[Share]:
@@ -118,8 +119,8 @@ def _variant_row(cell: Cell, spec: VariantSpec, store: Store, parity: dict[str, 
     tuned = {role: need for role, need in cell.needs.items() if need.kind == "tuned"}
     summaries = {role: _summary(store, need) for role, need in tuned.items()}
     repair = spec.repair
-    width = repair.length if isinstance(repair, PlaceboSpec) else 0
-    if isinstance(repair, BankSpec) and repair.bank == "texts":
+    width = repair.untuned_length if repair else 0
+    if repair and repair.texts_said and repair.asked != "alone":
         width = int(pd.read_parquet(store.folder(cell.key) / "banks.parquet")["length"].sum())
     checks = json.loads((store.folder(cell.key) / "checks.json").read_text())
     told = checks.get("prompt_tokens")
@@ -155,9 +156,9 @@ def _variant_row(cell: Cell, spec: VariantSpec, store: Store, parity: dict[str, 
     }
 
 
-def _tuned_on(groups: list[str], repair: Spec | None) -> str:
+def _tuned_on(groups: list[str], repair: Repair | None) -> str:
     """Whose facts were read, or what else was."""
-    read = repair.read if isinstance(repair, TransferredSpec) else "all"
+    read = repair.tuned_on if repair else "all"
     if read == "text":
         return "text alone"
     return ", ".join(groups) + ("" if read == "all" else f": {', '.join(read)}")
@@ -168,10 +169,9 @@ def _summary(store: Store, cell: Cell) -> dict[str, Any]:
     return json.loads((store.folder(cell.key) / "summary.json").read_text())
 
 
-def _added(repair: Spec | None, summaries: dict[str, dict[str, Any]], what: str) -> int:
+def _added(repair: Repair | None, summaries: dict[str, dict[str, Any]], what: str) -> int:
     """The size of what a variant carries: of all that was made for it, less the prompts of a bank that were dropped."""
-    if not isinstance(repair, BankSpec) or repair.candidates is None:
-        return sum(one[what] for one in summaries.values())
+    kept, made = repair.kept_of_made if repair else (1, 1)
     prompts = sum(one[what] for role, one in summaries.items() if role != "adapter")
     others = sum(one[what] for role, one in summaries.items() if role == "adapter")
-    return prompts * len(repair.lengths) // len(repair.made) + others
+    return prompts * kept // made + others

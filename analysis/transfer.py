@@ -16,7 +16,8 @@ from analysis.intervals import Estimate, crossed_estimate
 from analysis.recovery import MEASURES, arms_of, item_counts, join
 from analysis.scopes import MAIN
 from analysis.study import Study
-from probes.specs.variants import TransferredSpec, VariantSpec
+from probes.specs.repairs.transferred import TransferredSpec
+from probes.specs.variants import VariantSpec
 
 ALL, READ, OTHER = "all", "read relations", "other relations"
 

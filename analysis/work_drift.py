@@ -20,13 +20,13 @@ from analysis.floors import OPENED, doubles_of
 from analysis.inside_items import evenly
 from analysis.metrics.metric import Measured
 from analysis.metrics.seen import reducer_of
-from analysis.opening import dense, facts_of, open_variant, parent_model, parts_of, spec_of
+from analysis.opening import dense, facts_of, open_variant, parent_model, parts_of
 from analysis.study import Drift
 from data.text import text_as_planned
 from probes.capture import TOLERANCE, Recorder
 from probes.inputs import Inputs
 from probes.sites import Kind, Site, sites_of
-from probes.specs.variants import VariantSpec
+from probes.specs.variants import VariantSpec, spec_of
 from probes.tokens import encode_questions
 from probes.tuning import encode_blocks
 from probes.variants import Variant

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from analysis.inside_items import Key, questions_of, right_on
-from analysis.opening import facts_of, open_variant, parts_of, spec_of
+from analysis.opening import facts_of, open_variant, parts_of
 from data.facts import Fact
 from probes.capture import Recorder
 from probes.lens import decode, rank_of
 from probes.sites import Kind, Site, sites_of
-from probes.specs.variants import VariantSpec
+from probes.specs.variants import VariantSpec, spec_of
 from probes.states import Question
 from probes.variants import Variant
 

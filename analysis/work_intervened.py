@@ -21,14 +21,14 @@ from torch import Tensor
 
 from analysis.inside_items import lost_first, questions_of, right_on
 from analysis.intervals import clustered_columns
-from analysis.opening import dense, facts_of, open_variant, parts_of, spec_of
+from analysis.opening import dense, facts_of, open_variant, parts_of
 from analysis.significance import max_t
 from data.errors import InputError
 from data.facts import FactSet
 from probes.interventions import ARMS, Place, common_end, fitting_donors, log_odds, restore
 from probes.knockout import FORMS, Form, Knockout, logits_without, placebo_keys, prompt_keys, windows
 from probes.sites import Kind, Site
-from probes.specs.variants import VariantSpec
+from probes.specs.variants import VariantSpec, spec_of
 from probes.states import Question
 from probes.variants import Variant
 

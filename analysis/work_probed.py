@@ -13,11 +13,11 @@ from jaxtyping import Float
 
 from analysis.inside_items import questions_of
 from analysis.intervals import clustered_columns
-from analysis.opening import dense, facts_of, open_variant, parts_of, spec_of
+from analysis.opening import dense, facts_of, open_variant, parts_of
 from analysis.scopes import MAIN
 from data.facts import Fact
 from probes.linear import WAYS, ProbeReading, ProbeSet, Way, aligned
-from probes.specs.variants import VariantSpec
+from probes.specs.variants import VariantSpec, spec_of
 from probes.states import last_states
 from probes.variants import Variant
 

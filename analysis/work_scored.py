@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,20 +10,15 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from analysis.banks import Fitting, open_bank
-from analysis.choices import bank_table, selections_of
+from analysis.choices import asked_bank
 from analysis.ensemble import asked_ensemble
-from analysis.opening import bank_fitting, dense, facts_of, open_variant, parent_model, spec_of
+from analysis.opening import dense, facts_of, open_variant, opening_of, parent_model
 from analysis.readout import ScoredItems, cross_fitted_bits, recalibrate, vocabulary_bits
-from analysis.selection import selector_table
 from data.facts import FactSet, Item, dealt
+from probes.repairs.bank import Fitting, fitting_of
 from probes.scoring import Score, score
-from probes.selection.mixture import score_mixture
-from probes.specs.banks import EnsembleSpec, IdpSpec
-from probes.specs.controls import KeySpec, RecalibrationSpec
-from probes.specs.repairs import PromptSpec, TextSpec
-from probes.specs.spec import Spec
-from probes.specs.variants import VariantSpec
+from probes.specs.repairs.base import Asked, Repair
+from probes.specs.variants import VariantSpec, spec_of
 from probes.tokens import encode_questions, tokens_of
 from probes.variants import Variant, require_difference
 
@@ -32,22 +28,16 @@ def work(fields: dict[str, Any], needs: dict[str, Path], folder: Path) -> None:
     spec = spec_of(fields["variant"])
     facts = facts_of(fields)
     checks: dict[str, Any] = {}
-    if isinstance(spec.repair, RecalibrationSpec):
+    if spec.repair is not None and spec.repair.asked == "parent":
         scores = _recalibrated(pd.read_parquet(needs["parent"] / "scores.parquet"), facts)
     else:
         items = _items(spec, facts, fields["groups"])
-        if isinstance(spec.repair, IdpSpec):
-            variant, results = _asked_bank(bank_fitting(fields, spec, needs), items, fields["score_batch"], folder)
-        elif isinstance(spec.repair, EnsembleSpec):
-            variant, results = asked_ensemble(bank_fitting(fields, spec, needs), items, fields["score_batch"], folder)
-        else:
-            variant = open_variant(fields, spec, needs)
-            results = score(variant, items, batch=fields["score_batch"])
-            if was_dealt(spec.repair):
-                _dealt(variant, spec, facts, fields).to_parquet(folder / "dealt.parquet", index=False)
-        if isinstance(spec.repair, TextSpec):
-            checks["prompt_tokens"] = tokens_of(variant.tokenizer, spec.repair.text)
-        if spec.parent is not None and not isinstance(spec.repair, KeySpec):
+        variant, results = _ASKED["alone" if spec.repair is None else spec.repair.asked](
+            Asking(fields, spec, needs, facts, items, folder)
+        )
+        if said := _said_alone(spec.repair):
+            checks["prompt_tokens"] = tokens_of(variant.tokenizer, said)
+        if spec.parent is not None and not _behind_key(spec):
             checks["logit_difference"] = _difference(fields, spec, needs, variant, items)
         scores = _table(results, spec)
     scores.to_parquet(folder / "scores.parquet", index=False)
@@ -56,9 +46,63 @@ def work(fields: dict[str, Any], needs: dict[str, Path], folder: Path) -> None:
     (folder / "checks.json").write_text(json.dumps(checks, indent=1) + "\n")
 
 
-def was_dealt(repair: Spec | None) -> bool:
-    """Whether a repair was tuned on answers dealt to the wrong subjects, and so is asked for those too."""
-    return isinstance(repair, PromptSpec) and repair.answers == "shuffled"
+@dataclass(frozen=True)
+class Asking:
+    """What a variant is asked with, and where what is found beside its answers is written."""
+
+    fields: dict[str, Any]
+    spec: VariantSpec
+    needs: dict[str, Path]
+    facts: FactSet
+    items: tuple[Item, ...]
+    folder: Path
+
+    @property
+    def batch(self) -> int:
+        """Rows of a pass."""
+        return int(self.fields["score_batch"])
+
+    def fitting(self) -> Fitting:
+        """The bank that the variant's repair is."""
+        assert self.spec.repair is not None
+        return fitting_of(self.spec.repair, opening_of(self.fields, self.spec, self.needs))
+
+
+def _asked_alone(asking: Asking) -> tuple[Variant, list[Score]]:
+    """By passes of the model; a variant that was told dealt answers is asked for those too."""
+    variant = open_variant(asking.fields, asking.spec, asking.needs)
+    results = score(variant, asking.items, batch=asking.batch)
+    if asking.spec.repair is not None and asking.spec.repair.told == "shuffled":
+        dealt_answers = _dealt(variant, asking.spec, asking.facts, asking.fields)
+        dealt_answers.to_parquet(asking.folder / "dealt.parquet", index=False)
+    return variant, results
+
+
+def _asked_bank(asking: Asking) -> tuple[Variant, list[Score]]:
+    """By the prompt that a selector keeps for each question."""
+    return asked_bank(asking.fitting(), asking.items, asking.batch, asking.folder)
+
+
+def _asked_every(asking: Asking) -> tuple[Variant, list[Score]]:
+    """By a pass behind every prompt of a bank."""
+    return asked_ensemble(asking.fitting(), asking.items, asking.batch, asking.folder)
+
+
+_ASKED: dict[Asked, Callable[[Asking], tuple[Variant, list[Score]]]] = {
+    "alone": _asked_alone,
+    "bank": _asked_bank,
+    "every prompt": _asked_every,
+}
+
+
+def _said_alone(repair: Repair | None) -> str:
+    """The words that stand before every question, where those are all of a repair."""
+    return "" if repair is None or repair.asked != "alone" else "".join(repair.texts_said)
+
+
+def _behind_key(spec: VariantSpec) -> bool:
+    """Whether every question is asked behind the key, over the parent as it is."""
+    return spec.repair is not None and spec.repair.behind_key
 
 
 def _dealt(variant: Variant, spec: VariantSpec, facts: FactSet, fields: dict[str, Any]) -> pd.DataFrame:
@@ -72,7 +116,7 @@ def _dealt(variant: Variant, spec: VariantSpec, facts: FactSet, fields: dict[str
 def _items(spec: VariantSpec, facts: FactSet, groups: list[str]) -> tuple[Item, ...]:
     """The measuring phrasing for all; the damage phrasing too where damage is defined, before any repair."""
     chosen = facts.select(groups)
-    key = facts.key if isinstance(spec.repair, KeySpec) else None
+    key = facts.key if _behind_key(spec) else None
     items = facts.items(chosen, "measure", key=key)
     return items + facts.items(chosen, "damage") if spec.repair is None else items
 
@@ -189,22 +233,3 @@ def _bits(
         if wanted.any():
             found[wanted] = read(items.where(fitted), items.where(wanted), seed=0)
     return found
-
-
-def _asked_bank(found: Fitting, items: tuple[Item, ...], batch: int, folder: Path) -> tuple[Variant, list[Score]]:
-    """The bank's answers under its own selector; every selector's choice for the test items is written beside them.
-
-    The variant that is given back can be asked any row: for a mixture it is the bank's first prompt.
-    """
-    found.batch = batch
-    tested = [item for item in items if item.fact.split == "test"]
-    selections, bank = selections_of(found, tested), bank_table(found)
-    selections.to_parquet(folder / "selections.parquet", index=False)
-    bank.to_parquet(folder / "banks.parquet", index=False)
-    selector_table(selections, bank).to_parquet(folder / "selectors.parquet", index=False)
-    if found.repair.chooses_by.keeps_all:
-        asked = found.asked(items)
-        return asked.members[0], score_mixture(asked.members, asked.singles, items, batch=batch)
-    opened = found.opened
-    variant = Variant(found.repair.name, opened.model, opened.tokenizer, bank=open_bank(found))
-    return variant, score(variant, items, batch=batch)

@@ -11,13 +11,14 @@ import numpy as np
 import pandas as pd
 from lm_eval.evaluator import evaluate
 
-from analysis.opening import open_variant, spec_of
+from analysis.opening import open_variant
 from analysis.study_blocks import OWN_TEXT
 from data.errors import InputError
 from data.task_names import domain_of
 from data.tasks import TaskSource, drawn, open_task
 from data.text import text_as_planned
 from probes.lm_eval_adapter import VariantLM
+from probes.specs.variants import spec_of
 from probes.tokens import asked_by
 
 SCORES = ("acc", "exact_match")

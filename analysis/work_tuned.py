@@ -13,29 +13,24 @@ import pandas as pd
 from pydantic import TypeAdapter
 from transformers import PreTrainedModel
 
-from analysis.banks import planted_rows, tuning_clusters
-from analysis.brought import require_as_planned
 from analysis.opening import dense, facts_of, tuned_over, tuning_blocks
 from analysis.study import Tuning
-from analysis.tuners import Size, TuningData, bring, bring_bank, make_small, put_back, tune_repair
 from data.errors import InputError
 from data.facts import FactSet
 from probes.models import OpenedModel
-from probes.specs.banks import BankSpec
-from probes.specs.repairs import FolderSpec, PromptSpec, QuantisedSpec, ReinjectionSpec, SparseSpec
-from probes.specs.spec import Spec
-from probes.specs.variants import NamedSpec
+from probes.repairs.bank import planted_rows, tuning_clusters
+from probes.repairs.base import Making, Size, TuningData
+from probes.repairs.registry import work_of
+from probes.specs.repairs.base import NamedRepair, Repair
 from probes.tuning import Step, TuningRow, statement_rows, text_rows, tokens_by_step
-
-UNTUNED = (ReinjectionSpec, FolderSpec, QuantisedSpec, SparseSpec, BankSpec)
 
 
 def work(fields: dict[str, Any], needs: dict[str, Path], folder: Path) -> None:
     """Write the tuned parameters, the training table and a count of what was read."""
     opened = tuned_over(fields, needs)
-    spec = TypeAdapter(NamedSpec).validate_json(json.dumps(fields["repair"]))
-    if isinstance(spec, UNTUNED):
-        _keep(opened.model, spec, fields, needs, folder)
+    spec = TypeAdapter(NamedRepair).validate_json(json.dumps(fields["repair"]))
+    if "seed" not in fields:
+        _make(opened.model, spec, fields, needs, folder)
         return
     budget = Tuning(**fields["tuning"])
     rows = _rows(opened, spec, fields)
@@ -49,36 +44,37 @@ def work(fields: dict[str, Any], needs: dict[str, Path], folder: Path) -> None:
         everything = statement_rows(opened.tokenizer, _statements(facts_of(fields), spec, fields))
         settings["steps"] = _steps_for(fields["tokens_of"], everything, rows, text_rows(windows), settings, fields)
     data = TuningData(rows, text_rows(windows), fields["seed"], settings)
-    log, size = tune_repair(opened.model, spec, data, folder)
+    log, size = work_of(spec).tune(opened.model, spec, data, folder)
     _write_log(folder, log, size, len(rows), len(windows), dropped)
 
 
-def _keep(model: PreTrainedModel, spec: Spec, fields: dict[str, Any], needs: dict[str, Path], folder: Path) -> None:
+def _make(model: PreTrainedModel, spec: Repair, fields: dict[str, Any], needs: dict[str, Path], folder: Path) -> None:
     """What is not tuned here: computed from weights, made elsewhere, or made from what was tuned.
 
     The last counts the steps and tokens of what it was made from, since it costs them too.
+
+    Raises:
+        InputError: what was made elsewhere changed since the study was planned.
     """
-    if isinstance(spec, QuantisedSpec | SparseSpec):
-        told = json.loads((needs["whole"] / "summary.json").read_text())
-        size = replace(make_small(spec, needs["whole"], folder), parameters_tuned=told["parameters_tuned"])
-        _write_log(folder, [], size, told["fact_rows"], told["text_windows"], told["windows_stating_facts_dropped"])
-        summary = json.loads((folder / "summary.json").read_text())
-        spent = {name: told[name] for name in ("steps", "tokens_seen")}
-        (folder / "summary.json").write_text(json.dumps(summary | spent, indent=1) + "\n")
+    work = work_of(spec)
+    size = work.make(spec, Making(model, fields["model"], needs, lambda: dense(fields).model), folder)
+    # Asked after it was read: it is what was planned, or nothing of it is kept.
+    if "folder_sha" in fields and work.sha(spec) != fields["folder_sha"]:
+        raise InputError(
+            f"'{spec.paths[0]}', which a repair is brought from, changed while the study ran: start it again"
+        )
+    if "whole" not in needs:
+        _write_log(folder, [], size, rows=0, windows=0, dropped=0)
         return
-    if isinstance(spec, ReinjectionSpec):
-        size = put_back(dense(fields).model, model, spec, folder)
-    elif isinstance(spec, FolderSpec):
-        size = bring(model, fields["model"], spec, folder)
-        require_as_planned(spec, fields["folder_sha"])
-    else:
-        assert isinstance(spec, BankSpec)
-        size = bring_bank(spec.files, folder)
-        require_as_planned(spec, fields["folder_sha"])
-    _write_log(folder, [], size, rows=0, windows=0, dropped=0)
+    told = json.loads((needs["whole"] / "summary.json").read_text())
+    size = replace(size, parameters_tuned=told["parameters_tuned"])
+    _write_log(folder, [], size, told["fact_rows"], told["text_windows"], told["windows_stating_facts_dropped"])
+    summary = json.loads((folder / "summary.json").read_text())
+    spent = {name: told[name] for name in ("steps", "tokens_seen")}
+    (folder / "summary.json").write_text(json.dumps(summary | spent, indent=1) + "\n")
 
 
-def _statements(facts: FactSet, spec: Spec, fields: dict[str, Any]) -> list[tuple[str, str]]:
+def _statements(facts: FactSet, spec: Repair, fields: dict[str, Any]) -> list[tuple[str, str]]:
     """The facts that a repair reads, as statements."""
     read = fields.get("read", "all")
     if read == "text":
@@ -86,18 +82,17 @@ def _statements(facts: FactSet, spec: Spec, fields: dict[str, Any]) -> list[tupl
     people = facts.select(fields["groups"], "tune")
     if read != "all":
         people = tuple(fact for fact in people if fact.relation in read)
-    if isinstance(spec, PromptSpec) and spec.answers == "shuffled":
+    if spec.told == "shuffled":
         return list(facts.shuffled_statements(people, fields["seed"]))
     return list(facts.statements(people))
 
 
-def _rows(opened: OpenedModel, spec: Spec, fields: dict[str, Any]) -> list[TuningRow]:
+def _rows(opened: OpenedModel, spec: Repair, fields: dict[str, Any]) -> list[TuningRow]:
     """The facts that a repair reads, as rows: all of them, or a prompt's share of its bank's."""
     facts = facts_of(fields)
     if "share" in fields:
         return _share_of(opened, facts, fields)
-    masked = isinstance(spec, PromptSpec) and spec.answers == "masked"
-    return statement_rows(opened.tokenizer, _statements(facts, spec, fields), masked=masked)
+    return statement_rows(opened.tokenizer, _statements(facts, spec, fields), masked=spec.told == "masked")
 
 
 def _steps_for(

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from data.errors import InputError
 from probes.families import family_of
 from probes.sharing import share_weights, unchanged
-from probes.specs.repairs import Targets
+from probes.specs.repairs.lora import Targets
 
 WEIGHTS = "adapter_model.safetensors"
 """peft's name for the file of an adapter's tensors."""

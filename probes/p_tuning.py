@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 
 from data.errors import InputError
 from probes.prompts import SoftPrompt
-from probes.specs.repairs import EncoderKind
+from probes.specs.repairs.ptuning import EncoderKind
 
 
 class EncodedPrompt(nn.Module):

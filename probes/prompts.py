@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from data.errors import InputError
-from probes.specs.controls import PlaceboKind
+from probes.specs.repairs.placebo import PlaceboKind
 from probes.tokens import encode
 
 SoftPrompt = Float[Tensor, "length width"]

@@ -6,13 +6,13 @@ import torch
 from pydantic import ValidationError
 from safetensors import safe_open
 
-from analysis.banks import tuning_clusters
 from data.atlas import load_world
 from data.errors import InputError
 from probes.banks import cluster_rows, least_alike, questions_of, relation_rows
 from probes.models import open_model
 from probes.prompts import STORED_NAME, draw_prompt, load_prompts, save_prompts, text_prompts
-from probes.specs.banks import IdpSpec
+from probes.repairs.bank import tuning_clusters
+from probes.specs.repairs.idp import IdpSpec
 from probes.tokens import encode, tokens_of
 from probes.tuning import TuningRow
 from probes.variants import Variant

@@ -38,7 +38,7 @@ def test_a_method_says_what_it_is_and_keeps_its_promise(name, tokenizer):
     spec = spec_of(method)
     assert spec.name.startswith(name)
     assert name in (drafting.PRUNERS if method.prunes else drafting.QUANTISERS)  # the form offers it
-    assert code_keys.METHODS[name] == (f"probes.compression.{name}",)  # and its copies' keys name it
+    assert code_keys.applied_by(name) == (f"probes.compression.{name}",)  # and its copies' keys name it
     assert method.words
     assert method.source
     made = compress(dense, tokenizer, spec, blocks_of_text(), seed=0)

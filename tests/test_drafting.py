@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 from analysis import drafting
 from analysis.study import Study, load_study, shipped_studies
 from data.errors import InputError
-from probes.specs.variants import NamedSpec
+from probes.specs.repairs.base import NamedRepair
 from tests.opened_pages import opened
 
 REPAIRS = [
@@ -26,7 +26,7 @@ REPAIRS = [
 
 @pytest.mark.parametrize("repair", REPAIRS, ids=str)
 def test_a_repair_is_called_by_its_name(repair):
-    assert drafting.spoken(repair) == TypeAdapter(NamedSpec).validate_python(repair).name
+    assert drafting.spoken(repair) == TypeAdapter(NamedRepair).validate_python(repair).name
 
 
 def test_what_the_form_has_no_fields_for_has_no_name():

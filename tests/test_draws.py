@@ -11,16 +11,16 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from analysis import run
-from analysis.opening import spec_of
 from analysis.reading import read_table
 from analysis.recovery import join, recovery_table
 from analysis.run_files import read_json
 from analysis.study import Study
-from analysis.study_blocks import BANK_SEEDS
 from analysis.tables import draw_of, replicate_of
 from analysis.task_scores import seeded
 from probes.prompts import draw_prompt
-from probes.specs.controls import DRAWS, PLACEBO_KINDS, PlaceboSpec
+from probes.specs.repairs.bank import MEMBER_SEEDS
+from probes.specs.repairs.placebo import DRAWS, PLACEBO_KINDS, PlaceboSpec
+from probes.specs.variants import spec_of
 from tests.tiny_models import tiny
 
 MANY = Study.model_validate(
@@ -41,7 +41,7 @@ def placebos_of(study):
     return [spec for spec in specs if isinstance(spec.repair, PlaceboSpec)]
 
 
-places = st.tuples(st.integers(0, BANK_SEEDS - 1), st.integers(0, DRAWS - 1))
+places = st.tuples(st.integers(0, MEMBER_SEEDS - 1), st.integers(0, DRAWS - 1))
 
 
 def seed_of(place):
@@ -57,8 +57,8 @@ def test_no_two_draws_of_any_replicates_share_a_seed(one, other):
 
 def test_all_draws_that_a_study_may_have_have_seeds_of_their_own():
     """Every one of them: what a sample of pairs could miss."""
-    every = {seed_of(place) for place in itertools.product(range(BANK_SEEDS), range(0, DRAWS))}
-    assert len(every) == BANK_SEEDS * DRAWS
+    every = {seed_of(place) for place in itertools.product(range(MEMBER_SEEDS), range(0, DRAWS))}
+    assert len(every) == MEMBER_SEEDS * DRAWS
 
 
 def test_a_generator_reads_no_more_than_the_lower_half_of_its_seed():

@@ -8,12 +8,12 @@ from safetensors import safe_open
 
 from analysis import code_keys, run
 from analysis.export import export
-from analysis.opening import spec_of
 from analysis.run_files import sealed
 from analysis.store import CELL, Store
 from analysis.study import Study
 from analysis.worker import Job, compute
 from data.errors import InputError
+from probes.specs.variants import spec_of
 from tests.declared import manifest
 
 PROMPT, BANK = "magnitude-60% + prompt-2", "dense + idp-2,4-attention"

@@ -20,7 +20,8 @@ from data.atlas import FOLDER, load_world
 from data.errors import InputError
 from probes.adapter_folders import write_prompt
 from probes.models import locate, open_model
-from probes.specs.repairs import LoraSpec, PromptSpec
+from probes.specs.repairs.lora import LoraSpec
+from probes.specs.repairs.prompt import PromptSpec
 from probes.specs.variants import VariantSpec
 from tests.studies import BASE, HELD, PROMPT
 

@@ -7,10 +7,18 @@ import pytest
 from pydantic import TypeAdapter
 
 from analysis.look import REPAIR_COLOURS, SYMBOLS, colour_of, kind_of, looks_of, symbols_of
-from probes.specs.banks import EnsembleSpec, IdpSpec
-from probes.specs.controls import PlaceboSpec
-from probes.specs.repairs import FolderSpec, LoraSpec, PrefixSpec, PromptSpec, QuantisedSpec, SparseSpec, TextSpec
-from probes.specs.variants import RepairSpec, TransferredSpec
+from probes.specs.repairs.adapter import FolderSpec
+from probes.specs.repairs.base import AnyRepair
+from probes.specs.repairs.ensemble import EnsembleSpec
+from probes.specs.repairs.idp import IdpSpec
+from probes.specs.repairs.lora import LoraSpec
+from probes.specs.repairs.placebo import PlaceboSpec
+from probes.specs.repairs.prefix import PrefixSpec
+from probes.specs.repairs.prompt import PromptSpec
+from probes.specs.repairs.quantised import QuantisedSpec
+from probes.specs.repairs.sparse import SparseSpec
+from probes.specs.repairs.text import TextSpec
+from probes.specs.repairs.transferred import TransferredSpec
 
 PROMPT: dict[str, Any] = {"length": 8, "learning_rate": 0.1}
 LORA = LoraSpec(rank=2, learning_rate=0.1)
@@ -44,7 +52,7 @@ def test_a_repair_is_drawn_as_what_it_is(spec, kind):
         assert kind_of(spec.name) == kind
         assert colour_of(spec.name) == REPAIR_COLOURS.get(kind, colour_of("nothing"))
         assert symbols_of([spec.name])[spec.name] == SYMBOLS.get(kind, "cross")
-    assert TypeAdapter(RepairSpec).validate_json(spec.model_dump_json()).drawn_as == kind
+    assert TypeAdapter(AnyRepair).validate_json(spec.model_dump_json()).drawn_as == kind
 
 
 def test_a_text_that_speaks_of_masks_is_no_placebo():

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from analysis import live, run
-from analysis.opening import spec_of
 from analysis.store import Store
 from analysis.study import Study
 from analysis.worker import Job, compute
 from data.errors import InputError
+from probes.specs.variants import spec_of
 from probes.tokens import encode
 from tests.declared import manifest
 from tests.studies import STUDY

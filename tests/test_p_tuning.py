@@ -11,7 +11,7 @@ from data.errors import InputError
 from probes.p_tuning import EncodedPrompt
 from probes.prompts import load_prompts, save_prompts
 from probes.sharing import share_weights
-from probes.specs.repairs import EncoderKind, PTuningSpec
+from probes.specs.repairs.ptuning import EncoderKind, PTuningSpec
 from probes.tuning import statement_rows, token_loss, tune
 from probes.variants import Variant
 from tests.tiny_models import WIDTH, tiny

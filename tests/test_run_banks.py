@@ -9,9 +9,8 @@ import pytest
 import torch
 
 from analysis import run
-from analysis.banks import Fitting
 from analysis.choices import bank_table, selections_of
-from analysis.export import BANK, export
+from analysis.export import export
 from analysis.reading import read_table
 from analysis.selection import DRAWS, selector_table
 from analysis.study import Study
@@ -19,7 +18,8 @@ from data.atlas import load_world
 from data.errors import InputError
 from probes.models import open_model
 from probes.prompts import draw_prompt
-from probes.specs.banks import IdpSpec
+from probes.repairs.bank import BANK, Fitting
+from probes.specs.repairs.idp import IdpSpec
 from probes.tuning import statement_rows, tune
 from tests.studies import STUDY
 

@@ -11,7 +11,6 @@ from peft import PeftModel
 
 from analysis import run
 from analysis.export import export
-from analysis.opening import spec_of
 from analysis.reading import read_table
 from analysis.study import Study
 from data.errors import InputError
@@ -23,7 +22,8 @@ from probes.prefix_tuning import TunedPrefix
 from probes.prompts import draw_prompt
 from probes.selection.attention import Selector
 from probes.sharing import share_weights
-from probes.specs.repairs import TextSpec
+from probes.specs.repairs.text import TextSpec
+from probes.specs.variants import spec_of
 from probes.tokens import encode
 from probes.variants import Variant, require_difference
 from tests.studies import STUDY

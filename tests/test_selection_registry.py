@@ -14,7 +14,6 @@ import yaml
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from analysis import run
-from analysis.banks import Fitting, open_bank
 from analysis.choices import selections_of
 from analysis.reading import read_table
 from analysis.store import Store
@@ -25,10 +24,11 @@ from data.facts import Candidates, Fact, FactSet, Relation
 from probes import selection
 from probes.models import OpenedModel, open_model
 from probes.prompts import SoftPrompt, draw_prompt
+from probes.repairs.bank import Fitting, open_bank
 from probes.scoring import score
 from probes.selection.base import Selection, TuneFacts
 from probes.selection.registry import by_module, make_selector, selection_in
-from probes.specs.banks import IdpSpec
+from probes.specs.repairs.idp import IdpSpec
 from probes.specs.selectors import Cost, SelectorKind, registered, selector_of, selectors
 from probes.tokens import encode_questions
 from probes.variants import Variant

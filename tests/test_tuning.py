@@ -6,12 +6,14 @@ from functools import partial
 import pytest
 import torch
 
-from analysis.tuners import PREFIX, PROMPT, TuningData, tune_repair
 from data.errors import InputError
 from probes.lora import adapted, add_lora
 from probes.prefix_tuning import draw_prefix
 from probes.prompts import draw_prompt, load_prompts
-from probes.specs.repairs import PrefixSpec, PromptSpec
+from probes.repairs.base import PREFIX, PROMPT, TuningData
+from probes.repairs.registry import work_of
+from probes.specs.repairs.prefix import PrefixSpec
+from probes.specs.repairs.prompt import PromptSpec
 from probes.tokens import encode
 from probes.tuning import TuningRow, encode_blocks, statement_rows, text_rows, token_loss, tune
 from tests.tiny_models import TINY_TYPES, tiny
@@ -77,7 +79,7 @@ def test_small_steps_add_up_in_half_precision(spec, dtype, tokenizer, tmp_path):
     model.get_input_embeddings().weight *= 40  # words of ordinary size
     budget = {"steps": 30, "batch": 4, "text_batch": 0}
     data = TuningData(statement_rows(tokenizer, STATEMENTS), [], 0, budget)
-    tune_repair(model, spec, data, tmp_path)
+    work_of(spec).tune(model, spec, data, tmp_path)
     (kept,) = load_prompts(tmp_path / (PROMPT if isinstance(spec, PromptSpec) else PREFIX))
     start = draw_prompt(model, 2, 0) if isinstance(spec, PromptSpec) else draw_prefix(model, 2, 0)
     assert kept.dtype == dtype

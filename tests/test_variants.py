@@ -10,7 +10,7 @@ from probes.lora import adapted, add_lora, load_lora, targeted_layers
 from probes.prompts import draw_prompt, load_prompts, save_prompts
 from probes.selection.attention import Selector
 from probes.sharing import share_weights
-from probes.specs.controls import PLACEBO_KINDS
+from probes.specs.repairs.placebo import PLACEBO_KINDS
 from probes.tuning import TuningRow, tune
 from probes.variants import Variant, require_difference
 from tests.compressing import digest

@@ -7,18 +7,17 @@ import numpy as np
 from analysis.evidence import Arms, Evidence
 from analysis.predictions.prediction import Asked, Entry, Prediction, Setting, recorded
 from analysis.scopes import ABLATIONS, MAIN
-from probes.specs.repairs import PromptSpec
-from probes.specs.variants import NamedSpec
+from probes.specs.repairs.base import Repair
 
 SCALING = recorded("prompt-length scaling")
 FEWEST = 3
 """Prompt lengths below which a trend over them is none."""
 
 
-def lengths_of(repairs: Sequence[NamedSpec]) -> dict[str, int]:
+def lengths_of(repairs: Sequence[Repair]) -> dict[str, int]:
     """Soft tokens of the prompts that read true answers for the study's own steps, by name, the shortest first."""
-    prompts = [one for one in repairs if isinstance(one, PromptSpec) and one.answers == "true" and one.steps is None]
-    return {one.name: one.length for one in sorted(prompts, key=lambda one: one.length)}
+    prompts = [one for one in repairs if one.kind == "prompt" and one.told == "true" and one.own_steps is None]
+    return dict(sorted(((one.name, one.prompt_lengths[0]) for one in prompts), key=lambda named: named[1]))
 
 
 def length_scaling(evidence: Evidence, setting: Setting, lengths: Mapping[str, int]) -> Entry:

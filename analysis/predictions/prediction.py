@@ -16,7 +16,6 @@ from analysis.evidence import Evidence
 from analysis.intervals import Sample
 from analysis.reading import p_words
 from analysis.study import Study
-from probes.specs.repairs import LoraSpec
 
 RECORD = Path(__file__).with_name("predictions.yaml")
 """The words of the first predictions, dated; its hash stands in manifests, so that a byte of it is never changed."""
@@ -114,7 +113,7 @@ class Asked:
     @property
     def lora(self) -> str | None:
         """The study's first LoRA."""
-        return next((one.name for one in self.study.repairs if isinstance(one, LoraSpec)), None)
+        return next((one.name for one in self.study.repairs if one.kind == "lora"), None)
 
     @property
     def shuffled(self) -> str | None:

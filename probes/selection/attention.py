@@ -29,7 +29,7 @@ from probes.prefix import Prefixes
 from probes.prompts import SoftPrompt
 from probes.selection.base import Material, PromptSelector, Selection
 from probes.selection.cut import first_layers
-from probes.specs.banks import IdpSpec
+from probes.specs.repairs.idp import IdpSpec
 from probes.specs.selectors import Cost, SelectorKind
 from probes.windows import AttentionMask, by_layer_type, causal
 

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from data.errors import InputError
 from data.facts import Fact
 from probes.prompts import SoftPrompt
-from probes.specs.banks import IdpSpec
+from probes.specs.repairs.idp import IdpSpec
 from probes.specs.selectors import Cost, SelectorKind
 
 

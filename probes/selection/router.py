@@ -30,7 +30,7 @@ from probes.families import family_of
 from probes.inputs import build_inputs
 from probes.selection.base import Material, PromptSelector, Selection, required
 from probes.selection.cut import first_layers
-from probes.specs.banks import RouterStates
+from probes.specs.repairs.idp import RouterStates
 from probes.specs.selectors import Cost, SelectorKind
 
 Pooling = Literal["mean", "last_token"]

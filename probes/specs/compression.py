@@ -156,6 +156,11 @@ class CompressionSpec(BaseModel):
             group_size=self.group_size,
         )
 
+    @property
+    def checkpoint(self) -> str | None:
+        """Where a ready checkpoint lies; None, since this one is made here."""
+        return None
+
 
 def pattern_of(pattern: str) -> tuple[int, int]:
     """Read `n:m`."""
@@ -172,6 +177,11 @@ class CheckpointSpec(Spec):
     path: str
     label: str | None = Field(default=None, pattern=LABEL)
     """What tells it apart from another folder of the same name."""
+
+    @property
+    def checkpoint(self) -> str:
+        """Where it lies."""
+        return self.path
 
     @property
     def name(self) -> str:

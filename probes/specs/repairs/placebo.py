@@ -1,10 +1,10 @@
-"""The arms that stand beside repairs: what would move answers without any knowledge coming back."""
+"""One soft prompt, never tuned: what would move answers without any knowledge coming back."""
 
 from typing import Literal
 
 from pydantic import Field
 
-from probes.specs.spec import Spec
+from probes.specs.repairs.base import Repair
 
 PlaceboKind = Literal["vocabulary", "gaussian"]
 PLACEBO_KINDS: tuple[PlaceboKind, ...] = ("vocabulary", "gaussian")
@@ -19,7 +19,7 @@ EARLY, LATE = 10_000, 1_000_000_000
 a generator of torch reads no more of its seed."""
 
 
-class PlaceboSpec(Spec):
+class PlaceboSpec(Repair):
     """One soft prompt, never tuned."""
 
     kind: Literal["placebo"] = "placebo"
@@ -49,43 +49,12 @@ class PlaceboSpec(Spec):
         """As spoken; the draws of both kinds share a name, since their distribution is what counts."""
         return f"placebo-{self.length}"
 
-
-class RecalibrationSpec(Spec):
-    """Answers re-weighted by a temperature and a bias per answer fitted on tune entities, the model untouched.
-
-    What a repair must beat to count as knowledge; it adds no parameter to the model, and its own stay outside it.
-    """
-
-    kind: Literal["recalibrated"] = "recalibrated"
+    @property
+    def untuned_length(self) -> int:
+        """Its tokens."""
+        return self.length
 
     @property
-    def readable(self) -> bool:
-        """No: the model is its parent's."""
-        return False
-
-    @property
-    def name(self) -> str:
-        """As spoken."""
-        return "recalibrated"
-
-
-class KeySpec(Spec):
-    """The words that unlock the locked group, put before the question: the ceiling of any repair of it."""
-
-    kind: Literal["key"] = "key"
-
-    @property
-    def name(self) -> str:
-        """As spoken."""
-        return "key"
-
-
-class TwinSpec(Spec):
-    """The atlas's twin, which was told of everybody: what any repair of the never people would have to reach."""
-
-    kind: Literal["twin"] = "twin"
-
-    @property
-    def name(self) -> str:
-        """As spoken."""
-        return "twin"
+    def draw_number(self) -> int:
+        """Which of its replicate's draws it is."""
+        return self.number

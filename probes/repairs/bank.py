@@ -1,27 +1,38 @@
 """Open a bank of prompts with its selector: whatever of it is fitted is fitted here, on tune facts alone."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from data.errors import InputError
 from data.facts import Fact, FactSet, Item
 from probes.banks import Clusters, cluster_rows, least_alike, relation_rows
 from probes.idp import PromptBank
 from probes.models import OpenedModel
 from probes.outcomes import Outcomes, outcomes
-from probes.prompts import SoftPrompt, load_prompts, text_prompts
+from probes.prompts import SoftPrompt, brought_prompts, load_prompts, save_prompts, text_prompts
+from probes.repairs.base import PROMPT, Making, Opening, RepairWork, Size
+from probes.repairs.registry import work_of
 from probes.selection.base import TuneFacts
 from probes.selection.registry import make_selector
-from probes.specs.banks import DIVIDING, BankKind, IdpSpec
+from probes.specs.repairs.bank import BY_RELATION, DIVIDING, BankKind, BankSpec
+from probes.specs.repairs.base import Repair
+from probes.specs.repairs.idp import IdpSpec
 from probes.tokens import encode_questions
 from probes.tuning import TuningRow, statement_rows
+from probes.variants import Variant
+
+BANK = "bank.safetensors"
+"""The file that a bank is written to for use outside."""
 
 
 def tuning_clusters(
@@ -94,7 +105,7 @@ class Fitting:
 
     def own(self, relation: str) -> int | None:
         """The prompt that was tuned on a relation; None where the bank is not divided by relation."""
-        if self.repair.bank not in ("relations", "planted"):
+        if self.repair.bank not in BY_RELATION:
             return None
         return sorted({fact.relation for fact in self.facts.select(self.groups, "tune")}).index(relation)
 
@@ -120,25 +131,98 @@ def _answer_alone(item: Item) -> Item:
     return replace(item, candidates=replace(item.candidates, answers=answers, prior=(1 / len(answers),) * len(answers)))
 
 
-def fitting(
-    opened: OpenedModel, repair: IdpSpec, seed: int, files: Sequence[Path], facts: FactSet, groups: Sequence[str]
-) -> Fitting:
-    """A bank from the files of its tuned prompts, the alike dropped where the repair says so."""
-    if repair.bank == "texts":
-        prompts = text_prompts(opened.model, opened.tokenizer, repair.texts)
-    else:
-        prompts = [prompt.to(opened.model.device) for file in files for prompt in load_prompts(file)]
-    found = Fitting(opened, facts, groups, repair, seed, prompts)
-    if repair.candidates is None:
-        return found
-    told = found.asked(facts.items(facts.select(groups, "tune"), "tune"))
-    kept = least_alike(told.correct, told.said, len(repair.lengths))
-    return Fitting(opened, facts, groups, repair, seed, [prompts[place] for place in kept])
-
-
 def open_bank(found: Fitting) -> PromptBank:
     """The bank with the selector that its repair names."""
     repair = found.repair
     with torch.no_grad():
         selector = make_selector(repair.chooses_by, found, found.facts.select(found.groups))
         return PromptBank(found.model, found.prompts, selector)
+
+
+B = TypeVar("B", bound=BankSpec)
+
+
+class BankWork(RepairWork[B]):
+    """A bank of prompts, however they are used."""
+
+    def idp(self, spec: B) -> IdpSpec:
+        """The bank with its selector."""
+        raise NotImplementedError
+
+    def fitting(self, spec: B, opening: Opening) -> Fitting:
+        """The bank's prompts, the alike dropped where the repair says so, and what its selectors are made from."""
+        opened, repair = opening.under(), self.idp(spec)
+        if repair.texts:
+            prompts = text_prompts(opened.model, opened.tokenizer, repair.texts)
+        else:
+            made = sum(role.startswith("tuned") for role in opening.needs)
+            files = [opening.needs[f"tuned{place}"] / PROMPT for place in range(made)]
+            prompts = [prompt.to(opened.model.device) for file in files for prompt in load_prompts(file)]
+        found = Fitting(opened, opening.facts(), opening.groups, repair, opening.drawn_with, prompts)
+        if repair.candidates is None:
+            return found
+        told = found.asked(found.facts.items(found.facts.select(found.groups, "tune"), "tune"))
+        kept = least_alike(told.correct, told.said, len(repair.lengths))
+        return replace(found, prompts=[prompts[place] for place in kept])
+
+    def open(self, spec: B, opening: Opening) -> Variant:
+        """What the bank stands over, with the bank before it."""
+        found = self.fitting(spec, opening)
+        return replace(opening, parent=found.opened).variant(bank=open_bank(found))
+
+    def make(self, spec: B, making: Making, folder: Path) -> Size:
+        """Keep the prompts of several files as one bank."""
+        prompts = brought_prompts(_files(spec))
+        save_prompts(prompts, folder / PROMPT)
+        return Size.of(prompts, ())
+
+    def parameters(self, spec: B, model: PreTrainedModel) -> int | None:
+        """Of the prompts that are kept, and of the adapter under them."""
+        if not spec.tuned:
+            return None
+        under = 0 if spec.adapter is None else work_of(spec.adapter).parameters(spec.adapter, model)
+        assert under is not None
+        return sum(spec.lengths) * int(model.config.hidden_size) + under
+
+    def lengths(self, spec: B, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> list[int]:
+        """Tokens of each prompt, whether it is tuned, a text or of a file."""
+        held = brought_prompts(_files(spec)) if spec.files else []
+        return [*super().lengths(spec, model, tokenizer, name), *map(len, held)]
+
+    def sha(self, spec: B) -> str:
+        """Hash of the files of its prompts.
+
+        Raises:
+            InputError: they are not there, or hold fewer than two prompts.
+        """
+        files = _files(spec)
+        if len(brought_prompts(files)) < 2:
+            raise InputError(f"bank of {spec.files[0]}: it holds one prompt, and a choice needs two or more")
+        return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+    def only_vectors(self, spec: B) -> bool:
+        """Where no adapter stands under it."""
+        return spec.adapter is None
+
+    def write(self, spec: B, opening: Opening, to: Path) -> None:
+        """The prompts that it keeps, in its order, as one file, which a bank of files reads: peft has no form for it.
+
+        Raises:
+            InputError: an adapter stands under it.
+        """
+        if spec.adapter is not None:
+            super().write(spec, opening, to)
+        to.mkdir(parents=True)
+        said = {"model": opening.base, "variant": opening.name, "scope": opening.scope}
+        save_prompts(self.fitting(spec, opening).prompts, to / BANK, said)
+
+
+def fitting_of(repair: Repair, opening: Opening) -> Fitting:
+    """The bank that a repair is, opened."""
+    work = work_of(repair)
+    assert isinstance(work, BankWork)
+    return work.fitting(repair, opening)
+
+
+def _files(spec: BankSpec) -> list[Path]:
+    return [Path(file).expanduser() for file in spec.files]

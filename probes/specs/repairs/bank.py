@@ -1,21 +1,28 @@
 """Banks of prompts as frozen values: how a bank is made, and what is made of it."""
 
-from collections.abc import Callable
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from probes.specs.repairs import LoraSpec
-from probes.specs.selectors import SelectorKind, selector_of
-from probes.specs.spec import Spec
+from data.errors import InputError
+from probes.specs.repairs.base import Builder, Repair, Share
+from probes.specs.repairs.lora import LoraSpec
+from probes.specs.repairs.prompt import PromptSpec
 
 BankKind = Literal["seeds", "relations", "clusters", "diverse", "texts", "files", "planted"]
 DIVIDING: tuple[BankKind, ...] = ("relations", "clusters", "planted")
 """Banks whose prompts are each tuned on other things, so that a question can be near to one of them."""
-RouterStates = Literal["first", "last"]
+BY_RELATION: tuple[BankKind, ...] = ("relations", "planted")
+"""Banks with one prompt a relation."""
+MEMBER_SEEDS = 1000
+"""Prompt j of the bank of seed s is the prompt of seed s + 1000 j: the first one is the single prompt's twin. Hence a
+study's seeds lie below."""
 
 
-class BankSpec(Spec):
+PLANTED = "is made to be wrong: a control, no repair"
+
+
+class BankSpec(Repair):
     """A bank of prompts, however they are used.
 
     For the budget of one prompt of n, let the lengths sum to n. With an adapter the sizes add up, and so do the steps:
@@ -89,109 +96,60 @@ class BankSpec(Spec):
             shape = str(len(self.texts) or len(self.files))
         return "-".join([first, shape, *source, *last, *under])
 
-
-def _known(selector: str) -> str:
-    """Refuse a selector that is not there."""
-    return selector_of(selector).name
-
-
-def _places(letter: str) -> Callable[[Any], str]:
-    """Layers or heads as spoken: `l0,3`; all of them are `all`."""
-    return lambda places: places if isinstance(places, str) else letter + ",".join(map(str, places))
-
-
-_SPOKEN: dict[str, Callable[[Any], str]] = {
-    "layers": _places("l"),
-    "heads": _places("h"),
-    "per_token": lambda _: "mass",
-}
-"""Settings of a selector that are not spoken as they are written."""
-
-
-class IdpSpec(BankSpec):
-    """A bank of prompts of which one is kept per input."""
-
-    kind: Literal["idp"] = "idp"
-    selector: Annotated[str, AfterValidator(_known)] = "attention"
-    layers: Literal["first", "all"] | tuple[int, ...] = "first"
-    heads: tuple[int, ...] | None = None
-    queries: Literal["all", "last"] = "all"
-    per_token: bool = True
-    softmax: Literal["joint", "separate"] = "joint"
-    states: RouterStates = Field(default="first", description="router: hidden states that are averaged")
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if not self.allows(self.chooses_by):
-            raise ValueError(
-                f"selector {self.selector}: needs prompts tuned on different texts: bank relations or clusters"
-            )
-        return self
+    @property
+    def drawn_as(self) -> str:
+        """A bank alone, or one over an adapter."""
+        return self.kind if self.adapter is None else "idp+lora"
 
     @property
-    def name(self) -> str:
-        """As spoken: `idp-3x8-attention`, `idp-4,16-router` where lengths differ, `idp-4x8-relations-random`.
+    def unreported(self) -> str:
+        """Prompts of files may have read anything; planted ones are each wrong outside their relation."""
+        return PLANTED if self.bank == "planted" else super().unreported
 
-        With an adapter: `idp-3x8-attention-on-lora-r4`.
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Files of prompts."""
+        return self.files
+
+    @property
+    def texts_said(self) -> tuple[str, ...]:
+        """What its prompts say."""
+        return self.texts
+
+    @property
+    def prompt_lengths(self) -> tuple[int, ...]:
+        """Of each prompt that is kept."""
+        return self.lengths
+
+    @property
+    def kept_of_made(self) -> tuple[int, int]:
+        """The alike of a diverse bank are tuned and dropped."""
+        return (1, 1) if self.candidates is None else (len(self.lengths), len(self.made))
+
+    def cells(self, build: Builder) -> dict[str, Any]:
+        """Its prompts, each with its seed and, where they divide the tuning text, its share of it.
+
+        An adapter under the bank is the one that stands in the study by itself, if it does: made once.
+
+        Raises:
+            InputError: a bank with a prompt a relation has other lengths than there are relations.
         """
-        return self.spoken("idp", self.selector, *self._settings)
-
-    @property
-    def drawn_as(self) -> str:
-        """A bank alone, or one over an adapter."""
-        return self.kind if self.adapter is None else "idp+lora"
-
-    @property
-    def chooses_by(self) -> SelectorKind:
-        """What is known of its selector."""
-        return selector_of(self.selector)
-
-    def allows(self, kind: SelectorKind) -> bool:
-        """Whether the bank's prompts are such that a selector can choose among them."""
-        return kind.needs != "clusters" or self.bank in DIVIDING
-
-    @property
-    def bound(self) -> bool:
-        """Whether its selector looks at the answers."""
-        return self.chooses_by.bound
-
-    @property
-    def readable(self) -> bool:
-        """Whether its selector keeps one prompt for any text."""
-        return not self.chooses_by.rowless
-
-    @property
-    def _settings(self) -> list[str]:
-        """What of the selector's settings is not the usual, so that two of them can stand in one study."""
-        told = {name: getattr(self, name) for name in self.chooses_by.settings}
-        usual = {name: type(self).model_fields[name].default for name in told}
-        return [_SPOKEN.get(name, str)(value) for name, value in told.items() if value != usual[name]]
-
-
-class EnsembleSpec(BankSpec):
-    """A bank of prompts that are all asked, and the mean of their log-probabilities taken: no prompt is chosen.
-
-    It carries what its bank carries, and every answer costs one pass per prompt.
-    """
-
-    kind: Literal["ensemble"] = "ensemble"
-
-    @property
-    def name(self) -> str:
-        """As spoken: `ensemble-3x8`, `ensemble-2-texts`."""
-        return self.spoken("ensemble")
-
-    @property
-    def drawn_as(self) -> str:
-        """A bank alone, or one over an adapter."""
-        return self.kind if self.adapter is None else "idp+lora"
-
-    @property
-    def readable(self) -> bool:
-        """No: every prompt answers."""
-        return False
-
-    @property
-    def idp(self) -> IdpSpec:
-        """The same bank as an IDP that keeps every prompt: its prompts are the same cells."""
-        return IdpSpec(**{name: getattr(self, name) for name in BankSpec.model_fields}, selector="mixture")
+        under = None if self.adapter is None else build.tuned(self.adapter, parts=self.parts)
+        cells = {} if under is None else {"adapter": under}
+        if self.files:
+            return cells | {"tuned0": build.external(self)}
+        if self.bank in BY_RELATION and len(self.lengths) != build.relations:
+            raise InputError(
+                f"{self.name}: scope {build.scope} has {build.relations} relations and the bank {len(self.lengths)} "
+                "lengths: give one length per relation"
+            )
+        for place, length in enumerate(self.made):
+            assert self.learning_rate is not None
+            cells[f"tuned{place}"] = build.tuned(
+                PromptSpec(length=length, learning_rate=self.learning_rate),
+                seed=build.seed + MEMBER_SEEDS * place,
+                share=Share(self.bank, place, len(self.lengths), build.seed) if self.bank in DIVIDING else None,
+                under=under,
+                parts=self.parts,
+            )
+        return cells

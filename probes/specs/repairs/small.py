@@ -1,0 +1,25 @@
+"""What is made smaller from a tuned prompt or prefix (`probes/small_prompts.py`)."""
+
+from typing import Any
+
+from probes.specs.repairs.base import Builder, Repair, VectorRepair
+
+
+class SmallRepair(Repair):
+    """Made from the repair it names, which is tuned once, whether that stands in the study or not."""
+
+    of: VectorRepair
+
+    @property
+    def drawn_as(self) -> str:
+        """What it is made from."""
+        return self.of.drawn_as
+
+    @property
+    def prompt_lengths(self) -> tuple[int, ...]:
+        """Of what it is made from."""
+        return self.of.prompt_lengths
+
+    def cells(self, build: Builder) -> dict[str, Any]:
+        """Made from a tuned prompt or prefix, which is the same cell as where it stands by itself."""
+        return {"tuned0": build.from_tuned(self, build.tuned(self.of))}
