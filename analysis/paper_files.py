@@ -8,8 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from analysis.figures.source import Source
 from analysis.literal import for_markdown, of_plotly
-from analysis.paper import Named, Source, drawn
+from analysis.paper import Named, drawn
 from analysis.paper_style import IMAGES, NO_BROWSER, Style, browser_here, image_bytes, write_images
 from analysis.paper_tables import PaperTable, paper_tables
 

@@ -14,8 +14,9 @@ import numpy as np
 import pandas as pd
 
 from analysis import reading, saying
+from analysis.figures.source import READING, Source
 from analysis.literal import for_latex, for_markdown
-from analysis.paper import READING, Source, file_name, untaken
+from analysis.paper import file_name, untaken
 from analysis.reading import compact
 from analysis.scopes import MAIN
 from analysis.significance import holm, paired_p

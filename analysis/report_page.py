@@ -5,22 +5,13 @@ from pathlib import Path
 
 from markdown_it import MarkdownIt
 
-from analysis.paper import Source, drawn
+from analysis.figures.registry import figures
+from analysis.figures.source import Source
+from analysis.paper import drawn
 from analysis.store import write_atomically
 
 PAGE = "report.html"
 WORDS = "report.md"
-FIGURES = (
-    "account",
-    "evidence",
-    "recovery",
-    "parameters",
-    "drift-residual",
-    "drift-attention",
-    "calibration",
-    "claims",
-)
-"""Those of analysis/paper.py that a reader of the verdict wants first; `python -m analysis figures RUN` writes all."""
 STYLE = """
 body { max-width: 1020px; margin: 2rem auto; padding: 0 1rem; color: #222;
   font: 15px/1.5 "Source Sans 3", "Source Sans Pro", "DejaVu Sans", Arial, sans-serif; }
@@ -37,7 +28,7 @@ def write_report_page(run: Path) -> Path:
         OSError: the folder cannot be written to, or holds no report.
     """
     words = MarkdownIt("commonmark", {"html": False}).enable("table").render((run / WORDS).read_text(encoding="utf-8"))
-    found, left_out = drawn(Source(run), FIGURES)
+    found, left_out = drawn(Source(run), [one.name for one in figures() if one.in_report])
     parts = []
     for place, one in enumerate(found):
         # The script that draws is carried once, in the page itself; a fixed name keeps the page the same each time.

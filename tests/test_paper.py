@@ -12,14 +12,17 @@ from analysis.__main__ import app
 from analysis.figures.doses import dose_figure
 from analysis.figures.evidence import calibration_figure, claim_rows, forest_figure
 from analysis.figures.recovery import recovery_figure
+from analysis.figures.registry import figures
+from analysis.figures.source import Source
 from analysis.look import looks_of
-from analysis.paper import FIGURES, Source, drawn, figure_names, file_name
+from analysis.paper import drawn, figure_names, file_name
 from analysis.paper_files import write_paper
 from analysis.paper_style import NO_BROWSER, Style, browser_here, formats_of, printed, style_of
 from analysis.paper_tables import PaperTable, paper_tables, significance
 from analysis.saying import prediction_table
 from data.errors import InputError
 from tests.declared import write_table
+from tests.drawable_runs import tasks_of, texts_of
 from tests.stored_frames import recovery_frame
 from tests.stored_runs import CLAIMS, SETTING, seeded_variants, write_run
 
@@ -29,30 +32,6 @@ ROOT = Path(__file__).parent.parent
 @pytest.fixture
 def run(tmp_path) -> Path:
     return write_run(tmp_path / "first")
-
-
-def tasks_of(variants: pd.DataFrame) -> pd.DataFrame:
-    """Forty items of two tasks: dense is right on all, gptq-3bit on the first ten, gptq-3bit + prompt-4 on thirty."""
-    right = {"dense": 40, "gptq-3bit": 10, "gptq-3bit + prompt-4": 30}
-    variants = variants.drop(variants.index[(variants["variant"] == "dense") & (variants["replicate"] > 0)])
-    rows = [
-        {"variant_id": arm.variant_id, "plan": "main", "task": task, "domain": "knowledge", "item": f"{task}/{item}"}
-        | {"correct": item < right[arm.variant], "correct_norm": None, "said": None, "tokens_cut": 0}
-        for arm in variants[variants["variant"].isin(right)].itertuples()
-        for task in ("arc", "sciq")
-        for item in range(40)
-    ]
-    return pd.DataFrame(rows)
-
-
-def texts_of(variants: pd.DataFrame) -> pd.DataFrame:
-    """Two documents of ten tokens each, at perplexity 20."""
-    lost = -10 * float(np.log(20))
-    told = {"text": "wikitext", "window": 64, "log_likelihood": lost, "tokens": 10, "bytes": 40}
-    own = variants[variants["variant"].isin(["gptq-3bit", "gptq-3bit + prompt-4"])]
-    return pd.DataFrame(
-        [told | {"variant_id": one, "document": place} for one in own["variant_id"] for place in (0, 1)]
-    )
 
 
 def test_a_table_that_is_absent_leaves_its_figures_out_with_the_reason(run):
@@ -65,8 +44,8 @@ def test_a_table_that_is_absent_leaves_its_figures_out_with_the_reason(run):
     assert "no table 'tasks'" in left_out["tasks"]
     assert "prompts of one length alone" in left_out["prompt-length"]
     assert "repairs first --latency" in left_out["latency"]
-    accounted = set(left_out) | {one.name for one in FIGURES if any(name.startswith(one.name) for name in names)}
-    assert accounted == {one.name for one in FIGURES}
+    accounted = set(left_out) | {one.name for one in figures() if any(name.startswith(one.name) for name in names)}
+    assert accounted == {one.name for one in figures()}
 
 
 def test_an_empty_table_is_never_drawn(run):

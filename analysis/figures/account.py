@@ -4,7 +4,10 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from analysis import saying
+from analysis.figures.entry import Drawn, RunFigure
 from analysis.figures.figure import Figure
+from analysis.figures.source import Source
 from analysis.literal import for_plotly
 from analysis.look import GREY, colour_of, dress, marker
 from analysis.marks import Marks, error_bars, name_rows
@@ -104,3 +107,19 @@ def comparisons_figure(predictions: pd.DataFrame, settings: list[str]) -> Figure
 def _broken(setting: str) -> str:
     """A setting's name over as many lines as it has parts, since columns may be narrow."""
     return for_plotly(setting).replace(" (", "<br>(").replace(" + ", "<br>+ ")
+
+
+def _account(source: Source) -> Drawn:
+    for name in ("settings", "controls"):
+        account = saying.account_table(source.verdict[name])
+        if len(account):
+            yield name, account_figure(account)
+
+
+ACCOUNT = RunFigure(
+    name="account",
+    question="where has what was known gone?",
+    draw=_account,
+    each="part of the verdict, the settings and the controls",
+    in_report=True,
+)

@@ -14,7 +14,11 @@ from dataclasses import dataclass
 import pandas as pd
 import plotly.graph_objects as go
 
+from analysis import reading
+from analysis.figures.entry import Drawn, RunFigure
 from analysis.figures.figure import Figure
+from analysis.figures.source import READING, Source
+from analysis.figures.tasks import task_scores
 from analysis.literal import for_plotly
 from analysis.look import (
     GREY,
@@ -27,10 +31,12 @@ from analysis.look import (
     label_bottom,
     marker,
     panels_of,
+    reading_words,
     rows_of,
     symbols_of,
 )
 from analysis.marks import whiskers
+from analysis.scopes import ABLATIONS, MAIN
 from data.errors import InputError
 
 STEPS = re.compile(r"-(\d+)steps")
@@ -189,3 +195,62 @@ def _drawn(data: pd.DataFrame, scores: pd.DataFrame, dose: Dose, of: str) -> go.
         height=170 + 300 * rows_of(panels),
     )
     return figure
+
+
+def _dose(name: str) -> Callable[[Source], Drawn]:
+    """Facts by group, of the ablations where the study has them, and where the run has them all tasks together."""
+
+    def draw(source: Source) -> Drawn:
+        recovery, steps, groups = source.own_recovery, source.steps, source.groups()
+        # Ablations are of one compression: how much damage there is stands among the study's own.
+        scope = ABLATIONS if ABLATIONS in source.scopes() and name != "damage" else MAIN
+        part = recovery[(recovery["scope"] == scope) & (recovery["reading"] == READING) & (recovery["split"] == "test")]
+        part = (
+            part[part["measure"] == "accuracy"]
+            .rename(columns={"entities": "n"})
+            .assign(steps=part["variant"].map(steps))
+        )
+        asked = {group: (part[part["group"] == group], f"group {group}, {reading_words(READING)}") for group in groups}
+        if reading.read_manifest(source.run)["study"].get("tasks") is not None:
+            scores = task_scores(source.compared_tasks).rename(columns={"items": "n"})
+            scores = scores[scores["task"] == scores["task"].iloc[-1]]
+            asked["tasks"] = (scores.assign(steps=scores["variant"].map(steps)), "standard tasks")
+        yield from _of_several(asked, name)
+
+    return draw
+
+
+def _of_several(asked: dict[str, tuple[pd.DataFrame, str]], name: str) -> Drawn:
+    """A figure of whatever was asked of several amounts.
+
+    Raises:
+        InputError: nothing was.
+    """
+    reasons = []
+    for suffix, (scores, of) in asked.items():
+        try:
+            yield suffix, dose_figure(scores, name, of)
+        except InputError as error:
+            reasons.append(error)
+    if len(reasons) == len(asked):
+        raise reasons[0]
+
+
+def _of_amounts(name: str, question: str, dose: str) -> RunFigure:
+    """A figure of how much there is of one thing."""
+    return RunFigure(
+        name=name,
+        question=question,
+        draw=_dose(dose),
+        tables=("recovery", "variants"),
+        also=("tasks",),
+        each="group of facts, and for tasks",
+        narrow=True,
+    )
+
+
+LENGTH = _of_amounts("prompt-length", "how long must a prompt be?", "length")
+BANK = _of_amounts("bank-size", "how many prompts must a bank hold?", "prompts")
+STEPS_MADE = _of_amounts("tuning-steps", "how long must a repair be tuned?", "steps")
+RANK = _of_amounts("lora-rank", "how large must an adapter be?", "rank")
+DAMAGE = _of_amounts("damage", "how much damage can be repaired?", "damage")

@@ -1,9 +1,13 @@
 """Figures of drift: layer by layer, one layer at every site, and whether a repair comes nearer to dense."""
 
+from collections.abc import Callable
+
 import pandas as pd
 from plotly.subplots import make_subplots
 
+from analysis.figures.entry import Drawn, RunFigure
 from analysis.figures.figure import Figure, averaged, chosen
+from analysis.figures.source import Source
 from analysis.literal import for_plotly
 from analysis.look import (
     FLOOR_NAME,
@@ -189,3 +193,32 @@ def typed_drift_figure(drift: pd.DataFrame, tokens: int) -> Figure:
         height=400,
     )
     return Figure(figure, drift)
+
+
+def _drift(site: str, metric: str = "relative_l2") -> Callable[[Source], Drawn]:
+    def draw(source: Source) -> Drawn:
+        drift = source.table("drift")
+        groups = list(dict.fromkeys(drift["group"]))
+        for group in groups:
+            yield group, layerwise_drift_figure(drift, source.shown_variants(), metric, site, group, "dense")
+
+    return draw
+
+
+STREAM = RunFigure(
+    name="drift-residual",
+    question="at which layer does the residual stream part from dense?",
+    draw=_drift("resid_post"),
+    tables=("drift", "variants"),
+    each="group of texts",
+    narrow=True,
+    in_report=True,
+)
+MLP = RunFigure(
+    name="drift-mlp",
+    question="at which layer do MLP activations part from dense?",
+    draw=_drift("mlp_out"),
+    tables=("drift", "variants"),
+    each="group of texts",
+    narrow=True,
+)

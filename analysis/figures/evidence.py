@@ -8,11 +8,15 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from analysis import reading, saying
 from analysis.claims import FASTER
+from analysis.figures.entry import Drawn, RunFigure
 from analysis.figures.figure import Figure
+from analysis.figures.source import Source
 from analysis.literal import for_plotly
 from analysis.look import GREY, dress, filled, kind_of, marker, symbols_of
 from analysis.marks import error_bars, name_rows, whiskers
+from data.errors import InputError
 
 LINE = {"line_color": GREY, "line_width": 1.2}
 CALIBRATED = {"prompt-8": "prompt", "lora-r4": "lora"}
@@ -229,3 +233,44 @@ def claim_rows(claims: Sequence[dict]) -> pd.DataFrame:
     columns = ["claim", "paper", "paper_value", "setting", "repair", "value", "lower", "upper", "unit", "n"]
     numbers = ["paper_value", "value", "lower", "upper"]
     return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(numbers, float))
+
+
+def _evidence(source: Source) -> Drawn:
+    predictions = saying.prediction_table([*source.verdict["settings"], *source.verdict["controls"]])
+    if predictions.empty:
+        raise InputError("the verdict holds no comparison: name repairs under `reported` in the study")
+    yield "", forest_figure(predictions)
+
+
+def _calibration(source: Source) -> Drawn:
+    found = reading.read_calibration()
+    yield "", calibration_figure(found.summary, found.organisms)
+
+
+def _claims(source: Source) -> Drawn:
+    measured = claim_rows(with_latency(source.verdict["claims"], reading.read_latency(source.run)))
+    if measured.empty:
+        raise InputError("no claim of the paper was measured in this run")
+    yield "", claims_figure(measured)
+
+
+EVIDENCE = RunFigure(
+    name="evidence",
+    question="does any repair return more than arms that hold no knowledge?",
+    draw=_evidence,
+    in_report=True,
+)
+CALIBRATION = RunFigure(
+    name="calibration",
+    question="is the verdict right where the truth is known?",
+    draw=_calibration,
+    beside=lambda run: sorted(reading.CALIBRATION.glob("*")),
+    in_report=True,
+)
+CLAIMS = RunFigure(
+    name="claims",
+    question="what did this run find of each claim of the paper?",
+    draw=_claims,
+    beside=lambda run: [run / reading.LATENCY],
+    in_report=True,
+)

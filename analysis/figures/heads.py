@@ -7,7 +7,9 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from analysis.figures.entry import Drawn, RunFigure
 from analysis.figures.figure import Figure, averaged, chosen
+from analysis.figures.source import Source
 from analysis.literal import for_plotly
 from analysis.look import (
     DIVERGING,
@@ -231,3 +233,20 @@ def attention_drift_figure(
         height=170 + 300 * rows_of(panels),
     )
     return Figure(figure, data)
+
+
+def _attention(source: Source) -> Drawn:
+    attention = source.table("attention")
+    for group in dict.fromkeys(attention["group"]):
+        yield group, attention_drift_figure(attention, source.shown_variants(), "jensen_shannon", group, "dense")
+
+
+ATTENTION = RunFigure(
+    name="drift-attention",
+    question="at which layer does attention part from dense?",
+    draw=_attention,
+    tables=("attention", "variants"),
+    each="group of texts",
+    narrow=True,
+    in_report=True,
+)

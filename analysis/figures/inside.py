@@ -8,7 +8,9 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from analysis.figures.entry import Drawn, RunFigure
 from analysis.figures.figure import Figure
+from analysis.figures.source import Source
 from analysis.look import (
     DIVERGING,
     GREY,
@@ -187,3 +189,55 @@ def _count(data: pd.DataFrame) -> str:
     if data.empty:
         return "no questions"
     return f"n = {data['items'].min()} questions ({data['lost'].min()} lost), {data['entities'].min()} subjects"
+
+
+def _lens(source: Source) -> Drawn:
+    lens = source.table("lens")
+    for metric in ("lens_log_prob", "lens_divergence"):
+        for group in [group for group in source.groups() if group in set(lens["group"])]:
+            yield f"{metric.removeprefix('lens_')}-{group}", lens_figure(lens, source.shown_variants(), metric, group)
+
+
+def _probes(source: Source) -> Drawn:
+    probes = source.table("probes")
+    for group in [group for group in source.groups() if group in set(probes["group"])]:
+        for way in dict.fromkeys(probes["way"]):
+            yield f"{group}-{way}", probes_figure(probes, source.variants(), group, str(way))
+
+
+def _interventions(source: Source) -> Drawn:
+    table, variants = source.table("interventions"), source.variants()
+    for row in variants[variants["variant_id"].isin(table["variant_id"])].itertuples():
+        own = table[table["variant_id"] == row.variant_id]
+        for kind, setting in (("patching", "last"), ("knockout", "zeroed")):
+            rows = own[own["intervention"] == kind]
+            for heads, draw in ((False, interventions_figure), (True, heads_figure)):
+                if len(rows[(rows["head"] >= 0) == heads]):
+                    suffix = f"{kind}{'-heads' if heads else ''}-{row.variant}"
+                    yield suffix, draw(rows, variants, row.variant_id, setting)
+
+
+LENS = RunFigure(
+    name="lens",
+    question="at which layer does a variant begin to say the right answer?",
+    draw=_lens,
+    tables=("lens", "variants", "recovery"),
+    each="metric and group of facts",
+    narrow=True,
+)
+PROBES = RunFigure(
+    name="probes",
+    question="can a linear map read the answer off a layer?",
+    draw=_probes,
+    tables=("probes", "recovery", "variants"),
+    each="group of facts and way of fitting",
+    narrow=True,
+)
+INTERVENTIONS = RunFigure(
+    name="interventions",
+    question="where does a state bring the answer back?",
+    draw=_interventions,
+    tables=("interventions", "variants"),
+    each="intervention and variant",
+    narrow=True,
+)

@@ -7,7 +7,10 @@ import pandas as pd
 from jaxtyping import Float
 from plotly.subplots import make_subplots
 
+from analysis import reading
+from analysis.figures.entry import Drawn, RunFigure
 from analysis.figures.figure import Figure
+from analysis.figures.source import Source
 from analysis.literal import for_plotly
 from analysis.look import SEQUENTIAL, dress
 from analysis.reading import Example, Shown
@@ -100,3 +103,21 @@ def _moved_most(shown: list[Shown]) -> int:
 def _short(token: str) -> str:
     seen = token.strip() or "␣"
     return seen if len(seen) <= LONGEST else f"{seen[: LONGEST - 1]}…"
+
+
+def _maps(source: Source) -> Drawn:
+    examples, variants = source.table("examples"), source.shown_variants()
+    names = dict(zip(variants["variant_id"], variants["variant"], strict=True))
+    placebos = set(variants.loc[variants["kind"] == "placebo", "variant_id"])
+    for file, rows in examples[examples["variant_id"].isin(names)].groupby("file", sort=False):
+        own = {one: names[one] for one in rows["variant_id"] if one not in placebos}
+        yield str(file).removesuffix(".npz"), maps_figure(reading.read_example(source.run, str(file)), own)
+
+
+MAPS = RunFigure(
+    name="attention-maps",
+    question="to what does each token attend, variant by variant?",
+    draw=_maps,
+    tables=("examples", "variants"),
+    each="question that was kept token by token",
+)

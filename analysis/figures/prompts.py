@@ -4,7 +4,10 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from analysis import reading
+from analysis.figures.entry import Drawn, RunFigure
 from analysis.figures.figure import Figure
+from analysis.figures.source import READING, Source
 from analysis.literal import for_plotly
 from analysis.look import (
     GREY,
@@ -15,6 +18,8 @@ from analysis.look import (
     rows_of,
 )
 from analysis.marks import Marks, error_bars, name_rows, whiskers
+from analysis.repair_report import latency_of
+from analysis.scopes import MAIN
 from data.errors import InputError
 
 RIVALS = {
@@ -116,3 +121,37 @@ def latency_figure(
         height=170 + 300 * rows_of(panels),
     )
     return Figure(figure, data)
+
+
+def _selectors(source: Source) -> Drawn:
+    selectors, variants = source.table("selectors"), source.variants()
+    group = source.groups()[0]
+    for repair in dict.fromkeys(variants.loc[variants["variant_id"].isin(selectors["variant_id"]), "repair"]):
+        yield repair, selectors_figure(selectors, variants, repair, group)
+
+
+def _latency(source: Source) -> Drawn:
+    latency = reading.read_latency(source.run)
+    if latency is None:
+        raise InputError(f"nothing was timed: `python -m analysis repairs {source.run.name} --latency` does it")
+    ratios = latency_of(latency)
+    for group in source.groups():
+        yield group, latency_figure(source.table("recovery"), ratios, MAIN, group, READING)
+
+
+SELECTORS = RunFigure(
+    name="selectors",
+    question="is it worth choosing among the prompts of a bank?",
+    draw=_selectors,
+    tables=("selectors", "variants", "recovery"),
+    each="bank",
+)
+LATENCY = RunFigure(
+    name="latency",
+    question="what does an answer that comes back cost in time?",
+    draw=_latency,
+    tables=("recovery",),
+    beside=lambda run: [run / reading.LATENCY],
+    each="group of facts",
+    narrow=True,
+)

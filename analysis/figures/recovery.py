@@ -6,7 +6,9 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from analysis.figures.entry import Drawn, RunFigure
 from analysis.figures.figure import Figure
+from analysis.figures.source import READING, Source
 from analysis.literal import for_plotly
 from analysis.look import (
     GREY,
@@ -22,6 +24,7 @@ from analysis.look import (
     symbols_of,
 )
 from analysis.marks import Marks, error_bars, name_rows, paired_marks, whiskers
+from analysis.scopes import MAIN
 
 
 def recovery_figure(
@@ -169,3 +172,35 @@ def flips_figure(flips: pd.DataFrame, group: str, reading: str) -> Figure:
         height=180 + (46 + 26 * len(repairs)) * rows_of(panels),
     )
     return Figure(figure, flips)
+
+
+def _recovery(source: Source) -> Drawn:
+    recovery = source.own_recovery
+    for scope in source.scopes():
+        for group in source.groups(scope):
+            chance = source.chances.get(group)
+            yield f"{scope}-{group}", recovery_figure(recovery, scope, group, READING, chance=chance)
+
+
+def _parameters(source: Source) -> Drawn:
+    for group in source.groups():
+        yield group, parameters_figure(source.own_recovery, MAIN, group, READING)
+
+
+RECOVERY = RunFigure(
+    name="recovery",
+    question="is what compression damaged answered again, and by subjects never read?",
+    draw=_recovery,
+    tables=("recovery", "variants", "answers"),
+    each="scope and group of facts",
+    in_report=True,
+)
+PARAMETERS = RunFigure(
+    name="parameters",
+    question="what does an answer that comes back cost in parameters?",
+    draw=_parameters,
+    tables=("recovery", "variants"),
+    each="group of facts",
+    narrow=True,
+    in_report=True,
+)

@@ -4,7 +4,9 @@ import numpy as np
 import pandas as pd
 from plotly.subplots import make_subplots
 
+from analysis.figures.entry import Drawn, RunFigure
 from analysis.figures.figure import Figure
+from analysis.figures.source import Source
 from analysis.literal import for_plotly
 from analysis.look import (
     GREY,
@@ -16,6 +18,7 @@ from analysis.look import (
     rows_of,
 )
 from analysis.marks import Marks, apart, error_bars, name_rows
+from analysis.task_scores import ALL
 from data.errors import InputError
 
 
@@ -125,3 +128,28 @@ def perplexity_figure(perplexity: pd.DataFrame, accuracy: pd.DataFrame, of: str)
         height=500,
     )
     return Figure(figure, data)
+
+
+def _tasks(source: Source) -> Drawn:
+    yield "", tasks_figure(task_scores(source.compared_tasks))
+
+
+def _perplexity(source: Source) -> Drawn:
+    source.table("perplexity")  # which says why where there is none
+    scores = task_scores(source.compared_tasks)
+    whole = scores[scores["task"] == ALL] if ALL in set(scores["task"]) else scores
+    yield "", perplexity_figure(source.perplexities, whole, "all tasks")
+
+
+TASKS = RunFigure(
+    name="tasks",
+    question="on which task does a repair bring back what compression took?",
+    draw=_tasks,
+    tables=("tasks", "variants"),
+)
+PERPLEXITY = RunFigure(
+    name="perplexity",
+    question="does perplexity tell what happened to the answers?",
+    draw=_perplexity,
+    tables=("perplexity", "tasks", "variants"),
+)

@@ -5,7 +5,9 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from analysis.figures.entry import Drawn, RunFigure
 from analysis.figures.figure import Figure
+from analysis.figures.source import READING, Source
 from analysis.literal import for_plotly
 from analysis.look import dress, reading_words
 from analysis.reading import compact
@@ -82,3 +84,18 @@ def _heatmap(cells: list[list[pd.Series | None]], names: list[str], most: float,
         texttemplate="%{text}",
         hovertemplate="tuned on %{y}, used on %{x}<br>%{text}<extra></extra>",
     )
+
+
+def _transfer(source: Source) -> Drawn:
+    transfer = source.table("transfer")
+    for group in dict.fromkeys(transfer["group"]):
+        yield str(group), transfer_figure(transfer, str(group), READING)
+
+
+TRANSFER = RunFigure(
+    name="transfer",
+    question="does a repair help where it was not tuned?",
+    draw=_transfer,
+    tables=("transfer",),
+    each="group of facts",
+)

@@ -5,14 +5,15 @@ from shlex import quote
 
 import streamlit as st
 
+from analysis.figures.registry import figure_of, figures
+from analysis.figures.source import Source
 from analysis.literal import code_for_page, for_page
 from analysis.pages.drawing import show, take
 from analysis.pages.picking import pick
 from analysis.pages.shared import View, panel, view
-from analysis.paper import FIGURES, Named, Source, drawn
+from analysis.paper import Named, drawn
 from analysis.paper_files import bundle_bytes, file_bytes
 from analysis.paper_style import FORMATS, IMAGES, NO_BROWSER, VENUES, browser_here, style_of
-from analysis.reading import CALIBRATION, LATENCY
 from data.errors import InputError
 
 MIME = {"pdf": "application/pdf", "svg": "image/svg+xml", "png": "image/png", "html": "text/html"}
@@ -25,23 +26,22 @@ def figures_of(run: Path, stamp: str, beside: tuple[int, ...], name: str) -> tup
     return drawn(Source(run), (name,))
 
 
-def times_beside(run: Path) -> tuple[int, ...]:
-    """When what figures read besides the run's tables was written: the manifest does not change with it."""
-    files = [run / LATENCY, *sorted(CALIBRATION.glob("*"))]
-    return tuple(file.stat().st_mtime_ns if file.is_file() else 0 for file in files)
+def times_beside(run: Path, name: str) -> tuple[int, ...]:
+    """When what a figure reads besides the run's tables was written: the manifest does not change with it."""
+    return tuple(file.stat().st_mtime_ns if file.is_file() else 0 for file in figure_of(name).beside(run))
 
 
 @st.fragment
 @panel
 def show_figure(now: View) -> None:
-    names = [one.name for one in FIGURES]
+    names = [one.name for one in figures()]
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        name = pick("Figure", names, "figure", help="; ".join(f"{one.name}: {one.question}" for one in FIGURES))
+        name = pick("Figure", names, "figure", help="; ".join(f"{one.name}: {one.question}" for one in figures()))
         kind = pick("Format", list(FORMATS), "format")
         venue = pick("Width of", sorted(VENUES), "width", help=widths())
         points = pick("Text, points", list(POINTS), "points")
     style = style_of(venue, float(points))
-    found, left_out = figures_of(now.run, now.stamp, times_beside(now.run), name)
+    found, left_out = figures_of(now.run, now.stamp, times_beside(now.run, name), name)
     for reason in left_out.values():
         raise InputError(f"run '{now.run.name}' has no figure '{name}': {reason}")
     labels = [one.name for one in found]
