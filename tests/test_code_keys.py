@@ -109,9 +109,16 @@ BANKED = {"scored": 20, "drift": 18, "tasks": 16, "lens": 6, "examples": 5}
 ALL = {"compressed": 9, "tuned": 98, "scored": 219, "drift": 18, "lens": 6, "probed": 6, "intervened": 5}
 ALL |= {"examples": 5, "tasks": 115}
 WORDS = "words, pages, figures, hues and reports"
+PREDICTION = "a statement in a prediction"
 STATEMENT, REMARK, TEXT = "\nEDITED = 1\n", "\n# A remark.\n", '\n"""A text."""\n'
 SELECTING = ["probes/selection/key.py", "probes/selection/router.py", "probes/specs/selectors.py"]
-DRAWING = ["analysis/figures/drift.py", "analysis/look.py", "analysis/pages/evidence.py"]
+DRAWING = [
+    "analysis/figures/drift.py",
+    "analysis/figures/registry.py",
+    "analysis/pages/catalogue.py",
+    "analysis/look.py",
+    "analysis/pages/evidence.py",
+]
 DRAWING += ["analysis/report_markdown.py", "analysis/report_page.py"]
 EDITS: dict[str, tuple[list[tuple[str, str]], dict[str, int]]] = {
     "statements in selectors": ([(file, STATEMENT) for file in SELECTING], BANKED),
@@ -123,6 +130,7 @@ EDITS: dict[str, tuple[list[tuple[str, str]], dict[str, int]]] = {
     "a statement in a basic metric": ([("analysis/metrics/cosine.py", STATEMENT)], {"drift": 18}),
     "a statement in the list of metrics": ([("analysis/metrics/registry.py", STATEMENT)], {}),
     "a statement in a repair that the demo has not": ([("probes/prefix_tuning.py", STATEMENT)], {}),
+    PREDICTION: ([("analysis/predictions/knockout.py", STATEMENT)], {}),
     WORDS: (
         [("probes/selection/key.py", REMARK), ("probes/tokens.py", TEXT), *((file, STATEMENT) for file in DRAWING)],
         {},
@@ -153,6 +161,8 @@ def test_an_edit_changes_the_keys_of_the_cells_that_run_it_and_no_other(edit, de
         assert Counter(cell.kind for cell in demo if after[cell.key] != before[0][cell.key]) == touched
         if edit == WORDS:  # and a finished run stays current
             assert code_keys.code_hash(run.GATHERING) == before[1]
+        if edit == PREDICTION:  # it is judged from tables: verdicts are made anew from cells that stay
+            assert code_keys.code_hash(run.GATHERING) != before[1]
     finally:
         for file, _ in edits:
             shutil.copy(ROOT / file, copied / file)
