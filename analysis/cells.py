@@ -121,8 +121,9 @@ class _Expansion:
             "floors": floors,
             "variants": [variant.model_dump(mode="json") for variant in variants],
             "groups": groups_of(self.study)[scope],
-            # Which cells there are shapes none of them; of the groups of metrics, what they stand for does.
-            "drift": settings.model_dump(mode="json", exclude={"around", "metrics"}),
+            # Which cells there are shapes none of them; of groups of metrics and where they are measured, what they
+            # stand for does.
+            "drift": settings.model_dump(mode="json", exclude={"around", "metrics", "detailed"}),
             "metrics": [metric.stored() for metric in measured_in(settings.metrics)],
         }
         name = "dense" if compression is None else compression.name

@@ -178,4 +178,9 @@ def test_all_metrics_of_drift_are_measured_in_the_detailed_replicates_alone():
     for label, names in metrics.items():
         assert "cosine" in names
         assert ("cka" in names) == ("seed 4" in label)
+    everywhere, _ = run.prepare(load_study("atlas", ["seeds=[4, 2]", "controls=[]", "drift.detailed=null"]))
+    same = {cell.label for cell in plan.of("drift")} & {cell.label for cell in everywhere.of("drift")}
+    keys = {cell.label: cell.key for cell in plan.of("drift")}
+    kept = {cell.label for cell in everywhere.of("drift") if keys[cell.label] == cell.key}
+    assert kept == {label for label in same if "seed 4" in label}
     assert {cell.fields["seed"] for cell in plan.of("lens")} == {4}

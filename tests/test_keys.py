@@ -62,7 +62,7 @@ CHANGES: dict[str, tuple[Any, set[str]]] = {
     "drift.backend": ("hooks", {"drift"}),
     "drift.around": ("dense", {"drift"}),
     "drift.metrics": (["basic", "robust"], {"drift"}),
-    "drift.detailed": (1, {"drift"}),
+    "drift.detailed": (1, set()),  # basic metrics alone, which every replicate has
     "drift.floors": (["batch_plan", "sdpa"], {"drift"}),
     "transfer.repairs": (["lora-r1"], {"tuned", "scored"}),
     "transfer.compressions": (False, {"scored"}),
