@@ -10,14 +10,13 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
+from analysis import dry_run as looking
 from analysis import report, run
+from analysis.amounts import parse_bytes
 from analysis.cells import Cell, Plan
 from analysis.doctor import show_model
-from analysis.engine import missing
-from analysis.estimate import estimate
 from analysis.export import export
 from analysis.latency import measure_latency
-from analysis.memory import parse_bytes
 from analysis.paper import Source, figure_names
 from analysis.paper_files import write_paper
 from analysis.paper_style import VENUES, formats_of, style_of
@@ -25,7 +24,7 @@ from analysis.parting import compare
 from analysis.progress import Bar
 from analysis.reading import read_latency, read_verdict
 from analysis.repair_report import show_repairs
-from analysis.resolve import check_plan, resolve
+from analysis.resolution import Resolution
 from analysis.scopes import MAIN
 from analysis.store import Store, open_root
 from analysis.study import load_study, shipped_studies
@@ -55,17 +54,16 @@ def run_command(
     memory: Annotated[str | None, typer.Option(help="bound on what all workers hold together, such as 8GB")] = None,
     latency: Annotated[bool, typer.Option("--latency", help="time its repairs too, where nothing has yet")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="list the cells and what they could show")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="with --dry-run: what is found, as JSON")] = False,
 ) -> None:
     """Run a study, or go on with it, and print what it found."""
+    if dry_run:
+        _show(looking.dry_run(study, changes or [], out), as_json)
+        return
+    if as_json:
+        raise InputError("--json: what is found before a run; add --dry-run, or read resolved.json beside the run")
     described = load_study(study, changes or [])
     shipped = study in shipped_studies() and not changes
-    if dry_run:
-        here = run.is_here(described)
-        plan, facts = run.prepare(described, absent=not here)
-        if here:
-            check_plan(plan, facts, resolve(described))
-        console.print(estimate(plan, facts, missing(plan, Store(out)), here=here), markup=False)
-        return
     budget = None if memory is None else parse_bytes(memory)
     bar = Bar()
 
@@ -249,17 +247,39 @@ def gc_command(
 
 @app.command("doctor")
 def doctor_command(
-    model: Annotated[str, typer.Argument(help="a hub id, a folder, a .gguf file, or atlas")],
+    model: Annotated[str | None, typer.Argument(help="a hub id, a folder, a .gguf file, or atlas")] = None,
+    study: Annotated[str | None, typer.Option(help="look at a study instead: a YAML file, or a shipped one")] = None,
     dtype: Annotated[str, typer.Option()] = "float32",
     device: Annotated[str, typer.Option()] = "cpu",
     length: Annotated[int, typer.Option(min=1, help="tokens of a row, for shapes and costs")] = 64,
     batch: Annotated[int, typer.Option(min=1, help="rows of a batch, for shapes and costs")] = 8,
     memory: Annotated[str | None, typer.Option(help="refuse what would take more, such as 8GB")] = None,
     remote: Annotated[bool, typer.Option("--remote", help="ask nnsight's host for the model, too")] = False,
+    changes: Annotated[list[str] | None, typer.Option("--set", help="with --study: key=value")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="what small files tell, as JSON; opens no model")] = False,
+    out: OutFolder = Path("runs"),
 ) -> None:
     """Open a model and print its sites, shapes and modules, the parity floor of capture and what it costs."""
+    if (model is None) == (study is None):
+        raise InputError("doctor: name a model or a study: `doctor MODEL`, or `doctor --study STUDY`")
+    if study is not None:
+        _show(looking.dry_run(study, changes or [], out), as_json)
+        return
+    assert model is not None
+    if as_json:
+        _show(looking.look_at_model(model, dtype), as_json)
+        return
     budget = None if memory is None else parse_bytes(memory)
     show_model(console, model, dtype, device, length=length, batch=batch, memory=budget, hosted=remote)
+
+
+def _show(found: Resolution, as_json: bool) -> None:
+    """Print what was found of a study or a model; what is refused ends the command."""
+    if as_json:
+        typer.echo(found.as_json)
+    looking.accepted(found)
+    if not as_json:
+        console.print("\n".join(found.lines), markup=False)
 
 
 def main() -> None:

@@ -2,9 +2,8 @@
 
 from analysis.cells import Plan
 from analysis.opening import close_models, dense
-from analysis.resolve import Resolved, check_plan
+from analysis.resolve import Resolved
 from analysis.study_blocks import OWN_TEXT
-from data.facts import FactSet
 from data.tasks import TaskSource, open_task
 from probes.capture import Recorder
 
@@ -12,15 +11,15 @@ HERE = {"device": "cpu"}
 """Where a model is opened to be looked at: who hands out cells may have no GPU, and of one the memory is a worker's."""
 
 
-def check_inputs(plan: Plan, facts: FactSet, resolved: Resolved) -> None:
-    """Refuse a study whose model, checkpoints, texts, tasks or lengths do not fit together.
+def check_opened(resolved: Resolved) -> None:
+    """Refuse a study whose tasks cannot be read, or whose model does not open or cannot be recorded.
 
-    What small files tell comes first. Then the model is opened, on the processor wherever the study runs, and closed.
+    The model is opened on the processor wherever the study runs, and closed.
 
     Raises:
         InputError: naming what does not fit, and what to change.
     """
-    check_plan(plan, facts, resolved)
+    plan = resolved.plan
     check_tasks(plan)
     try:
         opened = dense(plan.cells[0].fields | HERE)

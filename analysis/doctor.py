@@ -10,18 +10,19 @@ from rich.markup import escape
 from rich.table import Table
 from transformers import PreTrainedModel
 
+from analysis.amounts import spoken_bytes
 from analysis.drift import DRIFT_KINDS
-from analysis.memory import PROCESS, comparison_bytes, spoken_bytes
-from analysis.resolve import template_note
+from analysis.dry_run import accepted, look_at_model
+from analysis.memory import PROCESS, comparison_bytes
 from analysis.shapes import Shape
 from data.errors import InputError
 from probes.backends import BACKENDS, HOSTED
 from probes.capture import Parity, Recorder
 from probes.families import family_of
 from probes.inputs import Inputs, build_inputs
-from probes.models import OpenedModel, look, open_model
+from probes.models import OpenedModel, open_model
 from probes.sites import Kind, Site, kinds_of, module_name, sites_of, sizes_of
-from probes.tokens import encode, ended_note, require_rows
+from probes.tokens import encode
 
 WORDS = "the quick brown fox"
 """What is read of a model on trial."""
@@ -54,8 +55,7 @@ def show_model(
         InputError: the model cannot be read, its positions end before `length`, or comparing a batch of this size
             is foretold to take more than `memory` bytes; nothing is run then. Or a host did not run a pass.
     """
-    outlook = look(name)
-    require_rows(outlook.tokenizer(), int(outlook.config.vocab_size), name)
+    told = accepted(look_at_model(name, dtype))
     opened = open_model(name, dtype=dtype, device=device)
     model = opened.model
     row = _first_tokens(name, opened)
@@ -80,10 +80,8 @@ def show_model(
             markup=False,
         )
     _show_cost(console, model, shape, timed, beyond, needed, found)
-    for note in filter(None, (opened.note, template_note(opened.tokenizer, None), ended_note(opened.tokenizer))):
-        console.print(note, markup=False)
-    if opened.read_beside:
-        console.print("\n  ".join(("read beside the weights:", *opened.read_beside)), markup=False)
+    for line in told.lines:
+        console.print(line, markup=False)
 
 
 def _first_tokens(name: str, opened: OpenedModel) -> list[int]:

@@ -1,17 +1,21 @@
 """Before a run: which cells, about how long, and the smallest effect that the study could detect."""
 
-import numpy as np
+from collections.abc import Iterator
 
-from analysis.cells import KINDS, Cell, Plan
-from analysis.memory import TASK_ITEM, bytes_for, spoken_bytes
+import numpy as np
+from transformers import PreTrainedModel
+
+from analysis.cells import Cell
+from analysis.memory import TASK_ITEM, bytes_for
 from analysis.pool import workers_for
+from analysis.resolution import CellFound, Detectable, Left, ModelFound, Resolution
+from analysis.resolve import Resolved
 from analysis.scopes import ABLATIONS
 from analysis.shapes import Shape
 from analysis.significance import smallest_detectable
-from analysis.sizes import check_budget, check_fits
-from analysis.study import groups_of
+from analysis.study import Study, groups_of
 from data.facts import FactSet
-from probes.models import outline
+from probes.families import family_of
 from probes.spreading import SPREAD
 
 SECONDS_PER_FLOP = {"cpu": 1 / 5e10, "cuda": 1 / 5e13, SPREAD: 1 / 5e13}
@@ -76,41 +80,47 @@ def _questions_inside(cell: Cell, shape: Shape, facts: FactSet) -> int:
     return settings["items"] * (patches + heads + 4 * (layers + 1) * prompts)
 
 
-def estimate(plan: Plan, facts: FactSet, todo: list[Cell], *, here: bool = True) -> str:
-    """What a dry run prints: cells by kind with an estimate, each cell's label, and what could be seen.
+def resolution_of(resolved: Resolved, todo: list[Cell] | None = None) -> Resolution:
+    """What was found of a study, with what each cell takes; `todo` are the cells that are not computed yet."""
+    plan, found = resolved.plan, resolved.found
+    shape = Shape.of(resolved.model, plan.study.dtype)
+    left = None
+    if todo is not None:
+        keys = {cell.key for cell in todo}
+        places = tuple(place for place, cell in enumerate(plan.cells) if cell.key in keys)
+        left = Left(cells=places, workers=workers_for(plan.study.threads, plan.study.device))
+    return Resolution(
+        study=plan.study.name,
+        model=model_found(plan.study.model, resolved.model, plan.study.dtype, here=found is not None),
+        read_beside=() if found is None else found.read_beside,
+        notes=resolved.notes,
+        cells=tuple(_found(cell, shape, resolved.facts) for cell in plan.cells),
+        detectable=tuple(_detectable(plan.study, resolved.facts)),
+        left=left,
+    )
 
-    Sizes come from the configuration of the model's files, or from the study's `shape` where they are not `here`.
 
-    Raises:
-        InputError: a repair that does not fit the model or the study's budget.
-    """
-    study = plan.study
-    model = outline(study.model, None if here else study.shape)
-    check_fits(study, model)
-    check_budget(study, model)
-    shape = Shape.of(model, study.dtype)
-    workers = workers_for(study.threads, study.device)
-    lines = [f"{study.name}: {len(plan.cells)} cells, {len(plan.cells) - len(todo)} of them cached"]
-    where = "its configuration" if here else "the study's shape, as its files are not on this machine"
-    lines.append(f"{study.model}: {shape.parameters:,} parameters in {study.dtype}, by {where}")
-    total = 0.0
-    for kind in KINDS:
-        seconds = sum(seconds_for(cell, shape, facts) for cell in todo if cell.kind == kind)
-        total += seconds
-        most = max((bytes_for(cell, shape) for cell in plan.of(kind)), default=0)
-        lines.append(
-            f"  {kind:<11} {len(plan.of(kind)):>4}   about {seconds / workers:>6.0f} s left on {workers} workers, "
-            f"{spoken_bytes(most)} each"
-        )
-    lines.append(f"about {total / workers / 60:.1f} minutes in all (to a factor of three; memory to a factor of two)")
+def model_found(name: str, model: PreTrainedModel, dtype: str, *, here: bool) -> ModelFound:
+    """A model's family and size."""
+    return ModelFound(
+        name=name,
+        family=family_of(model).model_type,
+        parameters=Shape.of(model, dtype).parameters,
+        dtype=dtype,
+        source="configuration" if here else "shape",
+    )
+
+
+def _found(cell: Cell, shape: Shape, facts: FactSet) -> CellFound:
+    """A cell with what it takes."""
+    seconds = round(seconds_for(cell, shape, facts), 3)
+    return CellFound(kind=cell.kind, label=cell.label, seconds=seconds, bytes=bytes_for(cell, shape))
+
+
+def _detectable(study: Study, facts: FactSet) -> Iterator[Detectable]:
+    """The smallest effect that each scope could show; ablations ask the same subjects, and decide nothing."""
     for scope, groups in groups_of(study).items():
-        if scope == ABLATIONS:  # asks the same people, and decides nothing
-            continue
-        people = len({fact.subject for fact in facts.select(groups, "test")})
-        smallest = smallest_detectable(people, PAIRED_DEVIATION / np.sqrt(2))
-        lines.append(
-            f"{scope}: {people} test people; a paired accuracy difference of {smallest:.3f} is found with power .8"
-        )
-    left = {cell.key for cell in todo}
-    lines += ["", *(f"  {'todo' if cell.key in left else 'done'}  {cell.kind:<11} {cell.label}" for cell in plan.cells)]
-    return "\n".join(lines)
+        if scope != ABLATIONS:
+            subjects = len({fact.subject for fact in facts.select(groups, "test")})
+            smallest = float(smallest_detectable(subjects, PAIRED_DEVIATION / np.sqrt(2)))
+            yield Detectable(scope=scope, subjects=subjects, difference=smallest)

@@ -25,6 +25,7 @@ import yaml
 
 from analysis.processes import began, machine
 from analysis.progress import Step, last_step
+from analysis.resolution import Resolution
 from analysis.store import open_root, telling_storage, write_atomically
 from data.errors import InputError
 from data.paths import shown
@@ -44,19 +45,6 @@ ESTIMATING = 600
 PIDS = range(2, 2**22 + 1)
 """The numbers that Linux gives to processes, but for the first: a signal to its group would reach everybody."""
 State = Literal["running", "finished", "failed", "stopped", "unreadable"]
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What a dry run says."""
-
-    cells: int
-    cached: int
-    minutes: float
-    effects: tuple[str, ...]
-    """By scope: how many test people, and the smallest difference that could be found."""
-    text: str
-    """All of it, with every cell."""
 
 
 @dataclass(frozen=True)
@@ -95,8 +83,8 @@ def as_yaml(study: dict[str, Any]) -> str:
     return yaml.safe_dump(study, sort_keys=False, allow_unicode=True, width=110, default_flow_style=None)
 
 
-def estimate_of(text: str, root: Path) -> Estimate:
-    """Check a study as a run would and say what it would take; nothing is written below `root`.
+def resolution_of(text: str, root: Path) -> Resolution:
+    """Look at a study as a run would and say what it would take; nothing is written below `root`.
 
     Raises:
         InputError: what is wrong with it, in the words of the command line.
@@ -105,7 +93,7 @@ def estimate_of(text: str, root: Path) -> Estimate:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, f"{name}.yaml")
         path.write_text(text, encoding="utf-8")
-        command = [*command_of(path, root), "--dry-run"]
+        command = [*command_of(path, root), "--dry-run", "--json"]
         try:
             done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=ESTIMATING, check=False)
         except subprocess.TimeoutExpired:
@@ -113,10 +101,10 @@ def estimate_of(text: str, root: Path) -> Estimate:
                 f"the estimate took more than {ESTIMATING // 60} minutes and was ended: take the YAML and ask in a "
                 "terminal, `python -m analysis run STUDY.yaml --dry-run`"
             ) from None
-        told = done.stderr.replace(f"{folder}{os.sep}", "")
+        said, told = (one.replace(f"{folder}{os.sep}", "") for one in (done.stdout, done.stderr))
     if done.returncode:
         raise InputError(_reason(told) or f"the estimate ended with exit code {done.returncode} and no word")
-    return _read(done.stdout)
+    return Resolution.model_validate_json(said)
 
 
 def launch(text: str, root: Path) -> Path:
@@ -251,16 +239,6 @@ def _name_of(text: str) -> str:
 def _reason(log: str) -> str:
     """The one line in which a run says what was wrong."""
     return next((line.removeprefix("error: ") for line in reversed(log.splitlines()) if line.startswith("error: ")), "")
-
-
-def _read(text: str) -> Estimate:
-    """The figures in what a dry run prints."""
-    cells = re.search(r"^.+: (\d+) cells, (\d+) of them cached$", text, re.MULTILINE)
-    minutes = re.search(r"^about ([\d.]+) minutes in all", text, re.MULTILINE)
-    effects = re.findall(r"^\S+: \d+ test people; .+$", text, re.MULTILINE)
-    if cells is None or minutes is None:
-        raise InputError(f"the dry run printed no estimate: {text[:200]}")
-    return Estimate(int(cells[1]), int(cells[2]), float(minutes[1]), tuple(effects), text)
 
 
 def _birth(pid: int) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from data.text import text_as_planned
 from probes.candidates import require_apart
 from probes.inputs import longest_content, spoken_positions
 from probes.likeness import look_checkpoint
-from probes.models import locate, look, outline
+from probes.models import Found, find, outline, outline_of
 from probes.repairs.registry import work_of
 from probes.specs.compression import CompressionSpec
 from probes.tokens import ask_by, encode, encode_continuations, ended_note, has_template, require_rows
@@ -30,40 +30,56 @@ PHRASINGS: tuple[Phrasing, ...] = ("measure", "damage", "tune")
 
 @dataclass(frozen=True)
 class Resolved:
-    """A study's model as its small files tell it."""
+    """A study whose model, checkpoints, repairs, facts, lengths and text were looked at and fit together."""
 
+    plan: Plan
+    facts: FactSet
     model: PreTrainedModel
-    """Without weights."""
-    tokenizer: PreTrainedTokenizerBase
-    """As the study asks with it."""
+    """Without weights: as its files describe it, or the study's `shape` where they are not here."""
+    found: Found | None
+    """The model's files; None where they are not on this machine, so that what reads words was not looked at."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What has to be said wherever the study's numbers stand: of its model's file, its questions and its tasks."""
+        study = self.plan.study
+        told = [] if self.found is None else list(model_notes(self.found, study.template))
+        if study.tasks is not None and study.tasks.files is not None:
+            told.append(task_notes(find_tasks(study.tasks.names, study.tasks.files)))
+        return tuple(filter(None, told))
 
 
-def resolve(study: Study) -> Resolved:
-    """Look at a study's model and its ready checkpoints.
+def resolve(plan: Plan, facts: FactSet, *, here: bool = True) -> Resolved:
+    """Look at all that a study's small files tell; where its model is not `here`, at its sizes alone.
 
     Raises:
-        InputError: one of them cannot be opened, they do not go together, or the tokenizer has words that the model
-            was not given.
+        InputError: naming what does not fit, and what to change.
     """
-    outlook = look(study.model)
-    tokenizer = ask_by(outlook.tokenizer(), study.template or "none")
-    require_rows(tokenizer, int(outlook.config.vocab_size), study.model)
+    study = plan.study
+    if not here:
+        resolved = Resolved(plan, facts, outline(study.model, study.shape), None)
+        check_fits(study, resolved.model)
+        check_budget(study, resolved.model)
+        return resolved
+    found = find(study.model, study.dtype)
+    config = found.outlook.config
+    ask_by(found.tokenizer, study.template or "none")
+    require_rows(found.tokenizer, int(config.vocab_size), study.model)
     for spec in study.compressions:
         if spec.checkpoint is not None:
-            look_checkpoint(spec.checkpoint, outlook.config, study.model)
-    return Resolved(outline(study.model), tokenizer)
+            look_checkpoint(spec.checkpoint, config, study.model)
+    resolved = Resolved(plan, facts, outline_of(config), found)
+    check_fits(study, resolved.model)
+    check_budget(study, resolved.model)
+    _check_lengths(study, facts, resolved.model, found.tokenizer)
+    check_text(plan, found.tokenizer)
+    return resolved
 
 
-def notes_of(study: Study) -> str:
-    """What has to be said wherever a study's numbers stand: of its model's file, its questions and its tasks.
-
-    Empty where there is nothing.
-    """
-    tokenizer = look(study.model).tokenizer()
-    told = [locate(study.model).note, template_note(tokenizer, study.template), ended_note(tokenizer)]
-    if study.tasks is not None and study.tasks.files is not None:
-        told.append(task_notes(find_tasks(study.tasks.names, study.tasks.files)))
-    return "; ".join(filter(None, told))
+def model_notes(found: Found, template: str | None) -> tuple[str, ...]:
+    """What has to be said of a model's file and of how its tokenizer is asked."""
+    told = (found.note, template_note(found.tokenizer, template), ended_note(found.tokenizer))
+    return tuple(filter(None, told))
 
 
 def template_note(tokenizer: PreTrainedTokenizerBase, template: str | None) -> str:
@@ -73,25 +89,13 @@ def template_note(tokenizer: PreTrainedTokenizerBase, template: str | None) -> s
     return "the model has a chat template and is asked as plain text (template: chat asks through it)"
 
 
-def check_plan(plan: Plan, facts: FactSet, resolved: Resolved) -> None:
-    """Refuse a study whose repairs, facts, lengths or text do not fit its model.
-
-    Raises:
-        InputError: naming what does not fit, and what to change.
-    """
-    check_fits(plan.study, resolved.model)
-    check_budget(plan.study, resolved.model)
-    _check_lengths(plan.study, facts, resolved)
-    check_text(plan, resolved.tokenizer)
-
-
-def _check_lengths(study: Study, facts: FactSet, resolved: Resolved) -> None:
+def _check_lengths(study: Study, facts: FactSet, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Every window and question has its place behind the longest prompt."""
-    model, positions = resolved.model, spoken_positions(resolved.model)
+    positions = spoken_positions(model)
     prompts = [
         (one.name, length)
         for one in study.repairs
-        for length in (0, *work_of(one).lengths(one, model, resolved.tokenizer, study.model))
+        for length in (0, *work_of(one).lengths(one, model, tokenizer, study.model))
     ]
     name, prompt = max(prompts, key=lambda one: one[1])
     room = longest_content(model, prompt)
@@ -101,14 +105,14 @@ def _check_lengths(study: Study, facts: FactSet, resolved: Resolved) -> None:
             f"drift.length: {study.drift.length} tokens {behind}are more than the {positions} of '{study.model}': "
             f"lower it to {max(room, 0)} or shorten the prompt"
         )
-    tokens, words = _longest(facts, resolved.tokenizer)
+    tokens, words = _longest(facts, tokenizer)
     if tokens > room:
         raise InputError(
             f"questions: '{words}' has {tokens} tokens, which {behind}are more than the {positions} of "
             f"'{study.model}': shorten the question or the prompt"
         )
     if facts.key is not None:
-        tokens, words = _longest(facts, resolved.tokenizer, key=facts.key)
+        tokens, words = _longest(facts, tokenizer, key=facts.key)
         if tokens > longest_content(model):
             raise InputError(
                 f"questions: '{words}', with the key before it, has {tokens} tokens, which are more than the "

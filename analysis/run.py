@@ -7,17 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from analysis.cells import Cell, Plan, expand
-from analysis.checks import check_inputs
+from analysis.checks import check_opened
 from analysis.code_keys import code_hash
 from analysis.engine import Note, Report, drop_damaged, missing, run_cells
 from analysis.engines import open_engine, require_engine, require_place
+from analysis.estimate import resolution_of
 from analysis.hosting import check_hosted
 from analysis.inside_tables import copy_examples
 from analysis.locks import Locks, under_way
 from analysis.predictions.registry import predictions_sha
 from analysis.report_markdown import markdown
 from analysis.report_page import write_report_page
-from analysis.resolve import notes_of, resolve
+from analysis.resolution import Resolution
+from analysis.resolve import resolve
 from analysis.run_files import EXAMPLES, MANIFEST, damaged_file, read_manifest, sealed
 from analysis.schema.registry import TABLES
 from analysis.schema.verdict import VERDICT, require_verdict
@@ -41,6 +43,8 @@ from data.paths import path_fault, shown
 from probes.models import locate
 
 ABSENT = "not on this machine"
+RESOLVED = "resolved.json"
+"""Holds what was found of the study before a weight was read."""
 GATHERING = ("analysis.inside_tables", "analysis.tables", "analysis.verdicts")
 """What makes tables and verdicts from cells: of pages and figures a finished run does not depend."""
 EXPERIMENT = ("study", "model_sha", "facts_sha")
@@ -96,7 +100,7 @@ def manifest_of(plan: Plan, facts: FactSet) -> dict[str, Any]:
     }
 
 
-def finish(plan: Plan, facts: FactSet, store: Store, folder: Path) -> None:
+def finish(plan: Plan, facts: FactSet, found: Resolution, store: Store, folder: Path) -> None:
     """Write tables, verdict and, last, the manifest with every file's checksum: a folder with a manifest is whole."""
     folder.mkdir(parents=True, exist_ok=True)
     tables = gather(plan, store)
@@ -108,14 +112,14 @@ def finish(plan: Plan, facts: FactSet, store: Store, folder: Path) -> None:
             table.write(tables[table.name], draft)
     copy_examples(plan, store, folder)
     verdict = judge(plan.study, facts, tables)
-    note = notes_of(plan.study)
-    write_atomically(folder / "report.md", markdown(verdict, note, plan.study.title or plan.study.name))
+    write_atomically(folder / "report.md", markdown(verdict, found.note, plan.study.title or plan.study.name))
     require_verdict(verdict)
     write_atomically(folder / VERDICT, json.dumps(verdict, indent=1) + "\n")
     write_report_page(folder)
-    written = ["report.md", "report.html", VERDICT, *(table.file for table in TABLES.every())]
+    write_atomically(folder / RESOLVED, found.kept.as_json + "\n")
+    written = ["report.md", "report.html", RESOLVED, VERDICT, *(table.file for table in TABLES.every())]
     written += [f"{EXAMPLES}/{path.name}" for path in (folder / EXAMPLES).glob("*")]
-    manifest = manifest_of(plan, facts) | {"note": note}
+    manifest = manifest_of(plan, facts) | {"note": found.note}
     manifest |= {"files": {name: sha_of(folder / name) for name in sorted(written)}}
     write_atomically(folder / MANIFEST, json.dumps(sealed(manifest), indent=1) + "\n")
 
@@ -152,16 +156,19 @@ def run(
         with telling_storage(out):
             drop_damaged(plan, store, note)
     todo = list(plan.cells) if fresh else missing(plan, store)
+    if not todo and is_current(manifest, folder, note):
+        open_root(out)
+        return folder
+    resolved = resolve(plan, facts)
+    found = resolution_of(resolved)
     if todo:
         require_place(engine, study)
-        check_inputs(plan, facts, resolve(study))
+        check_opened(resolved)
         workers = open_engine(engine, plan, todo, memory=memory, address=address)
     open_root(out)
     if fresh:
         with telling_storage(out):
             store.forget(cell.key for cell in plan.cells)
-    if not todo and is_current(manifest, folder, note):
-        return folder
     if on_start is not None:
         on_start(plan, todo)
     with telling_storage(out), under_way(out):
@@ -171,18 +178,18 @@ def run(
             todo = missing(plan, store)
         with Locks(out) as locks, locks.holding(f"run-{content_key({'folder': folder.name})}"):
             if fresh or not is_current(manifest, folder, note):
-                _gather(plan, facts, store, folder)
+                _gather(plan, facts, found, store, folder)
     return folder
 
 
-def _gather(plan: Plan, facts: FactSet, store: Store, folder: Path) -> None:
+def _gather(plan: Plan, facts: FactSet, found: Resolution, store: Store, folder: Path) -> None:
     """Write the run's folder from its cells.
 
     Raises:
         InputError: a cell was taken away meanwhile.
     """
     try:
-        finish(plan, facts, store, folder)
+        finish(plan, facts, found, store, folder)
     except FileNotFoundError as error:
         if gone := missing(plan, store):
             raise InputError(

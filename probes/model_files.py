@@ -30,12 +30,12 @@ class ModelSource:
     gguf: str | None
     sha: str
 
-    @property
-    def note(self) -> str:
-        """What has to be said wherever numbers of this model stand; empty for plain weights."""
-        if self.gguf is None:
-            return ""
-        return f'"dense" here is the file {self.gguf}, dequantised: not the weights it was made from'
+
+def note_of(gguf: str | None) -> str:
+    """What has to be said of a model that is read from this GGUF file; empty where it is read from none."""
+    if gguf is None:
+        return ""
+    return f'"dense" here is the file {gguf}, dequantised: not the weights it was made from'
 
 
 def on_disk(name: str) -> tuple[Path, str | None]:

@@ -43,6 +43,7 @@ from probes.model_files import (
     check_listed,
     download,
     hub_name,
+    note_of,
     on_disk,
     require_config,
     source_of,
@@ -54,17 +55,20 @@ __all__ = [
     "BUNDLED",
     "DTYPES",
     "TWIN",
+    "Found",
     "ModelSource",
     "OpenedModel",
     "Outlook",
     "check_place",
     "config_of",
+    "find",
     "hub_name",
     "locate",
     "look",
     "open_model",
     "open_weights",
     "outline",
+    "outline_of",
 ]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
@@ -118,6 +122,18 @@ class Outlook:
             InputError: it has none, or it does not open.
         """
         return _opened_tokenizer(self)[0]
+
+
+@dataclass(frozen=True)
+class Found:
+    """A model whose files are all on this machine, its tokenizer opened and its weights unread."""
+
+    outlook: Outlook
+    tokenizer: PreTrainedTokenizerBase
+    note: str
+    """Empty, or a sentence such as that the "dense" weights were dequantised from a file."""
+    read_beside: tuple[str, ...]
+    """What of the files is read beside the weights and a plain configuration, as sentences."""
 
 
 def locate(name: str, *, here: bool = False) -> ModelSource:
@@ -207,10 +223,35 @@ def outline(name: str, shape: Mapping[str, Any] | None = None) -> PreTrainedMode
             raise InputError(
                 f"shape of '{name}' makes no configuration: {' '.join(str(error).split())[:200]}"
             ) from None
+    return outline_of(config)
+
+
+def outline_of(config: PretrainedConfig) -> PreTrainedModel:
+    """The model of a configuration, without weights (on torch's meta device).
+
+    Raises:
+        InputError: it is of no supported family.
+    """
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
     family_of(model)
     return model
+
+
+def find(name: str, dtype: str) -> Found:
+    """Look at all of a model's files, downloading a hub id's, without reading a weight; `dtype` is what it is read in.
+
+    Raises:
+        InputError: what they show cannot be opened, named.
+    """
+    outlook = look(name)
+    hub = hub_name(name)
+    if hub is not None:
+        outlook = _look_folder(name, download(name, hub, False, (*SMALL, WEIGHTS)), weights=True)
+    with _silent():
+        tokenizer, told = _opened_tokenizer(outlook)
+    note = note_of(None if outlook.gguf is None else outlook.gguf.path.name)
+    return Found(outlook, tokenizer, note, (*outlook.read_beside, *told, *_narrowed(outlook, dtype)))
 
 
 def open_model(name: str, *, dtype: str, device: str) -> OpenedModel:
@@ -220,12 +261,10 @@ def open_model(name: str, *, dtype: str, device: str) -> OpenedModel:
         InputError: naming what is missing or unsupported.
     """
     check_place(dtype, device)
-    outlook, source = _looked_at(name)
+    found, source = find(name, dtype), _whole(name)
     with _silent():
-        tokenizer, told = _opened_tokenizer(outlook)
-        model = _opened_model(outlook, source, dtype, device)
-    beside = (*outlook.read_beside, *told, *_narrowed(outlook, source, dtype))
-    return OpenedModel(model, tokenizer, source.note, source.sha, beside)
+        model = _opened_model(found.outlook, source, dtype, device)
+    return OpenedModel(model, found.tokenizer, found.note, source.sha, found.read_beside)
 
 
 def open_weights(name: str, *, dtype: str, device: str) -> tuple[PreTrainedModel, ModelSource]:
@@ -270,11 +309,11 @@ def config_of(name: str) -> PretrainedConfig:
     return look(name).config
 
 
-def _narrowed(outlook: Outlook, source: ModelSource, dtype: str) -> tuple[str, ...]:
+def _narrowed(outlook: Outlook, dtype: str) -> tuple[str, ...]:
     """A sentence where weights are stored more exactly than they are read."""
     if outlook.gguf is not None or outlook.quantisation is not None or dtype == "float32":
         return ()
-    wider = sum(one.dtype in ("F32", "F64") for one in stored_in(source.folder).values())
+    wider = sum(one.dtype in ("F32", "F64") for one in stored_in(outlook.folder).values())
     return (f"{wider} tensors are stored in float32 and were read in {dtype}",) if wider else ()
 
 

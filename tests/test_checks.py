@@ -11,7 +11,7 @@ from analysis import opening, run
 from analysis.__main__ import main
 from analysis.cluster import RayEngine
 from analysis.drift import Reference
-from analysis.resolve import check_plan, resolve
+from analysis.resolve import resolve
 from analysis.study import load_study
 from data.errors import InputError
 from probes.adapter_folders import write_prompt
@@ -70,10 +70,9 @@ def test_a_prompt_in_a_folder_takes_its_place_too(tmp_path, monkeypatch, capsys)
 def test_a_key_that_leaves_the_question_no_room_is_refused():
     study = load_study("atlas")
     plan, facts = run.prepare(study)
-    resolved = resolve(study)
-    check_plan(plan, facts, resolved)
+    assert resolve(plan, facts).plan == plan
     with pytest.raises(InputError, match=r"with the key before it, has 3.. tokens"):
-        check_plan(plan, replace(facts, key="the " * 300), resolved)
+        resolve(plan, replace(facts, key="the " * 300))
 
 
 @pytest.mark.parametrize(("field", "value"), [("vocab_size", 200), ("num_hidden_layers", 3)])

@@ -10,7 +10,7 @@ from nnsight import CONFIG
 
 from analysis import run
 from analysis.__main__ import main
-from analysis.checks import check_inputs
+from analysis.checks import check_opened
 from analysis.opening import close_models
 from analysis.resolve import resolve
 from analysis.store import Store
@@ -142,7 +142,7 @@ def test_drift_around_dense_is_what_hooks_measure(asked, tmp_path, simulated):
     store = Store(tmp_path / "runs")
     for backend in ("hooks", "nnsight_remote"):
         plan, facts = run.prepare(load_study(str(asked), [f"drift.backend={backend}"]))
-        check_inputs(plan, facts, resolve(plan.study))
+        check_opened(resolve(plan, facts))
         (cell,) = plan.of("drift")
         names = [stored["repair"] and stored["repair"]["kind"] for stored in cell.fields["variants"]]
         assert names == [None, "placebo", "prompt", "prompt", "prompt", "idp"]

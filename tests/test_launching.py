@@ -49,10 +49,11 @@ def until(state: str, one: launching.Launched) -> launching.Launched:
 
 
 def test_an_estimate_says_cells_time_and_effect(tmp_path):
-    found = launching.estimate_of(SMALL, tmp_path)
-    assert found.cells > 20
-    assert found.cached == 0
-    assert any(line.startswith("main: ") and "paired accuracy difference" in line for line in found.effects)
+    found = launching.resolution_of(SMALL, tmp_path)
+    assert len(found.cells) > 20
+    assert found.finished == 0
+    assert found.minutes > 0
+    assert any(one.sentence.startswith("main: ") and 0 < one.difference < 1 for one in found.detectable)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -63,13 +64,13 @@ def test_a_study_is_refused_in_the_words_of_the_command_line(tmp_path, monkeypat
 
     monkeypatch.setattr(launching, "command_of", command)
     with pytest.raises(InputError, match=r"^study 'small.yaml': unknown key 'compresions'"):
-        launching.estimate_of(SMALL, tmp_path)
+        launching.resolution_of(SMALL, tmp_path)
 
 
 @pytest.mark.parametrize("name", ["../outside", "/etc/study", "..", "", "a/b", 3])
 def test_no_name_leads_out_of_the_folder(name, tmp_path):
     text = yaml.safe_dump(yaml.safe_load(SMALL) | {"name": name})
-    for refused in (launching.estimate_of, launching.launch):
+    for refused in (launching.resolution_of, launching.launch):
         with pytest.raises(InputError, match="name: a study is called by"):
             refused(text, tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -164,7 +165,7 @@ def test_an_estimate_without_end_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr(launching, "command_of", lambda study, root: [sys.executable, "-c", WAITS])
     monkeypatch.setattr(launching, "ESTIMATING", 0.5)
     with pytest.raises(InputError, match="ask in a terminal"):
-        launching.estimate_of(SMALL, tmp_path)
+        launching.resolution_of(SMALL, tmp_path)
 
 
 def test_a_process_that_ends_before_its_signal_is_stopped(started, monkeypatch):

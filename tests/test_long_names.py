@@ -14,7 +14,7 @@ from tests.opened_pages import errors_of, opened
 @pytest.mark.parametrize("letters", [201, 250, 300, 5000])
 def test_a_study_whose_name_is_too_long_is_refused_before_anything_is_written(letters, tmp_path):
     text = yaml.safe_dump(shipped_study("atlas") | {"name": "n" * letters})
-    for refused in (launching.estimate_of, launching.launch):
+    for refused in (launching.resolution_of, launching.launch):
         with pytest.raises(InputError, match=r"name: 'n+…' has .* letters, and a study's name has 200 at most") as said:
             refused(text, tmp_path)
         assert len(str(said.value)) < 200

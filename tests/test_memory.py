@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from analysis.amounts import UNITS, parse_bytes
 from analysis.cells import KINDS, Cell, expand
-from analysis.memory import UNITS, bytes_for, parse_bytes, workers_within
+from analysis.memory import bytes_for, workers_within
 from analysis.peak import PeakMemory
 from analysis.shapes import Shape
 from analysis.study import load_facts, load_study

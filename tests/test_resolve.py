@@ -1,65 +1,20 @@
 """What a user brings is looked at before a weight is read, by doctor, dry runs and runs alike: one line, exit 2."""
 
 import json
-from typing import Any
 
 import pytest
 import torch
-import yaml
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
 
 from analysis.__main__ import main
+from analysis.dry_run import dry_run
 from analysis.reading import read_json, read_table
-from analysis.resolve import notes_of
+from analysis.resolution import Resolution
+from analysis.run import RESOLVED
 from analysis.study import load_study
 from probes.models import open_model
 from probes.tokens import ask_by
+from tests.brought_studies import ADDED, CHAT, FAULTS, PEOPLE, brought
 from tests.calling import call
-from tests.tiny_models import tiny
-
-WORDS = "<unk> <s> </s> <user> <assistant> a the of is in one goes to live lives home town man who".split()
-CITIES = ["rome", "oslo", "lima"]
-PEOPLE = [f"man{place}" for place in range(24)]
-CHAT = "{% for turn in messages %}<user>{{ turn['content'] }}{% endfor %}<assistant>"
-PHRASINGS = {
-    "tune": ["the town of {subject} is", "the home of {subject} is"],
-    "damage": "to live {subject} goes to",
-    "measure": "one who is {subject} lives in",
-}
-
-
-def brought(folder, *, chat=None, answers=CITIES, missing=0, **changes):
-    """A study as a user brings it: a model with a tokenizer of its own, facts, and a YAML file; gives its path."""
-    names = {word: place for place, word in enumerate([*WORDS, *PEOPLE, *CITIES])}
-    words = Tokenizer(models.WordLevel(names, unk_token="<unk>"))
-    words.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=words, unk_token="<unk>", bos_token="<s>", eos_token="</s>", pad_token="</s>"
-    )
-    tokenizer.chat_template = chat
-    model = tiny("llama", vocab_size=len(names) - missing, max_position_embeddings=96)
-    model.save_pretrained(folder / "model")
-    tokenizer.save_pretrained(folder / "model")
-    rows = "".join(f"r,{person},{answers[place % len(answers)]}\n" for place, person in enumerate(PEOPLE))
-    (folder / "facts.csv").write_text(f"relation,subject,answer\n{rows}")
-    (folder / "facts.yaml").write_text(yaml.safe_dump({"r": PHRASINGS}))
-    (folder / "text.txt").write_text("\n\n".join(f"{'the town of a man is home ' * 12}{one}" for one in PEOPLE))
-    study = {
-        "name": "brought",
-        "model": str(folder / "model"),
-        "facts": str(folder / "facts.csv"),
-        "groups": ["facts"],
-        "text": f"file:{folder / 'text.txt'}",
-        "compressions": [{"method": "magnitude", "sparsity": 0.5, "samples": 2, "block_length": 32}],
-        "seeds": [0],
-        "repairs": [{"kind": "prompt", "length": 2, "learning_rate": 0.01}],
-        "reported": ["prompt-2"],
-        "tuning": {"steps": 2, "batch": 4},
-        "drift": {"questions": 4, "windows": 2, "length": 16, "batch": 2},
-    }
-    (folder / "study.yaml").write_text(yaml.safe_dump(study | changes))
-    return str(folder / "study.yaml")
 
 
 def said(monkeypatch, capsys, *arguments):
@@ -69,20 +24,6 @@ def said(monkeypatch, capsys, *arguments):
     assert code == 2, error
     assert len(error.strip().splitlines()) == 1, error
     return error
-
-
-ADDED = "its tokenizer has 2 words past the last of its embedding's 44 rows ('oslo', 'lima')"
-FAULTS: dict[str, tuple[dict[str, Any], str]] = {
-    "words without a row": ({"missing": 2}, ADDED),
-    "answers that are unknown words": ({"answers": ["paris", "cairo"]}, "writes the answers 'cairo' and 'paris' alike"),
-    "a chat model that is none": ({"template": "chat"}, "the model's tokenizer has no chat template"),
-    "another way of asking": ({"template": "talk"}, "template: Input should be 'none' or 'chat'"),
-    "windows past the positions": ({"drift": {"length": 97}}, "drift.length: 97 tokens behind the 2 of prompt-2"),
-    "too little text": (
-        {"compressions": [{"method": "magnitude", "sparsity": 0.5, "samples": 900, "block_length": 32}]},
-        "asks for 900: give more text",
-    ),
-}
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -109,8 +50,8 @@ PLAIN = "the model has a chat template and is asked as plain text (template: cha
 
 def test_a_chat_model_that_is_asked_as_plain_text_is_said_to_be_unless_told(tmp_path, monkeypatch, capsys):
     path = brought(tmp_path, chat=CHAT)
-    assert notes_of(load_study(path)) == PLAIN
-    assert notes_of(load_study(path, ["template=none"])) == notes_of(load_study(path, ["template=chat"])) == ""
+    assert dry_run(path, [], tmp_path).notes == (PLAIN,)
+    assert dry_run(path, ["template=none"], tmp_path).notes == dry_run(path, ["template=chat"], tmp_path).notes == ()
     monkeypatch.setattr("sys.argv", ["analysis", "doctor", str(tmp_path / "model"), "--length", "8", "--batch", "1"])
     with pytest.raises(SystemExit):
         main()
@@ -137,6 +78,8 @@ def test_a_chat_model_is_asked_as_the_study_says(template, tmp_path, studies):
     assert set(answers["rule"]) == {"whole"}
     assert read_json(run, "manifest.json")["note"] == ("" if template else PLAIN)
     assert (PLAIN in (run / "report.md").read_text()) == (template is None)
+    assert Resolution.model_validate(read_json(run, RESOLVED)) == dry_run(path, [], tmp_path).kept
+    assert str(tmp_path) not in (run / RESOLVED).read_text().replace(str(tmp_path / "model"), "")  # but as asked
     stored = json.loads((run / "manifest.json").read_text())["study"]["template"]
     assert stored == template
     assert ask_by(opened.tokenizer, "chat")

@@ -9,6 +9,7 @@ from analysis.literal import for_page
 from analysis.pages.picking import pick
 from analysis.pages.shared import View, go_to, panel, runs_root
 from analysis.pages.study_form import KEPT, Fields, budget, compression, repair, row, several, subject
+from analysis.resolution import Resolution
 
 ICONS = {"running": ":material/sync:", "finished": ":material/check_circle:"}
 ICONS |= {"failed": ":material/error:", "stopped": ":material/pause_circle:", "unreadable": ":material/warning:"}
@@ -65,7 +66,7 @@ def show_study(study: dict[str, Any]) -> None:
         )
     if ask or go:
         with st.spinner("Checking the study and counting its cells"):
-            st.session_state["estimate_of"] = text, launching.estimate_of(text, runs_root().resolve())
+            st.session_state["estimate_of"] = text, launching.resolution_of(text, runs_root().resolve())
     told = st.session_state.get("estimate_of")
     if told is not None and told[0] == text:
         show_estimate(told[1])
@@ -74,16 +75,17 @@ def show_study(study: dict[str, Any]) -> None:
         st.rerun()
 
 
-def show_estimate(found: launching.Estimate) -> None:
+def show_estimate(found: Resolution) -> None:
+    """What was found of the study: how much is left to compute, what must be said, and every line of the dry run."""
     with st.container(border=True):
         with st.container(horizontal=True):
-            st.metric("Cells", found.cells, help="units of work, each computed once and kept")
-            st.metric("Finished already", found.cached)
+            st.metric("Cells", len(found.cells), help="units of work, each computed once and kept")
+            st.metric("Finished already", found.finished)
             st.metric("About, to a factor of three", duration(60 * found.minutes))
-        for line in found.effects:
+        for line in (*found.notes, *(one.sentence for one in found.detectable)):
             st.caption(for_page(line))
         with st.expander("Every cell"):
-            st.code(found.text, language=None)
+            st.code("\n".join(found.lines), language=None)
 
 
 def duration(seconds: float) -> str:
