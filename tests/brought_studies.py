@@ -19,7 +19,7 @@ PHRASINGS = {
 }
 
 
-def brought(folder, *, chat=None, answers=CITIES, missing=0, **changes):
+def brought(folder, *, model_type="llama", chat=None, answers=CITIES, missing=0, **changes):
     """A study as a user brings it: a model with a tokenizer of its own, facts, and a YAML file; gives its path."""
     names = {word: place for place, word in enumerate([*WORDS, *PEOPLE, *CITIES])}
     words = Tokenizer(models.WordLevel(names, unk_token="<unk>"))
@@ -28,7 +28,7 @@ def brought(folder, *, chat=None, answers=CITIES, missing=0, **changes):
         tokenizer_object=words, unk_token="<unk>", bos_token="<s>", eos_token="</s>", pad_token="</s>"
     )
     tokenizer.chat_template = chat
-    model = tiny("llama", vocab_size=len(names) - missing, max_position_embeddings=96)
+    model = tiny(model_type, vocab_size=len(names) - missing, max_position_embeddings=96)
     model.save_pretrained(folder / "model")
     tokenizer.save_pretrained(folder / "model")
     rows = "".join(f"r,{person},{answers[place % len(answers)]}\n" for place, person in enumerate(PEOPLE))

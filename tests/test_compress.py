@@ -9,7 +9,6 @@ from loguru import logger
 from data.errors import InputError
 from probes.bake import most_levels, oriented_weight
 from probes.compress import compress
-from probes.families import SUPPORTED
 from tests.compressing import RECIPES, blocks_of_text, digest, names_of, spec_of
 from tests.tiny_models import TINY_TYPES, tiny
 
@@ -44,10 +43,6 @@ def test_every_family_and_method_is_proved(model_type, recipe, tokenizer):
             assert ((weight.reshape(-1, among) != 0).sum(dim=1) <= kept).all()
         if spec.quantiser_bits is not None:
             assert 1 < most_levels(weight, spec.group_size) <= 2**spec.quantiser_bits
-
-
-def test_the_table_covers_the_tiny_models():
-    assert set(SUPPORTED) == set(TINY_TYPES)
 
 
 def test_an_unsupported_model_is_refused_by_name(tokenizer, monkeypatch):

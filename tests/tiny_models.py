@@ -5,53 +5,28 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
+from probes.families import families
+
 VOCABULARY = 64
 WIDTH = 32
 LAYERS = 2
 HEADS = 4
 POSITIONS = 64
 
-_LLAMA = {
+_SETTINGS: dict[str, Any] = {
     "vocab_size": VOCABULARY,
     "hidden_size": WIDTH,
     "intermediate_size": 2 * WIDTH,
+    "ffn_dim": 2 * WIDTH,
+    "word_embed_proj_dim": WIDTH,
     "num_hidden_layers": LAYERS,
     "num_attention_heads": HEADS,
     "num_key_value_heads": HEADS // 2,  # grouped queries: the shape in which a reader of heads goes wrong
     "max_position_embeddings": POSITIONS,
-    "tie_word_embeddings": False,
+    "dropout": 0.0,
 }
-_SETTINGS: dict[str, dict[str, Any]] = {
-    "llama": _LLAMA,
-    "qwen2": _LLAMA,
-    "opt": {
-        "vocab_size": VOCABULARY,
-        "hidden_size": WIDTH,
-        "word_embed_proj_dim": WIDTH,
-        "ffn_dim": 2 * WIDTH,
-        "num_hidden_layers": LAYERS,
-        "num_attention_heads": HEADS,
-        "max_position_embeddings": POSITIONS,
-        "dropout": 0.0,
-    },
-    "gpt2": {
-        "vocab_size": VOCABULARY,
-        "n_embd": WIDTH,
-        "n_layer": LAYERS,
-        "n_head": HEADS,
-        "n_positions": POSITIONS,
-    },
-    "gpt_neox": {
-        "vocab_size": VOCABULARY,
-        "hidden_size": WIDTH,
-        "intermediate_size": 2 * WIDTH,
-        "num_hidden_layers": LAYERS,
-        "num_attention_heads": HEADS,
-        "max_position_embeddings": POSITIONS,
-        "use_parallel_residual": True,  # pass False for the sequential form
-    },
-}
-TINY_TYPES = tuple(_SETTINGS)
+"""Each family is given those of these that its configuration has; GPT-NeoX's parallel form is its own default."""
+TINY_TYPES = tuple(family.model_type for family in families())
 # Token ids of every tiny model: padding, begin, end.
 _SPECIAL = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 
@@ -63,8 +38,9 @@ def tiny(model_type: str, seed: int = 0, **overrides: Any) -> PreTrainedModel:
     every part of a block moves the logits; `overrides` are fields of the configuration. The global random
     state is kept.
     """
-    settings = _SPECIAL | _SETTINGS[model_type] | overrides
-    config = AutoConfig.for_model(model_type, **settings)
+    known = AutoConfig.for_model(model_type)
+    settings = {name: value for name, value in _SETTINGS.items() if hasattr(known, name)}
+    config = AutoConfig.for_model(model_type, **(_SPECIAL | settings | overrides))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(config, attn_implementation="eager", dtype=torch.float32)

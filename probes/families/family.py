@@ -1,15 +1,15 @@
-"""The one table of supported architectures: where the parts we hook and compress stand in each of them.
+"""What a model family is: where the parts that we hook and compress stand in one architecture.
 
-Every path is dotted: `blocks`, `final_norm` and `head` from the model, the rest from one block. A model that is not
-in the table is refused by name rather than guessed at, since a wrong path yields plausible numbers.
+Every path is dotted: `blocks`, `final_norm` and `head` from the model, the rest from one block.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal, Self
 
 from jaxtyping import Float
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from data.errors import InputError
@@ -18,12 +18,17 @@ Role = Literal["query", "key", "value"]
 ROLES: tuple[Role, ...] = ("query", "key", "value")
 
 
+def _as_it_is(family: "Family", config: PretrainedConfig) -> "Family":
+    """The layout of a family that has one alone."""
+    return family
+
+
 @dataclass(frozen=True)
 class Family:
     """Where one architecture keeps its parts."""
 
     model_type: str
-    """`config.model_type`, the key of the table."""
+    """`config.model_type`, by which a model's family is found."""
     blocks: str
     """From the model: the list of blocks."""
     attention: str
@@ -35,8 +40,8 @@ class Family:
     linears: tuple[str, ...]
     """From a block: every linear layer, in the order in which they run."""
     between: str | None
-    """From a block: the module that the residual stream enters once attention was added; `family_of` corrects it by
-    the model's configuration, to None where attention and MLP read the same stream."""
+    """From a block: the module that the residual stream enters once attention was added; None where attention and MLP
+    read the same stream."""
     head: str = "lm_head"
     """From the model: the language-model head, whose output are the logits."""
     fused: Literal["by role", "by head"] | None = None
@@ -44,7 +49,14 @@ class Family:
     conv1d: bool = False
     """Linear layers are GPT-2's Conv1D, which stores its weight as [in, out]."""
     post_norm: bool = False
-    """A block norms each sum instead of what its parts read; `family_of` sets it from the model's configuration."""
+    """A block norms each sum instead of what its parts read."""
+    configured: Callable[["Family", PretrainedConfig], "Family"] = _as_it_is
+    """The layout of a model with this configuration, where a family has several."""
+
+    @property
+    def name(self) -> str:
+        """As the registry knows it."""
+        return self.model_type
 
     @property
     def projections(self) -> tuple[str, ...]:
@@ -126,80 +138,6 @@ class Family:
                 )
             found |= {f"{self.blocks}.{index}.{name}": parts[name] for name in self.linears}
         return found
-
-
-_ATTENTION_LLAMA = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj")
-_LLAMA = Family(
-    model_type="llama",
-    blocks="model.layers",
-    attention="self_attn",
-    mlp="mlp",
-    final_norm="model.norm",
-    linears=(*_ATTENTION_LLAMA, "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"),
-    between="post_attention_layernorm",
-)
-_TABLE = {
-    family.model_type: family
-    for family in (
-        _LLAMA,
-        replace(_LLAMA, model_type="qwen2"),
-        Family(
-            model_type="opt",
-            blocks="model.decoder.layers",
-            attention="self_attn",
-            mlp="fc2",
-            final_norm="model.decoder.final_layer_norm",
-            linears=(*_ATTENTION_LLAMA[:3], "self_attn.out_proj", "fc1", "fc2"),
-            between="final_layer_norm",
-        ),
-        Family(
-            model_type="gpt2",
-            blocks="transformer.h",
-            attention="attn",
-            mlp="mlp",
-            final_norm="transformer.ln_f",
-            linears=("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"),
-            between="ln_2",
-            fused="by role",
-            conv1d=True,
-        ),
-        Family(
-            model_type="gpt_neox",
-            blocks="gpt_neox.layers",
-            attention="attention",
-            mlp="mlp",
-            final_norm="gpt_neox.final_layer_norm",
-            linears=(
-                "attention.query_key_value",
-                "attention.dense",
-                "mlp.dense_h_to_4h",
-                "mlp.dense_4h_to_h",
-            ),
-            between="post_attention_layernorm",
-            fused="by head",
-        ),
-    )
-}
-SUPPORTED = tuple(_TABLE)
-"""The model types that can be opened, hooked and compressed."""
-
-
-def require_supported(model_type: str | None) -> str:
-    """Give the type back if models of it can be opened; raise InputError, naming the supported ones, if not."""
-    if model_type not in _TABLE:
-        raise InputError(f"Models of type {model_type!r} are not supported; open one of type {', '.join(SUPPORTED)}.")
-    return model_type
-
-
-def family_of(model: PreTrainedModel) -> Family:
-    """Look a model's family up by `config.model_type`; raise InputError, naming the supported ones."""
-    family = _TABLE[require_supported(getattr(model.config, "model_type", None))]
-    if getattr(model.config, "use_parallel_residual", False):
-        return replace(family, between=None)
-    if not getattr(model.config, "do_layer_norm_before", True):
-        # The stream is normed as a whole after attention; what the MLP reads then is the stream itself.
-        return replace(family, between="fc1", post_norm=True)
-    return family
 
 
 @dataclass(frozen=True)
