@@ -3,6 +3,7 @@
 import json
 import re
 import zipfile
+from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from analysis.paper import drawn, figure_names
 from analysis.paper_files import bundle_bytes, write_paper
 from analysis.paper_style import Style
 from analysis.report_page import write_report_page
+from analysis.schema.registry import TABLES
 from data.errors import InputError
 from tests.drawable_runs import write_drawable
 from tests.opened_pages import errors_of, opened
@@ -32,16 +34,16 @@ def run(tmp_path_factory) -> Path:
     return write_drawable(tmp_path_factory.mktemp("drawable") / "first")
 
 
+@dataclass(frozen=True)
 class Read(Source):
     """Notes which tables are read."""
 
+    names: set[str] = field(default_factory=set)
+
     def rows(self, name: str, columns: list[str] | None = None) -> pd.DataFrame:
         """As a source reads them."""
-        names.add(name)
+        self.names.add(name)
         return super().rows(name, columns)
-
-
-names: set[str] = set()
 
 
 def test_each_file_of_figures_is_in_the_list_and_each_entry_is_whole():
@@ -55,8 +57,8 @@ def test_each_file_of_figures_is_in_the_list_and_each_entry_is_whole():
     ]
     assert all(f"{path.stem}." in source for path in files)
     for one in figures():
-        assert one.question.endswith("?")
-        assert one.question[0].islower()
+        assert re.fullmatch(r"[a-z][^.?!]*\?", one.question), "one sentence, as the page shows it behind the name"
+        assert {*one.tables, *one.also} <= {table.name for table in TABLES.every()}
         assert re.fullmatch(r"[a-z]+(-[a-z]+)*", one.name)
         assert not set(one.tables) & set(one.also)
     assert any(one.in_report for one in figures())
@@ -67,7 +69,7 @@ def test_a_figure_is_drawn_with_its_data_and_its_file(name, run):
     one = figure_of(name)
     found, left_out = drawn(Source(run), [name])
     assert not left_out
-    assert (len(found) == 1 and found[0].name == name) or one.each
+    assert ([part.name for part in found] == [name]) == (not one.each)
     for part in found:
         assert part.name == name or part.name.startswith(f"{name}-")
         assert len(part.figure.data)
@@ -83,11 +85,10 @@ def test_a_figure_is_drawn_with_its_data_and_its_file(name, run):
 @EVERY
 def test_a_figure_reads_the_tables_that_it_names_and_no_other(name, run):
     one = figure_of(name)
-    names.clear()
     source = Read(run)
     for _ in one.draw(source):
         pass
-    assert set(one.tables) <= names <= {*one.tables, *one.also}
+    assert set(one.tables) <= source.names <= {*one.tables, *one.also}
 
 
 @EVERY
@@ -167,5 +168,7 @@ def test_one_more_figure_goes_from_a_finished_run_to_its_files_the_report_and_th
     assert errors_of(page) == []
     assert "mean-accuracy" in page.selectbox(key="figure").options
     assert page.get("plotly_chart")
+    box = page.selectbox(key="of_mean_accuracy")
+    assert (box.options, box.help) == (list(written.figures), "One for each scope")
     with pytest.raises(ValueError, match="a figure 'mean-accuracy' already"), registered(toy):
         pass

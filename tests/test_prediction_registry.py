@@ -18,6 +18,7 @@ from analysis.predictions.registry import prediction_of, predictions, prediction
 from analysis.run import prepare
 from analysis.study import load_study
 from data.errors import InputError
+from tests.opened_pages import errors_of, opened
 from tests.planted_predictions import PLANTED, planted
 
 BESIDE = pytest.mark.parametrize("name", [one.name for one in predictions() if not one.decides])
@@ -138,7 +139,9 @@ drift: {questions: 4, windows: 2, length: 16, batch: 2}
 
 
 @pytest.mark.slow
-def test_one_more_prediction_goes_from_a_study_to_its_verdict_and_report(toy, tmp_path, studies):
+def test_one_more_prediction_goes_from_a_study_to_its_verdict_the_report_and_the_page(
+    toy, tmp_path, studies, monkeypatch
+):
     path = tmp_path / "toy.yaml"
     path.write_text(STUDY)
     study = load_study(str(path))
@@ -165,6 +168,12 @@ def test_one_more_prediction_goes_from_a_study_to_its_verdict_and_report(toy, tm
     assert len(said[1]) == setting["further_predictions"][-1]["n"] > 5
     assert TOY.name in (folder / "report.md").read_text()
     assert json.loads((folder / "manifest.json").read_text())["predictions_sha"] == predictions_sha()
+    monkeypatch.setenv("PALIMPSEST_RUNS", str(folder.parent))
+    page = opened("evidence", run=folder.name)
+    assert errors_of(page) == []
+    shown = next(one.value for one in page.dataframe if "said" in one.value).set_index("name")
+    assert list(shown.index) == [one.name for one in predictions() if not one.decides]
+    assert shown.loc[TOY.name, "estimate"] == pytest.approx(by_hand)
 
 
 def test_one_more_prediction_changes_what_was_predicted_and_the_record_stays():

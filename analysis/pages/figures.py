@@ -45,7 +45,8 @@ def show_figure(now: View) -> None:
     for reason in left_out.values():
         raise InputError(f"run '{now.run.name}' has no figure '{name}': {reason}")
     labels = [one.name for one in found]
-    label = pick("Of", labels, f"of_{name.replace('-', '_')}") if len(found) > 1 else labels[0]
+    of = f"One for each {figure_of(name).each}"
+    label = pick("Of", labels, f"of_{name.replace('-', '_')}", help=of) if len(found) > 1 else labels[0]
     one = found[labels.index(label)]
     wide = style.inches(one.wide)
     show(
