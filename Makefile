@@ -4,7 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: demo study app figures screenshots test test-quick check audit atlas calibrate bench clean
+.PHONY: demo study app figures screenshots test test-quick walks check audit atlas calibrate bench clean
 
 demo: study  ## run the bundled study, then serve the workbench on it where a person sits at the terminal
 	@if [ -t 0 ] && [ -t 1 ]; then $(MAKE) --no-print-directory app; \
@@ -22,7 +22,10 @@ test: $(READY)  ## every test; those that need Chromium or the SmolLM2 file say 
 	$(PY) -m pytest -n 2
 
 test-quick: $(READY)  ## the tests that together take minutes
-	$(PY) -m pytest -n 2 -m "not slow and not real and not browser"
+	$(PY) -m pytest -n 2 -m "not slow and not real and not browser and not walk"
+
+walks: $(READY)  ## the demo from its command to its pages, and every box of every page, in Chromium: a quarter of an hour
+	$(PY) -m tests.walks
 
 check: $(READY)  ## the gates: lint, format, types
 	$(VENV)/bin/ruff check .

@@ -11,7 +11,7 @@ repair and compares every function that was called with the modules that the cel
 
 import ast
 import hashlib
-import sys
+import importlib
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
@@ -138,7 +138,7 @@ def _is_docstring(line: ast.stmt) -> bool:
 def source_of(module: str) -> Path:
     """The file of one of our modules, or of one that added an entry to a list of ours in this process."""
     if module.split(".")[0] not in PACKAGES:
-        return Path(str(sys.modules[module].__file__))
+        return Path(str(importlib.import_module(module).__file__))
     path = ROOT.joinpath(*module.split("."))
     # A folder of the same name beside a module is not the module, as data/facts is not data/facts.py.
     package = path / "__init__.py"

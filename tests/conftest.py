@@ -37,6 +37,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fuzz", type=int, default=80, help="studies and fact files to try; damaged runs: a quarter")
 
 
+LONGEST = ("known_truth", "run", "choice_boxes", "pages", "browser", "app", "readme", "code_keys", "launching")
+"""Files of tests that take longest, longest first: begun last, each would be waited for by a process without work."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, the others as they are."""
+    place = {f"test_{name}": rank for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(place)))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _single_thread():
     """Tiny tensors are slower on two threads, and sums in a fixed order repeat bit for bit."""

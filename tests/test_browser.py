@@ -222,7 +222,7 @@ def test_a_study_from_the_form_to_its_answer_and_a_typed_text(walk, form):
 
 
 @pytest.mark.browser
-@pytest.mark.slow
+@pytest.mark.walk
 @pytest.mark.timeout(2400)  # six minutes on two idle cores
 def test_the_demo_is_walked_through(walk, demo):
     address, _, fresh, complaints = walk

@@ -33,6 +33,8 @@ OWN = {
     "figures": ("figure=drift-residual", "format=svg", "width", "points"),
 }
 """The boxes of each page, those first on which others depend; what is chosen in them where it is not the last."""
+OFTEN = ("evidence", "drift", "facts")
+"""Pages that are walked by every `make test`: boxes that others depend on, of each control. `make walks` walks all."""
 READ = {"candidates": "best of the fixed candidates", "vocabulary": "best of the full vocabulary"}
 METRIC = {words: name for name, (words, _) in METRICS.items()}
 
@@ -102,7 +104,10 @@ def served(tmp_path_factory):
         browser.close()
 
 
-@pytest.mark.parametrize("page", OWN)
+EVERY_PAGE = [page if page in OFTEN else pytest.param(page, marks=pytest.mark.walk) for page in OWN]
+
+
+@pytest.mark.parametrize("page", EVERY_PAGE)
 def test_a_box_shows_what_the_page_reads(served, page):
     address, runs, window, other = served
     window.goto(f"{address}/{page}")
