@@ -6,6 +6,7 @@ from typing import Self
 import torch
 from transformers import PreTrainedModel
 
+from probes.families import family_of
 from probes.models import DTYPES
 
 
@@ -17,6 +18,7 @@ class Shape:
     layers: int
     width: int
     inner: int
+    """Between the two layers of an MLP."""
     heads: int
     vocabulary: int
     number: int
@@ -25,13 +27,14 @@ class Shape:
     @classmethod
     def of(cls, model: PreTrainedModel, dtype: str | None = None) -> Self:
         """Read the shape off a model, which may have no weights; its numbers are of its own dtype unless told."""
-        config = model.config
-        inner = getattr(config, "intermediate_size", None) or getattr(config, "ffn_dim", None) or 4 * config.hidden_size
+        config, family = model.config, family_of(model)
+        # Read off the layer that runs last in a block: families have several words for it, and GPT-2 need not say it.
+        last = family.module_of(model, 0, family.linears[-1]).get_parameter("weight")
         return cls(
             parameters=sum(parameter.numel() for parameter in model.parameters()),
             layers=config.num_hidden_layers,
             width=config.hidden_size,
-            inner=inner,
+            inner=last.shape[0 if family.conv1d else 1],
             heads=config.num_attention_heads,
             vocabulary=config.vocab_size,
             number=torch.finfo(model.dtype if dtype is None else DTYPES[dtype]).bits // 8,

@@ -37,6 +37,8 @@ class Keys:
     file: GgufFile
     told: list[str] = field(default_factory=list)
     """What was read beside the weights, as sentences."""
+    read: set[str] = field(default_factory=set)
+    """Tensors that were read as keys are: they say something of the model and are none of its weights."""
     _left: dict[str, Any] = field(init=False)
 
     def __post_init__(self) -> None:

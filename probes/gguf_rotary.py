@@ -21,13 +21,14 @@ _UNITS = ("rope.scaling.attn_factor", "rope.scaling.yarn_ext_factor", "rope.scal
 _ZEROS = ("rope.scaling.yarn_log_multiplier", "rope.scaling.alpha")
 
 
-def rotary_of(keys: Keys, width: int, positions: int) -> dict[str, Any]:
+def rotary_of(keys: Keys, width: int, positions: int, *, factors: bool) -> dict[str, Any]:
     """The `rope_parameters` of a file's model.
 
     Args:
         keys: of the file; those of rotary positions are read from them.
         width: of one head.
         positions: for how many the model was made, once scaled.
+        factors: whether a file of this architecture may hold its scaling as a tensor.
 
     Raises:
         InputError: a scaling that the library cannot express, named.
@@ -44,7 +45,7 @@ def rotary_of(keys: Keys, width: int, positions: int) -> dict[str, Any]:
     for name in _ZEROS:
         keys.require(name, lambda value: value == 0, "0")
     scaled = _named(keys, kind, factor, length)
-    if FACTORS in keys.file.tensors and keys.file.architecture == "llama":
+    if factors and FACTORS in keys.file.tensors:
         scaled = _held(keys, scaled, base, width, length)
     if len(scaled) > 1:
         words = ", ".join(f"{name} {value}" for name, value in scaled.items() if name != "rope_type")
@@ -70,6 +71,7 @@ def _named(keys: Keys, kind: str, factor: float, length: int) -> dict[str, Any]:
 def _held(keys: Keys, named: dict[str, Any], base: float, width: int, length: int) -> dict[str, Any]:
     """The scaling that the tensor of factors is, which is Llama 3's or none that a configuration can express."""
     factors = keys.file.values(FACTORS)
+    keys.read.add(FACTORS)
     if np.all(factors == 1):
         return named
     found = None if len(named) > 1 else _as_llama3(factors, base, width, length)

@@ -14,6 +14,7 @@ from tokenizers.models import BPE
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from data.errors import InputError
+from probes.families import gguf_readings
 from probes.gguf_files import GgufFile
 
 _PREFIX = "tokenizer.ggml."
@@ -69,8 +70,6 @@ _CUTS: Mapping[str, _Cut] = {
     "starcoder": _Cut(_like_smollm),
     "refact": _Cut(_like_smollm),
 }
-_UNSAID = {"gpt2": "gpt-2", "qwen2": "qwen2"}
-"""By architecture, what a file that does not say how words are cut means: files are older than that key."""
 
 
 @dataclass
@@ -147,7 +146,7 @@ def gguf_tokenizer(file: GgufFile) -> tuple[PreTrainedTokenizerBase, tuple[str, 
 
 def _bytes(said: _Said, tokens: list[str]) -> tuple[Tokenizer, bool]:
     """Byte pairs, as GPT-2, Llama 3 and Qwen have them; and whether a text begins with a token unless the file says."""
-    name = said.get("pre") or _UNSAID.get(said.file.architecture)
+    name = said.get("pre") or gguf_readings()[said.file.architecture].cut
     if name is None or name not in _CUTS:
         why = "is not in the file, so that how it cuts words is unknown" if name is None else f"is {name!r}"
         raise said.refusal("pre", f"{why}, and {', '.join(_CUTS)} are read")

@@ -24,6 +24,12 @@ WORDS = (*SPECIAL, *LETTERS, *"in at th the he an 12 123 Ġt Ġthe Ġin ##user##
 MERGES = ("i n", "a t", "t h", "a n", "1 2", "12 3", "Ġ t", "h e", "Ġt he", "Ġ in", "th e")
 ROWS = len(WORDS)
 """Rows of the embedding of a model that goes with the vocabulary."""
+EPSILONS = {
+    "layer_norm_epsilon": "attention.layer_norm_epsilon",
+    "layer_norm_eps": "attention.layer_norm_epsilon",
+    "rms_norm_eps": "attention.layer_norm_rms_epsilon",
+}
+"""What a configuration calls the number that norms add, and the key that it stands under."""
 
 Keys = Mapping[str, tuple[Any, GGUFValueType]]
 
@@ -60,25 +66,23 @@ def keys_of(model: PreTrainedModel) -> dict[str, tuple[Any, GGUFValueType]]:
     """The keys that a converter writes of a model's shape."""
     config, kind = model.config, model.config.model_type
     whole, number = GGUFValueType.UINT32, GGUFValueType.FLOAT32
+    inner = getattr(config, "intermediate_size", None) or config.n_inner or 4 * config.hidden_size
     keys: dict[str, tuple[Any, GGUFValueType]] = {
         "context_length": (config.max_position_embeddings, whole),
         "embedding_length": (config.hidden_size, whole),
         "block_count": (config.num_hidden_layers, whole),
         "attention.head_count": (config.num_attention_heads, whole),
+        "feed_forward_length": (inner, whole),
     }
-    if kind == "gpt2":
-        inner = config.n_inner or 4 * config.hidden_size
-        keys |= {
-            "feed_forward_length": (inner, whole),
-            "attention.layer_norm_epsilon": (config.layer_norm_epsilon, number),
-        }
-    else:
-        keys |= {
-            "feed_forward_length": (config.intermediate_size, whole),
-            "attention.head_count_kv": (config.num_key_value_heads, whole),
-            "attention.layer_norm_rms_epsilon": (config.rms_norm_eps, number),
-            "rope.freq_base": (config.rope_parameters["rope_theta"], number),
-        }
+    keys |= {key: (getattr(config, name), number) for name, key in EPSILONS.items() if hasattr(config, name)}
+    if hasattr(config, "num_key_value_heads"):
+        keys["attention.head_count_kv"] = (config.num_key_value_heads, whole)
+    rotary = getattr(config, "rope_parameters", {})
+    if rotary:
+        keys["rope.freq_base"] = (rotary["rope_theta"], number)
+    if "partial_rotary_factor" in rotary:
+        head = config.hidden_size // config.num_attention_heads
+        keys["rope.dimension_count"] = (int(rotary["partial_rotary_factor"] * head), whole)
     return {f"{kind}.{name}": value for name, value in keys.items()}
 
 

@@ -15,6 +15,7 @@ from transformers import AutoConfig, LlamaConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from data.errors import InputError
+from probes.families import gguf_readings
 from probes.gguf_config import gguf_configuration
 from probes.gguf_files import read_gguf
 from probes.gguf_keys import NEUTRAL_KEYS
@@ -56,7 +57,7 @@ def refusal(path) -> str:
 
 
 @pytest.mark.parametrize("tied", [True, False])
-@pytest.mark.parametrize("model_type", ["llama", "qwen2", "gpt2"])
+@pytest.mark.parametrize("model_type", gguf_readings())
 def test_a_file_opens_as_the_model_that_it_was_made_from(model_type, tied, tmp_path):
     model = made(model_type, tie_word_embeddings=tied)
     found = opened(write_gguf(tmp_path / "one.gguf", model))

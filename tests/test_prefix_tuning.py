@@ -16,7 +16,7 @@ from probes.sharing import share_weights
 from probes.sites import Kind, sites_of
 from probes.tuning import statement_rows, text_rows, token_loss, tune
 from probes.variants import Variant, require_difference
-from tests.tiny_models import HEADS, LAYERS, WIDTH, tiny
+from tests.tiny_models import LAYERS, tiny
 from tests.tuning_rows import BUDGET, STATEMENTS
 
 ROWS = [[5, 9, 33, 7, 12], [40], [8, 8, 21]]
@@ -121,9 +121,10 @@ def test_the_same_seed_gives_the_same_encoder_whatever_the_global_state():
 
 
 def test_a_slot_holds_keys_and_values_of_every_layer(model):
-    shared = 2 if model.config.model_type in ("llama", "qwen2") else 1  # query heads to a key head
-    assert draw_prefix(model, 5, 0).shape == (5, LAYERS * 2 * WIDTH // shared)
-    assert PrefixShape.of(model).heads == HEADS // shared
+    cached = model(torch.tensor([[5]]), use_cache=True).past_key_values.layers  # of one token
+    assert len(cached) == LAYERS
+    assert draw_prefix(model, 5, 0).shape == (5, sum(one.keys.numel() + one.values.numel() for one in cached))
+    assert PrefixShape.of(model).heads == cached[0].keys.shape[1]
 
 
 def test_a_generation_goes_on_behind_the_prefix(model):

@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 from probes.idp import PromptBank
 from probes.lora import adapted, add_lora, load_lora, targeted_layers
@@ -94,8 +96,12 @@ def test_a_module_replaced_in_the_copy_stays_in_the_original(model):
 
 def test_adapters_stand_where_they_are_said_to(model):
     attention, everything = (set(targeted_layers(model, targets)) for targets in ("attention", "all"))
-    linears = {"llama": (4, 7), "qwen2": (4, 7), "opt": (4, 6), "gpt2": (2, 4), "gpt_neox": (2, 4)}
-    assert (len(attention), len(everything)) == tuple(2 * one for one in linears[model.config.model_type])
+    parents = {}
+    for name, part in model.named_modules():
+        if isinstance(part, nn.Linear | Conv1D) and part is not model.get_output_embeddings():
+            parents[name] = type(model.get_submodule(name.rpartition(".")[0])).__name__
+    assert everything == set(parents)
+    assert attention == {name for name, parent in parents.items() if parent.endswith("Attention")}
     assert attention < everything
     lora = add_lora(model, rank=2, targets="attention", seed=0)
     holders = {name for name, part in adapted(lora).named_modules() if hasattr(part, "lora_A")}

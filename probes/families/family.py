@@ -13,6 +13,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from data.errors import InputError
+from probes.gguf_shapes import GgufReading
 
 Role = Literal["query", "key", "value"]
 ROLES: tuple[Role, ...] = ("query", "key", "value")
@@ -52,6 +53,8 @@ class Family:
     """A block norms each sum instead of what its parts read."""
     configured: Callable[["Family", PretrainedConfig], "Family"] = _as_it_is
     """The layout of a model with this configuration, where a family has several."""
+    gguf: GgufReading | None = None
+    """How its GGUF files are read; None where they are not."""
 
     @property
     def name(self) -> str:

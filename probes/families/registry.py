@@ -8,6 +8,7 @@ from transformers import PreTrainedModel
 from data.errors import InputError
 from probes.families import gpt2, gpt_neox, llama, opt, qwen2
 from probes.families.family import Family
+from probes.gguf_shapes import GgufReading
 from probes.specs.registry import Registry
 
 _FAMILIES: Registry[Family] = Registry("model family", [one.FAMILY for one in (llama, qwen2, opt, gpt2, gpt_neox)])
@@ -36,3 +37,8 @@ def family_of(model: PreTrainedModel) -> Family:
     """
     family = _FAMILIES.of(require_supported(getattr(model.config, "model_type", None)))
     return family.configured(family, model.config)
+
+
+def gguf_readings() -> dict[str, GgufReading]:
+    """How GGUF files are read, by the architecture that they name; of the families whose files are read."""
+    return {family.model_type: family.gguf for family in families() if family.gguf is not None}
