@@ -1,81 +1,57 @@
-"""Studies as plain values for a form: where to start from, which fields a row has, and what a repair is called.
+"""Studies as a form shows and writes them: where to start from, what stands where, and what is written as YAML.
 
-A convenience with no model library in it: what a study may hold is decided by analysis/study.py, which checks it all.
+A convenience: what a study may hold is decided by analysis/study.py, from which every field is read.
 """
 
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
+from pydantic import BaseModel, ValidationError
 
+from analysis.asking import bare
+from analysis.study import Study, shipped_studies
+from analysis.study_files import complaint
 from data.errors import InputError
 from data.user_yaml import read_yaml
-from probes.compression.registry import methods
 
-SHIPPED = Path(__file__).parent.parent / "data" / "studies"
-PRUNERS = tuple(one.name for one in methods() if one.prunes)
-QUANTISERS = tuple(one.name for one in methods() if not one.prunes)
-OTHER = "other"
-"""A kind that the form has no fields for: written as YAML."""
-REPAIR_FIELDS: dict[str, tuple[str, ...]] = {
-    "prompt": ("length", "learning_rate"),
-    "prefix": ("length", "learning_rate"),
-    "ptuning": ("length", "learning_rate", "encoder"),
-    "lora": ("rank", "learning_rate", "targets"),
-    "idp": ("lengths", "learning_rate", "bank", "selector"),
+DEMO = "atlas"
+SUBJECT = (("name", "title"), ("model", "dtype", "device"), ("facts", "groups", "controls", "text"))
+"""Fields of a study that say what is asked of which model, row by row."""
+AMOUNTS = (("seeds", "placebos", "score_batch", "threads"),)
+"""Fields of a study that say how much is asked, row by row."""
+BLOCKS: Mapping[str, type[BaseModel]] = {
+    name: info.annotation
+    for name, info in Study.model_fields.items()
+    if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel)
 }
-DEFAULTS: dict[str, Any] = {
-    "length": 8,
-    "learning_rate": 0.03,
-    "encoder": "mlp",
-    "rank": 4,
-    "targets": "all",
-    "lengths": [8, 8],
-    "bank": "seeds",
-    "selector": "attention",
-}
-USUAL = {
-    **{"answers": "true", "layers": "first", "queries": "all", "per_token": True, "softmax": "joint"},
-    **{"states": "first", "symmetric": True, "compress_controls": False, "fact_seed": 0},
-}
-"""Values of a stored study that say nothing: what these fields are unless told."""
-FORM = (
-    *("name", "title", "model", "dtype", "device", "facts", "groups", "controls", "text", "compressions", "seeds"),
-    *("repairs", "reported", "tuning", "placebos", "drift", "score_batch", "threads"),
-)
-"""Keys of a study that have a field of their own; the others are written as YAML."""
+"""Fields of a study that it always has and that have fields of their own: these stand in the form, a row each."""
+ROWS = ("compressions", "repairs")
+"""Fields of a study that stand in as many rows as asked for."""
+FORM = (*(name for line in (*SUBJECT, *AMOUNTS) for name in line), "reported", *BLOCKS, *ROWS)
+"""What stands in the form; the others are written as YAML."""
 
 
 def shipped() -> list[str]:
     """Names of the studies that ship, the demo first."""
-    return sorted((path.stem for path in SHIPPED.glob("*.yaml")), key=lambda name: (name != "atlas", name))
+    return sorted(shipped_studies(), key=lambda name: (name != DEMO, name))
 
 
-def shipped_study(name: str) -> dict[str, Any]:
-    """A study that ships, as it is written."""
-    study: dict[str, Any] = yaml.safe_load((SHIPPED / f"{name}.yaml").read_text(encoding="utf-8"))
-    return study
+def study_of(stored: Mapping[str, Any], where: str) -> Study:
+    """A stored study.
+
+    Raises:
+        InputError: it is none that can be read here.
+    """
+    try:
+        return Study.model_validate(stored)
+    except ValidationError as error:
+        raise InputError(f"{where}: {complaint(error)}: start from another study") from None
 
 
-def bare(study: dict[str, Any]) -> dict[str, Any]:
-    """A stored study as one would write it: what was left to its default is left out."""
-    # What is read inside keeps its nulls: there they leave an instrument out.
-    return {key: value if key == "inside" else _bare(value) for key, value in study.items() if _told(key, value)}
-
-
-def _bare(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _bare(one) for key, one in value.items() if _told(key, one)}
-    return [_bare(one) for one in value] if isinstance(value, list) else value
-
-
-def _told(key: str, value: Any) -> bool:
-    return value is not None and value not in ({}, [], "") and not (key in USUAL and value == USUAL[key])
-
-
-def further(study: dict[str, Any]) -> str:
-    """The keys that have no field of their own, as YAML."""
-    rest = {key: value for key, value in study.items() if key not in FORM}
+def further(study: Study) -> str:
+    """What has no field of its own in the form, as YAML."""
+    rest = {name: value for name, value in bare(study).items() if name not in FORM}
     return yaml.safe_dump(rest, sort_keys=False, default_flow_style=None, width=80) if rest else ""
 
 
@@ -94,62 +70,19 @@ def with_further(study: dict[str, Any], text: str) -> dict[str, Any]:
 
 
 def whole_numbers(text: str, where: str) -> list[int]:
-    """Numbers written with commas between them.
+    """Numbers written with commas between them; none of an empty text.
 
     Raises:
         InputError: something else is written there.
     """
     try:
-        return [int(part) for part in text.split(",")]
+        return [int(part) for part in text.split(",")] if text else []
     except ValueError:
         raise InputError(f"{where}: write whole numbers with commas between them, such as 8, 8") from None
 
 
-def sparsity_or_pattern(text: str, where: str) -> dict[str, Any]:
-    """How much is pruned: a share such as 0.5, or a pattern such as 2:4.
-
-    Raises:
-        InputError: it is neither.
-    """
-    if ":" in text:
-        return {"pattern": text.strip()}
-    try:
-        return {"sparsity": float(text)}
-    except ValueError:
-        raise InputError(f"{where}: write a share such as 0.5, or a pattern such as 2:4") from None
-
-
-def spoken(repair: dict[str, Any]) -> str | None:
-    """What a repair with the form's fields alone is called in a study; None for any other.
-
-    Raises:
-        InputError: the kind is no word, or what the name is made of is not written.
-    """
-    kind = repair.get("kind")
-    if not isinstance(kind, str | None):
-        raise InputError(f"repair: kind {kind}: write one word, such as {{kind: prompt, length: 8}}")
-    if kind not in REPAIR_FIELDS or set(repair) - {"kind", *REPAIR_FIELDS[kind]}:
-        return None
-    size = _size(repair, kind)
-    if kind == "lora":
-        return f"lora-r{size}"
-    if kind != "idp":
-        encoder = repair.get("encoder", "mlp")
-        return f"{kind}-{size}" + ("" if encoder == "mlp" else f"-{encoder}")
-    return f"idp-{_bank_words(repair, size)}"
-
-
-def _size(repair: dict[str, Any], kind: str) -> Any:
-    """Tokens of a prompt, of each prompt of a bank, or a rank."""
-    name = {"lora": "rank", "idp": "lengths"}.get(kind, "length")
-    found = repair.get(name)
-    numbers = found if kind == "idp" and isinstance(found, list) else [found]
-    if (kind == "idp") != isinstance(found, list) or not numbers or not all(isinstance(one, int) for one in numbers):
-        raise InputError(f"repair {kind}: write its {name}, such as {{kind: {kind}, {name}: {DEFAULTS[name]}}}")
-    return found
-
-
-def _bank_words(repair: dict[str, Any], lengths: list[int]) -> str:
-    shape = f"{len(lengths)}x{lengths[0]}" if len(set(lengths)) == 1 else ",".join(map(str, lengths))
-    bank = [] if repair.get("bank", "seeds") == "seeds" else [str(repair["bank"])]
-    return "-".join([shape, *bank, str(repair.get("selector", "attention"))])
+def as_words(value: Any) -> str:
+    """A value on one line of YAML; nothing for None."""
+    if value is None:
+        return ""
+    return yaml.safe_dump(value, default_flow_style=True, width=1e9, allow_unicode=True).removesuffix("...\n").strip()

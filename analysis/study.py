@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -19,7 +19,7 @@ from probes.specs.compression import AnyCompression
 from probes.specs.repairs.bank import MEMBER_SEEDS
 from probes.specs.repairs.base import NamedRepair
 from probes.specs.repairs.prompt import PromptSpec
-from probes.specs.spec import Spec
+from probes.specs.spec import Choices, Spec
 
 SHIPPED = Path(__file__).parent.parent / "data" / "studies"
 
@@ -27,10 +27,10 @@ SHIPPED = Path(__file__).parent.parent / "data" / "studies"
 class Tuning(Spec):
     """The budget that every tuned repair of a study gets."""
 
-    steps: int = Field(ge=1)
-    batch: int = Field(ge=1, description="facts per step")
-    text_batch: int = Field(default=0, ge=0, description="windows of running text per step")
-    text_length: int = Field(default=64, ge=2, description="tokens of a window")
+    steps: int = Field(ge=1, title="Tuning steps")
+    batch: int = Field(ge=1, title="Training facts per step")
+    text_batch: int = Field(default=0, ge=0, title="Plain-text sequences per step")
+    text_length: int = Field(default=64, ge=2, title="Tokens per sequence")
 
 
 Floor = Literal["batch_plan", "sdpa", "bfloat16", "calibration_draw"]
@@ -39,21 +39,25 @@ Floor = Literal["batch_plan", "sdpa", "bfloat16", "calibration_draw"]
 class Drift(Spec):
     """What drift is measured on, by which metrics, and against which noise."""
 
-    questions: int = Field(default=48, ge=2, description="test questions")
-    windows: int = Field(default=16, ge=2, description="windows of held-out text")
-    length: int = Field(default=64, ge=4, description="tokens of a window")
-    batch: int = Field(default=8, ge=1)
+    questions: int = Field(default=48, ge=2, title="Drift: questions", description="held-out questions")
+    windows: int = Field(default=16, ge=2, title="Plain-text sequences", description="of held-out text")
+    length: int = Field(default=64, ge=4, title="Tokens per sequence")
+    batch: int = Field(default=8, ge=1, title="Sequences per pass")
     backend: Literal["transformer_lens", "nnsight", "hooks", "nnsight_remote"] = "transformer_lens"
     around: Literal["all", "dense"] = Field(
         default="all", description="models whose variants are read: dense and every compressed copy, or dense alone"
     )
-    metrics: tuple[str, ...] = Field(default=(BASIC,), description="groups of metrics: see analysis/metrics")
+    metrics: Annotated[tuple[str, ...], Choices(lambda: dict.fromkeys(metric_groups(), ""))] = Field(
+        default=(BASIC,), title="Drift metrics", description="groups of metrics"
+    )
     detailed: int | None = Field(
         default=None,
         ge=1,
         description="replicates, from the first, in which more than basic is measured; all unless told",
     )
-    floors: tuple[Floor, ...] = Field(default=("batch_plan",), description="sources of noise: see analysis/floors.py")
+    floors: tuple[Floor, ...] = Field(
+        default=("batch_plan",), title="Numerical noise floors", description="the same model twice, with this changed"
+    )
 
     def in_replicate(self, place: int) -> "Drift":
         """The same in one replicate of a study, counted from 0: its metrics may be the basic ones alone."""
@@ -77,33 +81,41 @@ class Drift(Spec):
 class Study(Spec):
     """One comparison: a model, its damage, its repairs, the facts asked and the seeds of everything."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=200)  # it names a folder
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",  # it names a folder
+        max_length=200,
+        description="its run is called so, with some digits",
+    )
     title: str = ""
-    model: str
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:\d+)?|auto)$")
-    threads: int = Field(default=1, ge=1, description="threads per cell: part of what shapes the last bits")
-    facts: str
+    model: str = Field(description="atlas, a hub id, a folder, or a .gguf file")
+    dtype: Literal["float32", "bfloat16", "float16"] = Field(default="float32", title="Precision")
+    device: str = Field(
+        default="cpu", pattern=r"^(cpu|cuda(:\d+)?|auto)$", description="cpu, cuda, or auto: over all GPUs"
+    )
+    threads: int = Field(default=1, ge=1, title="Threads per cell", description="part of what shapes the last bits")
+    facts: str = Field(description="atlas, shipped, or a CSV file")
     fact_seed: int = 0
     candidates: int = Field(default=12, ge=2, description="longest list of candidate answers")
     relations: tuple[Name, ...] | None = None
     """Relations asked; all of them unless told."""
-    groups: tuple[str, ...]
-    controls: tuple[Literal["locked", "never"], ...] = ()
+    groups: tuple[str, ...] = Field(title="Groups of facts", examples=[("open", "graded")])
+    controls: tuple[Literal["locked", "never"], ...] = Field(
+        default=(), description="known truth, atlas alone: hidden on purpose, never taught"
+    )
     compress_controls: bool = Field(default=False, description="run the controls under every compression too")
     template: Literal["none", "chat"] | None = None
     """How facts and tasks are asked: as plain text (none), or through the tokenizer's own chat template. Unless told,
     as plain text, which is said of a model that has a template."""
-    text: str
+    text: str = Field(description="for calibration: atlas, pydoc, hub:NAME, or a file")
     compressions: tuple[AnyCompression, ...] = Field(min_length=1)
     seeds: tuple[int, ...] = Field(min_length=1)
     """One replicate each: its own calibration draw and its own seed of every repair."""
     repairs: tuple[NamedRepair, ...] = Field(min_length=1)
-    reported: tuple[str, ...] = Field(min_length=1)
+    reported: tuple[str, ...] = Field(min_length=1, title="Repairs that get a verdict")
     """Names of the repairs whose verdicts count, named before the run."""
     tuning: Tuning
     placebos: int = Field(
-        default=8, ge=8, le=1000, description="untrained prompts per setting, shared out over its replicates"
+        default=8, ge=8, le=1000, title="Random prompts", description="per setting, shared out over its replicates"
     )
     transfer: Transfer | None = None
     ablations: Ablations | None = None
@@ -117,7 +129,7 @@ class Study(Spec):
     """What is read inside the variants beyond drift; nothing unless told."""
     tasks: Tasks | None = None
     """Standard tasks that the variants are scored on; none unless told."""
-    score_batch: int = Field(default=64, ge=1)
+    score_batch: int = Field(default=64, ge=1, title="Questions per pass")
 
     @model_validator(mode="before")
     @classmethod

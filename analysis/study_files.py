@@ -16,6 +16,16 @@ _OF_WORDS = ("string_type", "literal_error", "tuple_type", "list_type")
 """Complaints of a value that should have been a word, or words."""
 
 
+def complaint(error: ValidationError) -> str:
+    """The first complaint as one sentence, with where it was found."""
+    first = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"unknown key '{where}': remove it or mend its spelling"
+    message = str(first["msg"]).removeprefix("Value error, ")
+    return f"{where}: {message}" if where else message
+
+
 @dataclass(frozen=True)
 class StudyFile:
     """Keys and values of a study, not yet checked."""
@@ -40,12 +50,7 @@ class StudyFile:
     def fault(self, error: ValidationError) -> str:
         """The first complaint as one sentence, with where it was found, and what YAML made of a bare word there."""
         first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "extra_forbidden":
-            return f"unknown key '{where}': remove it or mend its spelling"
-        message = str(first["msg"]).removeprefix("Value error, ")
-        misread = self._misread(first["loc"]) if first["type"] in _OF_WORDS else ""
-        return f"{where}: {message}{misread}" if where else message
+        return complaint(error) + (self._misread(first["loc"]) if first["type"] in _OF_WORDS else "")
 
     def _misread(self, place: tuple[int | str, ...]) -> str:
         """What YAML made of the bare word at a place, as the end of a sentence; empty where it made nothing of it."""

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from analysis import code_keys, drafting, run
+from analysis import code_keys, run
 from analysis.store import Store
 from analysis.study import Study
 from analysis.worker import Job, compute
@@ -37,7 +37,6 @@ def test_a_method_says_what_it_is_and_keeps_its_promise(name, tokenizer):
     method, dense = method_of(name), tiny("llama")
     spec = spec_of(method)
     assert spec.name.startswith(name)
-    assert name in (drafting.PRUNERS if method.prunes else drafting.QUANTISERS)  # the form offers it
     assert code_keys.applied_by(name) == (f"probes.compression.{name}",)  # and its copies' keys name it
     assert method.words
     assert method.source

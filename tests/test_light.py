@@ -11,7 +11,9 @@ LIGHT = {
     "probes.specs.variants": COMPUTING,
     "probes.specs.compression": COMPUTING,
     "analysis.reading": COMPUTING,
-    "analysis.drafting": COMPUTING,
+    "analysis.asking": (*COMPUTING, "streamlit", "plotly", "pandas"),
+    "analysis.drafting": (*COMPUTING, "streamlit", "plotly", "pandas"),
+    "analysis.pages.study_form": COMPUTING,
     "analysis.verdicts": (*COMPUTING, "plotly", "streamlit", "analysis.figures"),
     "analysis.pages.catalogue": (*COMPUTING, "plotly", "streamlit", "pandas"),
 }

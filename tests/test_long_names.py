@@ -6,14 +6,15 @@ import pytest
 import yaml
 
 from analysis import launching
-from analysis.drafting import shipped_study
+from analysis.asking import bare
+from analysis.study import load_study
 from data.errors import InputError
 from tests.opened_pages import errors_of, opened
 
 
 @pytest.mark.parametrize("letters", [201, 250, 300, 5000])
 def test_a_study_whose_name_is_too_long_is_refused_before_anything_is_written(letters, tmp_path):
-    text = yaml.safe_dump(shipped_study("atlas") | {"name": "n" * letters})
+    text = yaml.safe_dump(bare(load_study("atlas")) | {"name": "n" * letters})
     for refused in (launching.resolution_of, launching.launch):
         with pytest.raises(InputError, match=r"name: 'n+…' has .* letters, and a study's name has 200 at most") as said:
             refused(text, tmp_path)

@@ -5,43 +5,45 @@ from typing import Any
 import streamlit as st
 
 from analysis import drafting, launching
+from analysis.asking import bare
 from analysis.literal import for_page
 from analysis.pages.picking import pick
 from analysis.pages.shared import View, go_to, panel, runs_root
-from analysis.pages.study_form import KEPT, Fields, budget, compression, repair, row, several, subject
+from analysis.pages.study_form import KEPT, Form, budget, compressions, repairs, row, subject
 from analysis.resolution import Resolution
+from analysis.study import Study, load_study
 
 ICONS = {"running": ":material/sync:", "finished": ":material/check_circle:"}
 ICONS |= {"failed": ":material/error:", "stopped": ":material/pause_circle:", "unreadable": ":material/warning:"}
 
 
-def template() -> tuple[str, dict[str, Any]]:
+def template() -> tuple[str, Study]:
     """Where the form starts from: a study that ships, or that of the run at the side."""
     found: View | None = st.session_state["view"]
     own = [] if found is None else [f"run {found.run.name}"]
     name = pick("Start from", [*drafting.shipped(), *own], "from", help="a study that ships, or a run's")
     if found is not None and name in own:
-        return name, drafting.bare(found.manifest()["study"])
-    return name, drafting.shipped_study(name)
+        return name, drafting.study_of(found.manifest()["study"], name)
+    return name, load_study(name)
 
 
 @st.fragment
 @panel
 def show_form() -> None:
     name, study = template()
-    fields = Fields(name)
-    told = subject(fields, study)
-    compressions = several(fields, "Compressions", study["compressions"], compression)
-    repairs = several(fields, "Repairs", study["repairs"], repair)
-    told |= {"compressions": compressions, "repairs": repairs} | budget(fields, study, repairs)
+    form, given = Form(name), bare(study)
+    told = subject(form, given) | {"compressions": compressions(form, given)}
+    told["repairs"], reportable = repairs(form, given)
+    told |= budget(form, given, reportable)
     with st.expander("Further fields", key="further", bind="query-params"):
         text = st.text_area(
             "As YAML",
             drafting.further(study),
-            key=fields.key("further"),
+            key=f"new {name} further",
             help="inside, tasks, ablations, transfer, budget, relations...",
             persist_state=KEPT,
         )
+    form.check()
     show_study(drafting.with_further(told, text))
 
 

@@ -1,208 +1,221 @@
-"""The fields of a study as widgets: rows of compressions and repairs, and what counts how often."""
+"""The fields of a study as widgets, each by what it says of itself: rows of compressions and repairs, and amounts."""
 
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import streamlit as st
 
-from analysis import drafting, launching
-from analysis.drafting import OTHER, REPAIR_FIELDS
-from analysis.metrics.registry import metric_groups
+from analysis import drafting
+from analysis.asking import Asked, Control, Kind, compression_kinds, fields_of, repair_kinds
+from analysis.study import Study
 from data.errors import InputError
 from data.user_yaml import read_yaml
-from probes.specs.selectors import selectors
-
-METHODS = [*drafting.QUANTISERS, *drafting.PRUNERS, OTHER]
-FLOORS = ["batch_plan", "sdpa", "bfloat16", "calibration_draw"]
-BANKS = ["seeds", "relations", "clusters"]
-SELECTORS = {kind.name: kind.words for kind in selectors() if not kind.bound}
-HELP = {
-    "selector": "Keeps, for each question:\n" + "".join(f"\n- {name}: {words}" for name, words in SELECTORS.items())
-}
-NO_FORM = "written as YAML, since this form has no fields for it"
 
 KEPT: Final = "session"
 """How long what was typed stays: through other pages."""
+MOST = 12
+"""Rows of one sort."""
 
 
-class Fields:
+class Form:
     """Widgets whose first values are a template's: another template begins anew, another page leaves them alone."""
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.faults: list[str] = []
+        """What was typed and cannot be read, in the order of the form, which stays whole meanwhile."""
 
-    def key(self, field: str) -> str:
-        return f"new {self.name} {field}"
+    def told(self, one: Asked, value: Any, where: str) -> dict[str, Any]:
+        """What stands under a field's widget, by the field's name; nothing where it says no more than the default."""
+        look = {"key": f"new {self.name} {where}", "help": one.help or None, "persist_state": KEPT}
+        try:
+            found = DRAWN[one.control](one, value, look)
+        except InputError as error:
+            self.faults.append(f"{where}: {error}")
+            return {}
+        return {one.name: found} if one.tells(found) else {}
 
-    def text(self, label: str, value: object, field: str, **more: Any) -> str:
-        return str(st.text_input(label, str(value), key=self.key(field), persist_state=KEPT, **more)).strip()
+    def read(self, kind: Kind, told: Mapping[str, Any], where: str) -> Any:
+        """The value that a row makes; None where it makes none, which is told at the end of the form."""
+        try:
+            return kind.read(told, where)
+        except InputError as error:
+            self.faults.append(str(error))
+            return None
 
-    def number(self, label: str, value: float, field: str, low: int, high: int, **more: Any) -> int:
-        most = max(high, int(value))  # a study written by hand may go beyond what is sensible
-        return int(st.number_input(label, low, most, int(value), 1, key=self.key(field), persist_state=KEPT, **more))
+    def check(self) -> None:
+        """Refuse to go on with what cannot be read.
 
-    def rate(self, label: str, value: float, field: str) -> float:
-        return float(
-            st.number_input(
-                label, 1e-5, 1.0, float(value), 0.001, format="%g", key=self.key(field), width=130, persist_state=KEPT
-            )
-        )
-
-    def one(self, label: str, options: list[str], value: object, field: str, **more: Any) -> str:
-        options = options if value in options else [*options, str(value)]
-        return str(
-            st.selectbox(label, options, options.index(str(value)), key=self.key(field), persist_state=KEPT, **more)
-        )
-
-    def some(self, label: str, options: list[str], values: list[str], field: str, **more: Any) -> list[str]:
-        options = list(dict.fromkeys([*options, *values]))
-        return list(st.multiselect(label, options, values, key=self.key(field), persist_state=KEPT, **more))
+        Raises:
+            InputError: naming the first field or row of which this holds.
+        """
+        if self.faults:
+            raise InputError(self.faults[0])
 
 
 def row() -> Any:
     return st.container(horizontal=True, vertical_alignment="bottom")
 
 
-def subject(fields: Fields, study: dict[str, Any]) -> dict[str, Any]:
+def _choice(one: Asked, value: Any, look: dict[str, Any]) -> Any:
+    words = [shown for shown, held in one.values.items() if held == value]
+    return one.values[st.selectbox(one.label, list(one.values), list(one.values).index(words[0]), **look)]
+
+
+def _several(one: Asked, value: Any, look: dict[str, Any], more: bool = False) -> list[str]:
+    offered = list(dict.fromkeys([*one.values, *(value or ())]))
+    return list(st.multiselect(one.label, offered, value or [], accept_new_options=more, **look))
+
+
+def _named(one: Asked, value: Any, look: dict[str, Any]) -> list[str]:
+    return _several(one, value, look, more=True)
+
+
+def _first(one: Asked, value: Any, look: dict[str, Any]) -> Any:
+    """What a number starts from: where it may stay empty, by the session alone, since a browser empties no other."""
+    if one.required or one.default is not None:
+        return value
+    st.session_state.setdefault(look["key"], value)
+    return None
+
+
+def _whole(one: Asked, value: Any, look: dict[str, Any]) -> int | None:
+    low, high = (None if bound is None else int(bound) for bound in (one.low, one.high))
+    return st.number_input(one.label, low, high, _first(one, value, look), 1, **look)
+
+
+def _number(one: Asked, value: Any, look: dict[str, Any]) -> float | None:
+    low, high = (None if bound is None else float(bound) for bound in (one.low, one.high))
+    first = _first(one, None if value is None else float(value), look)
+    return st.number_input(one.label, low, high, first, 0.001, format="%g", width=130, **look)
+
+
+def _words(one: Asked, value: Any, look: dict[str, Any]) -> str | None:
+    return str(st.text_input(one.label, value or "", **look)).strip() or one.default
+
+
+def _wholes(one: Asked, value: Any, look: dict[str, Any]) -> list[int] | None:
+    text = st.text_input(one.label, ", ".join(map(str, value or ())), **look)
+    return drafting.whole_numbers(text.strip(), one.label) or one.default
+
+
+def _flag(one: Asked, value: Any, look: dict[str, Any]) -> bool:
+    return st.checkbox(one.label, value, **look)
+
+
+def _written(one: Asked, value: Any, look: dict[str, Any]) -> Any:
+    text = st.text_input(one.label, drafting.as_words(value), placeholder="YAML", **look)
+    return one.default if not text.strip() else read_yaml(text, one.label)
+
+
+DRAWN: Mapping[Control, Callable[[Asked, Any, dict[str, Any]], Any]] = {
+    **{"choice": _choice, "several": _several, "named": _named, "flag": _flag, "whole": _whole, "number": _number},
+    **{"words": _words, "wholes": _wholes, "written": _written},
+}
+
+
+def block(form: Form, asked: Iterable[Asked], given: Mapping[str, Any], here: str, new: bool = False) -> dict[str, Any]:
+    """The fields of one value in the row that is open: those that are seen at once, and a button to the others.
+
+    Args:
+        form: the form.
+        asked: the fields.
+        given: what they hold first, where they hold something.
+        here: where in the form this is.
+        new: starts from the fields' examples, whatever is given.
+    """
+    told: dict[str, Any] = {}
+    seen, others = [one for one in asked if one.seen], [one for one in asked if not one.seen]
+
+    def draw(fields: Iterable[Asked]) -> None:
+        for one in fields:
+            told.update(form.told(one, one.start if new else given.get(one.name, one.default), f"{here} {one.name}"))
+
+    draw(seen)
+    if others:
+        with st.popover("More", key=f"new {form.name} {here} more"):
+            draw(others)
+    return {one.name: told[one.name] for one in asked if one.name in told}
+
+
+def subject(form: Form, study: Mapping[str, Any]) -> dict[str, Any]:
     """What is asked of which model."""
-    with row():
-        name = fields.text("Name", f"my-{study['name']}", "name", help="its run is called so, with some digits")
-        title = fields.text("Title", study.get("title", ""), "title")
-    with row():
-        model = fields.text("Model", study["model"], "model", help="atlas, a hub id, a folder, or a .gguf file")
-        dtype = fields.one("Numbers", ["float32", "bfloat16", "float16"], study.get("dtype", "float32"), "dtype")
-        device = fields.text(
-            "Device",
-            study.get("device", "cpu"),
-            "device",
-            help="cpu, cuda, or auto: over all GPUs",
-        )
-    with row():
-        facts = fields.text("Facts", study["facts"], "facts", help="atlas, shipped, or a CSV file")
-        groups = fields.some("Groups of facts", ["open", "graded"], study["groups"], "groups", accept_new_options=True)
-        controls = fields.some(
-            "Controls", ["locked", "never"], study.get("controls", []), "controls", help="known truth, atlas alone"
-        )
-        text = fields.text("Text", study["text"], "text", help="for calibration: atlas, pydoc, hub:NAME, or a file")
-    told: dict[str, Any] = {"name": name, "title": title, "model": model, "dtype": dtype, "device": device}
-    told |= {"facts": facts, "groups": groups, "controls": controls, "text": text}
-    return {key: value for key, value in told.items() if value not in ("", [])}
+    return amounts(form, {**study, "name": f"my-{study['name']}"}, drafting.SUBJECT)
 
 
-def compression(fields: Fields, place: int, given: dict[str, Any]) -> dict[str, Any]:
-    """One way of compressing."""
-    own = {"method", "bits", "sparsity", "pattern", "group_size", "samples", "block_length"}
-    known = given.get("method") in METHODS and not set(given) - own
-    with row():
-        here = f"compression {place}"
-        method = fields.one("Method", METHODS, given["method"] if known else OTHER, f"{here} method", width=140)
-        if method == OTHER:
-            return written(fields, here, given)
-        told: dict[str, Any] = {"method": method}
-        if method in drafting.QUANTISERS:
-            bits = fields.one("Bits", ["2", "3", "4", "8"], str(given.get("bits", 3)), f"{here} bits", width=90)
-            told["bits"] = int(bits)
-            group = fields.number(
-                "Group", given.get("group_size", 0), f"{here} group", 0, 1024, help="columns per scale; 0: a whole row"
-            )
-            told |= {"group_size": group} if group else {}
-        else:
-            much = given.get("pattern") or given.get("sparsity", 0.5)
-            share = fields.text("Pruned", much, f"{here} share", help="a share such as 0.5, or a pattern such as 2:4")
-            told |= drafting.sparsity_or_pattern(share, f"compression {place + 1}, pruned")
-        told["samples"] = fields.number("Blocks", given.get("samples", 128), f"{here} samples", 1, 4096)
-        told["block_length"] = fields.number("Block, tokens", given.get("block_length", 512), f"{here} block", 8, 8192)
-        return told
-
-
-def written(fields: Fields, here: str, given: dict[str, Any]) -> dict[str, Any]:
-    """A row of a kind that the form has no fields for."""
-    text = fields.text("As YAML", launching.as_yaml(given).strip(), f"{here} yaml", help=NO_FORM)
-    told = read_yaml(text, here)
-    if not isinstance(told, dict):
-        raise InputError(f"{here}: write keys with values, such as {{kind: reinjected, rank: 4}}")
+def amounts(form: Form, study: Mapping[str, Any], lines: Iterable[Sequence[str]]) -> dict[str, Any]:
+    """Fields of the study itself, row by row."""
+    asked = {one.name: one for one in fields_of(Study)}
+    told: dict[str, Any] = {}
+    for line in lines:
+        with row():
+            for name in line:
+                told |= form.told(asked[name], study.get(name, asked[name].default), name)
     return told
 
 
-def repair(fields: Fields, place: int, given: dict[str, Any]) -> dict[str, Any]:
-    """One repair."""
-    kinds = [*REPAIR_FIELDS, OTHER]
-    kind = given["kind"] if drafting.spoken(given) else OTHER
-    here = f"repair {place}"
-    with row():
-        kind = fields.one("Repair", kinds, kind, f"{here} kind", width=140)
-        if kind == OTHER:
-            return written(fields, here, given)
-        told: dict[str, Any] = {"kind": kind}
-        for name in REPAIR_FIELDS[kind]:
-            value = given.get(name, drafting.DEFAULTS[name]) if given.get("kind") == kind else drafting.DEFAULTS[name]
-            told[name] = detail(fields, f"{here} {kind} {name}", name, value)
-        return told
-
-
-def detail(fields: Fields, here: str, name: str, value: Any) -> Any:
-    """One field of a repair."""
-    if name == "learning_rate":
-        return fields.rate("Learning rate", value, here)
-    if name == "lengths":
-        text = fields.text("Prompts' tokens", ", ".join(map(str, value)), here, help="a length for each prompt")
-        return drafting.whole_numbers(text, "prompts' tokens")
-    if name in ("length", "rank"):
-        return fields.number({"length": "Tokens", "rank": "Rank"}[name], value, here, 1, 512)
-    options = {"encoder": ["mlp", "lstm"], "targets": ["all", "attention"], "bank": BANKS, "selector": list(SELECTORS)}
-    return fields.one(name.capitalize(), options[name], value, here, width=130, help=HELP.get(name))
-
-
-def several(fields: Fields, label: str, given: list[dict[str, Any]], draw: Any) -> list[dict[str, Any]]:
-    """As many rows as asked for; a new one starts as the last one is."""
-    st.subheader(label)
-    count = fields.number(f"How many {label.lower()}", len(given), f"count {label}", 1, 12, width=200)
-    return [draw(fields, place, given[min(place, len(given) - 1)]) for place in range(count)]
-
-
-def budget(fields: Fields, study: dict[str, Any], repairs: list[dict[str, Any]]) -> dict[str, Any]:
-    """What counts, how often, and how long is tuned and measured."""
-    st.subheader("What counts, and how much of it")
-    tuning, drift = study["tuning"], study.get("drift", {})
-    names = [name for one in repairs if (name := drafting.spoken(one))]
-    gone = {drafting.spoken(one) for one in study["repairs"]} - set(names)
-    before = [name for name in study["reported"] if name not in gone] or names
-    reported = fields.some(
-        "Repairs whose verdicts count",
-        names,
-        before,
-        f"reported {' '.join(names)}",
-        accept_new_options=True,
-        help="named before the run; those written as YAML by the name they are spoken",
+def several(form: Form, what: str, kinds: Sequence[Kind], given: Sequence[dict[str, Any]]) -> list[tuple[Any, Any]]:
+    """As many rows as asked for, each as it is written and as it is read; a new one starts as the last one is."""
+    st.subheader(f"{what}s")
+    count = st.number_input(
+        f"How many {what.lower()}s",
+        *(1, max(MOST, len(given)), len(given), 1),
+        key=f"new {form.name} count {what}s",
+        width=200,
+        persist_state=KEPT,
     )
+    return [one_row(form, what, place, kinds, given[min(place, len(given) - 1)]) for place in range(int(count))]
+
+
+def one_row(form: Form, what: str, place: int, kinds: Sequence[Kind], given: dict[str, Any]) -> tuple[Any, Any]:
+    """One compression or repair, of the kind that is chosen."""
+    by_name = {one.name: one for one in kinds}
+    here = f"{what.lower()} {place}"
+    first = given[kinds[0].chosen_by]
     with row():
-        seeds = fields.number("Replicates", len(study["seeds"]), "seeds", 1, 20, help="one seed each")
-        placebos = fields.number(
-            "Untrained prompts", study.get("placebos", 8), "placebos", 8, 64, help="per setting, the placebo"
+        name = st.selectbox(
+            what,
+            list(by_name),
+            list(by_name).index(first),
+            key=f"new {form.name} {here}",
+            help="\n".join(f"- {one.name}: {one.words}" for one in kinds),
+            width=150,
+            persist_state=KEPT,
         )
-    with row():
-        steps = fields.number("Tuning steps", tuning["steps"], "steps", 1, 10_000)
-        batch = fields.number("Facts a step", tuning["batch"], "batch", 1, 512)
-        texts = fields.number("Windows of text a step", tuning.get("text_batch", 0), "text_batch", 0, 64)
-        length = fields.number("Window, tokens", tuning.get("text_length", 64), "text_length", 2, 4096)
-        score = fields.number("Questions a pass", study.get("score_batch", 64), "score_batch", 1, 1024)
-        threads = fields.number("Threads a cell", study.get("threads", 1), "threads", 1, 64)
-    with row():
-        questions = fields.number("Drift: questions", drift.get("questions", 48), "questions", 2, 1000)
-        windows = fields.number("Windows", drift.get("windows", 16), "windows", 2, 1000)
-        tokens = fields.number("Tokens a window", drift.get("length", 64), "length", 4, 4096)
-        rows = fields.number("Rows a pass", drift.get("batch", 8), "drift_batch", 1, 256)
-    with row():
-        metrics = fields.some("Drift metrics", list(metric_groups()), list(drift.get("metrics", ["basic"])), "metrics")
-        floors = fields.some("Floors", FLOORS, list(drift.get("floors", ["batch_plan"])), "floors", help="noise")
-    measured: dict[str, Any] = {"questions": questions, "windows": windows, "length": tokens, "batch": rows}
-    measured |= {"metrics": metrics, "floors": floors}
-    measured |= {name: drift[name] for name in ("backend", "around", "detailed") if name in drift}
-    return {
-        "seeds": study["seeds"] if seeds == len(study["seeds"]) else list(range(seeds)),
-        "reported": reported,
-        "tuning": {"steps": steps, "batch": batch} | ({"text_batch": texts, "text_length": length} if texts else {}),
-        "placebos": placebos,
-        "drift": measured,
-        "score_batch": score,
-        "threads": threads,
-    }
+        kind = by_name[name]
+        told = {kind.chosen_by: name} | block(form, kind.asked, given, f"{here} {name}", new=name != first)
+    return told, form.read(kind, told, f"{what.lower()} {place + 1}")
+
+
+def budget(form: Form, study: dict[str, Any], names: list[str]) -> dict[str, Any]:
+    """Which repairs count, how often, and how long is tuned and measured."""
+    st.subheader("Analysis settings")
+    asked = {one.name: one for one in fields_of(Study)}
+    reported = st.multiselect(
+        asked["reported"].label,
+        names,
+        [name for name in study["reported"] if name in names] or names,
+        key=f"new {form.name} reported {' '.join(names)}",
+        help=asked["reported"].help,
+        persist_state=KEPT,
+    )
+    told: dict[str, Any] = {"reported": reported} | amounts(form, study, drafting.AMOUNTS)
+    for name, spec in drafting.BLOCKS.items():
+        lists = [one for one in fields_of(spec) if one.seen and one.control in ("several", "named")]
+        with row():
+            held = block(form, [one for one in fields_of(spec) if one not in lists], study.get(name, {}), name)
+        with row():
+            held |= block(form, lists, study.get(name, {}), name)
+        told |= {name: held} if held else {}
+    return told
+
+
+def compressions(form: Form, study: dict[str, Any]) -> list[dict[str, Any]]:
+    """The ways to compress."""
+    return [told for told, _ in several(form, "Compression", compression_kinds(), study["compressions"])]
+
+
+def repairs(form: Form, study: dict[str, Any]) -> tuple[list[dict[str, Any]], list[str]]:
+    """The repairs, and the names of those that can get a verdict."""
+    found = several(form, "Repair", repair_kinds(), study["repairs"])
+    return [told for told, _ in found], [one.name for _, one in found if one is not None and not one.unreported]

@@ -33,6 +33,11 @@ class Method:
     """Of a pruner: where the fraction of zeros holds to within one element."""
 
     @property
+    def leaves_out(self) -> tuple[str, ...]:
+        """Fields of a recipe that are another method's."""
+        return ("bits",) if self.prunes else ("sparsity", "pattern", "then_method", "then_bits")
+
+    @property
     def prunes(self) -> bool:
         """Whether it sets weights to zero."""
         return self.does == "prunes"

@@ -1,12 +1,12 @@
 """Ways of compressing a model as frozen values, and what each promises of every weight."""
 
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from probes.compression.registry import method_of
-from probes.specs.spec import Spec
+from probes.compression.registry import method_of, methods
+from probes.specs.spec import Choices, Spec
 
 COLUMNS = 128  # SparseGPT and GPTQ work through a weight this many columns at a time
 LABEL = r"^[a-z0-9]+(-[a-z0-9]+)*$"
@@ -28,30 +28,35 @@ class Promise:
     """Columns in a group; None means the whole row."""
 
 
-class CompressionSpec(BaseModel):
+def _quantisers() -> dict[str, str]:
+    """Every method that quantises, with what it is."""
+    return {one.name: one.words for one in methods() if not one.prunes}
+
+
+class CompressionSpec(Spec):
     """One way of compressing a model, to be read from a study; equal specifications compress alike."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(strict=True)
 
     method: str
     """One of `probes/compression`: a quantiser (gptq, rtn) or a pruner (sparsegpt, wanda, magnitude)."""
-    bits: Literal[2, 3, 4, 8] | None = None
+    bits: Literal[2, 3, 4, 8] | None = Field(default=None, title="Bits", examples=[3])
     """Bits of each weight, for a quantiser."""
     group_size: int | None = Field(default=None, ge=2)
     """Columns that share a scale; None for one scale per output channel."""
     symmetric: bool = True
     """Zero in the middle of the levels; otherwise each group has its own zero point."""
-    sparsity: float | None = Field(default=None, gt=0, lt=1)
+    sparsity: float | None = Field(default=None, gt=0, lt=1, title="Sparsity", examples=[0.5])
     """Fraction of each layer's weights to be zero, for a pruner; a pattern sets it."""
-    pattern: str | None = None
+    pattern: str | None = Field(default=None, title="Pattern")
     """`n:m`, at most n weights not zero among every m neighbours of a row, such as "2:4"."""
-    then_method: str | None = None
+    then_method: Annotated[str | None, Choices(_quantisers)] = None
     """The quantiser that follows a pruner, keeping its zeros; gptq where only `then_bits` is given."""
     then_bits: Literal[2, 3, 4, 8] | None = None
     """Bits of that quantiser."""
-    samples: int = Field(default=128, ge=1)
+    samples: int = Field(default=128, ge=1, title="Calibration sequences")
     """Number of calibration blocks."""
-    block_length: int = Field(default=512, ge=1)
+    block_length: int = Field(default=512, ge=1, title="Tokens per sequence")
     """Tokens in a calibration block."""
     label: str | None = Field(default=None, pattern=LABEL)
     """What tells it apart from a recipe that is read aloud alike, such as the same bits from fewer samples."""
@@ -174,7 +179,7 @@ class CheckpointSpec(Spec):
     """A ready compressed checkpoint of the same architecture, opened and made dense instead of made here."""
 
     method: Literal["checkpoint"]
-    path: str
+    path: str = Field(title="Folder or file", examples=["checkpoints/model"])
     label: str | None = Field(default=None, pattern=LABEL)
     """What tells it apart from another folder of the same name."""
 

@@ -11,7 +11,7 @@ class FolderSpec(Repair):
     """A prompt, a prefix or a LoRA in a folder of peft's, made elsewhere: nobody here knows what it has read."""
 
     kind: Literal["adapter"] = "adapter"
-    path: str = Field(min_length=1)
+    path: str = Field(min_length=1, title="Folder", examples=["adapters/prompt"])
 
     @property
     def name(self) -> str:

@@ -30,9 +30,16 @@ class BankSpec(Repair):
     bank, whose prompts are each tuned alone, so it has to be there before them.
     """
 
-    lengths: tuple[int, ...] = Field(default=(), description="length of each prompt of the bank; none for texts")
-    learning_rate: float | None = Field(default=None, gt=0, description="of every prompt; none for texts")
-    bank: BankKind = "seeds"
+    lengths: tuple[int, ...] = Field(
+        default=(),
+        title="Prompts' tokens",
+        examples=[(8, 8)],
+        description="length of each prompt of the bank; none for texts",
+    )
+    learning_rate: float | None = Field(
+        default=None, gt=0, title="Learning rate", examples=[0.03], description="of every prompt; none for texts"
+    )
+    bank: BankKind = Field(default="seeds", title="Bank", description="what sets its prompts apart")
     candidates: int | None = Field(default=None, description="diverse: prompts tuned before the alike are dropped")
     texts: tuple[str, ...] = Field(default=(), description="texts: what the prompts say, word for word")
     files: tuple[str, ...] = Field(default=(), description="files: safetensors with one prompt or several, in order")

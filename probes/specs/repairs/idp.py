@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from probes.specs.repairs.bank import DIVIDING, BankSpec
-from probes.specs.selectors import SelectorKind, selector_of
+from probes.specs.selectors import SelectorKind, selector_of, selectors
+from probes.specs.spec import Choices
 
 RouterStates = Literal["first", "last"]
 BOUND = "looks at the answers: a bound, no repair"
@@ -15,6 +16,11 @@ BOUND = "looks at the answers: a bound, no repair"
 def _known(selector: str) -> str:
     """Refuse a selector that is not there."""
     return selector_of(selector).name
+
+
+def _offered() -> dict[str, str]:
+    """Every selector with what it keeps."""
+    return {kind.name: kind.words for kind in selectors()}
 
 
 def _places(letter: str) -> Callable[[Any], str]:
@@ -34,7 +40,9 @@ class IdpSpec(BankSpec):
     """A bank of prompts of which one is kept per input."""
 
     kind: Literal["idp"] = "idp"
-    selector: Annotated[str, AfterValidator(_known)] = "attention"
+    selector: Annotated[str, AfterValidator(_known), Choices(_offered)] = Field(
+        default="attention", title="Selector", description="keeps, for each question:"
+    )
     layers: Literal["first", "all"] | tuple[int, ...] = "first"
     heads: tuple[int, ...] | None = None
     queries: Literal["all", "last"] = "all"

@@ -13,9 +13,9 @@ class LoraSpec(SteppedRepair):
     """Low-rank additions to the weights, tuned."""
 
     kind: Literal["lora"] = "lora"
-    rank: int = Field(ge=1)
-    targets: Targets = "all"
-    learning_rate: float = Field(gt=0)
+    rank: int = Field(ge=1, examples=[4])
+    targets: Targets = Field(default="all", title="Targets", description="layers it is added to")
+    learning_rate: float = Field(gt=0, examples=[0.01])
 
     mergeable = True
     sized_by = "rank"

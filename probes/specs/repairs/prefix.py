@@ -15,8 +15,8 @@ class PrefixSpec(Repair):
     """
 
     kind: Literal["prefix"] = "prefix"
-    length: int = Field(ge=1, description="number of slots at each layer")
-    learning_rate: float = Field(gt=0)
+    length: int = Field(ge=1, title="Slots", examples=[1], description="number of slots at each layer")
+    learning_rate: float = Field(gt=0, examples=[0.1])
     encoder_width: int | None = Field(
         default=None, ge=1, description="inner width of the perceptron that makes them while tuned; none unless given"
     )

@@ -11,8 +11,8 @@ class PromptSpec(SteppedRepair):
     """One soft prompt, tuned."""
 
     kind: Literal["prompt"] = "prompt"
-    length: int = Field(ge=1, description="number of soft tokens")
-    learning_rate: float = Field(gt=0)
+    length: int = Field(ge=1, title="Tokens", examples=[8], description="number of soft tokens")
+    learning_rate: float = Field(gt=0, examples=[0.03])
     answers: Answers = "true"
     """What stands where the tuning text has an answer. The other two are placebos that have seen the style and no
     fact: `masked` cuts every answer out, `shuffled` deals the answers of a relation to other subjects."""

@@ -13,9 +13,9 @@ class PTuningSpec(Repair):
     """One soft prompt that an encoder made; kept, it costs what a prompt of its length costs."""
 
     kind: Literal["ptuning"] = "ptuning"
-    length: int = Field(ge=1, description="number of soft tokens")
-    learning_rate: float = Field(gt=0)
-    encoder: EncoderKind = "mlp"
+    length: int = Field(ge=1, title="Tokens", examples=[8], description="number of soft tokens")
+    learning_rate: float = Field(gt=0, examples=[0.03])
+    encoder: EncoderKind = Field(default="mlp", title="Encoder")
     encoder_width: int | None = Field(
         default=None, ge=1, description="inner width of the encoder; the embeddings' unless given"
     )

@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from pydantic import Field
+
 from probes.specs.repairs.small import SmallRepair
 
 
@@ -9,7 +11,7 @@ class QuantisedSpec(SmallRepair):
     """A tuned prompt or prefix kept in few bits: one scale and one minimum a vector."""
 
     kind: Literal["quantised"] = "quantised"
-    bits: Literal[2, 4, 8]
+    bits: Literal[2, 4, 8] = Field(examples=[4], description="bits of each number")
 
     @property
     def name(self) -> str:

@@ -14,7 +14,7 @@ class ReinjectionSpec(Repair):
     """
 
     kind: Literal["reinjected"] = "reinjected"
-    rank: int = Field(ge=1)
+    rank: int = Field(ge=1, examples=[4])
 
     from_dense = True
     mergeable = True

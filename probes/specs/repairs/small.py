@@ -2,13 +2,17 @@
 
 from typing import Any
 
+from pydantic import Field
+
 from probes.specs.repairs.base import Builder, Repair, VectorRepair
 
 
 class SmallRepair(Repair):
     """Made from the repair it names, which is tuned once, whether that stands in the study or not."""
 
-    of: VectorRepair
+    of: VectorRepair = Field(
+        examples=[{"kind": "prompt", "length": 8, "learning_rate": 0.03}], description="what it is made from"
+    )
 
     @property
     def drawn_as(self) -> str:

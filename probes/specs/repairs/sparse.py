@@ -11,7 +11,7 @@ class SparseSpec(SmallRepair):
     """A tuned prompt or prefix of which the largest numbers are kept and the others are zero."""
 
     kind: Literal["sparse"] = "sparse"
-    sparsity: float = Field(gt=0, lt=1, description="share of its numbers that are zero")
+    sparsity: float = Field(gt=0, lt=1, examples=[0.5], description="share of its numbers that are zero")
 
     @property
     def name(self) -> str:

@@ -16,7 +16,9 @@ class TextSpec(Repair):
     """
 
     kind: Literal["text"] = "text"
-    text: str = Field(description="the words, as they are; no space is put behind them")
+    text: str = Field(
+        examples=["answer in one word:"], description="the words, as they are; no space is put behind them"
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
