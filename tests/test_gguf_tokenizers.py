@@ -147,6 +147,14 @@ def test_tokens_added_by_hand_are_found_in_a_text(model, tmp_path):
     assert any("##user##" in sentence for sentence in told)
 
 
+@pytest.mark.parametrize(("model_type", "pieces"), [("gpt2", ["123"]), ("qwen2", ["1", "2", "3"])])
+def test_an_older_file_that_does_not_say_how_words_are_cut_is_read_as_its_family_cuts(model_type, pieces, tmp_path):
+    """GPT-2 keeps a number together, which the merges then make one token; Qwen 2 cuts it into digits."""
+    tokenizer, told = read(file_with(tmp_path, tiny(model_type, vocab_size=ROWS), pre=None))
+    assert tokenizer.convert_ids_to_tokens(tokenizer("123").input_ids) == pieces
+    assert any("words are cut as" in sentence for sentence in told)
+
+
 def test_a_way_of_cutting_that_is_not_known_is_refused_and_a_tokenizer_beside_is_read(model, tmp_path):
     path = file_with(tmp_path, model, pre=("palimpsest", TEXT))
     assert "tokenizer.ggml.pre is 'palimpsest'" in refusal(path)
