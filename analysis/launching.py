@@ -27,6 +27,7 @@ from analysis.processes import began, machine
 from analysis.progress import Step, last_step
 from analysis.resolution import Resolution
 from analysis.store import open_root, telling_storage, write_atomically
+from analysis.study import LONGEST, NAMED
 from data.errors import InputError
 from data.paths import shown
 from data.user_yaml import read_yaml
@@ -34,10 +35,6 @@ from data.user_yaml import read_yaml
 ROOT = Path(__file__).parent.parent
 FOLDER = ".launched"
 STUDY, PROCESS, LOG, LOCK = "study.yaml", "process.json", "log.txt", "lock"
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-"""What a study may be called (analysis/study.py): its folder is named after it, so no path can be spelled."""
-LONGEST = 200
-"""Letters of a name (analysis/study.py): with what is put behind it, it still names a file."""
 PATIENCE = 8.0
 """Seconds in which an interrupted run may clear up before it is killed."""
 ESTIMATING = 600
@@ -229,7 +226,7 @@ def _name_of(text: str) -> str:
     """
     study = read_yaml(text, "the study")
     name = study.get("name") if isinstance(study, dict) else None
-    if not isinstance(name, str) or not NAME.fullmatch(name):
+    if not isinstance(name, str) or not re.fullmatch(NAMED, name):
         raise InputError("name: a study is called by letters, digits, dots, dashes and underscores, a letter first")
     if len(name) > LONGEST:
         raise InputError(f"name: '{shown(name)}' has {len(name)} letters, and a study's name has {LONGEST} at most")

@@ -22,6 +22,10 @@ from probes.specs.repairs.prompt import PromptSpec
 from probes.specs.spec import Choices, Spec
 
 SHIPPED = Path(__file__).parent.parent / "data" / "studies"
+NAMED = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+"""What a study may be called: its folder is named after it, so no path can be spelled."""
+LONGEST = 200
+"""Letters of a name: with what is put behind it, it still names a file."""
 
 
 class Tuning(Spec):
@@ -82,8 +86,8 @@ class Study(Spec):
     """One comparison: a model, its damage, its repairs, the facts asked and the seeds of everything."""
 
     name: str = Field(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",  # it names a folder
-        max_length=200,
+        pattern=NAMED,
+        max_length=LONGEST,
         description="its run is called so, with some digits",
     )
     title: str = ""

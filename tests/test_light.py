@@ -12,6 +12,7 @@ LIGHT = {
     "probes.specs.compression": COMPUTING,
     "analysis.reading": COMPUTING,
     "analysis.asking": (*COMPUTING, "streamlit", "plotly", "pandas"),
+    "analysis.launching": COMPUTING,
     "analysis.drafting": (*COMPUTING, "streamlit", "plotly", "pandas"),
     "analysis.pages.study_form": COMPUTING,
     "analysis.verdicts": (*COMPUTING, "plotly", "streamlit", "analysis.figures"),
