@@ -248,6 +248,11 @@ def find(name: str, dtype: str) -> Found:
     hub = hub_name(name)
     if hub is not None:
         outlook = _look_folder(name, download(name, hub, False, (*SMALL, WEIGHTS)), weights=True)
+    return _found(outlook, dtype)
+
+
+def _found(outlook: Outlook, dtype: str) -> Found:
+    """What a model's files show, all of them there."""
     with _silent():
         tokenizer, told = _opened_tokenizer(outlook)
     note = note_of(None if outlook.gguf is None else outlook.gguf.path.name)
@@ -261,9 +266,10 @@ def open_model(name: str, *, dtype: str, device: str) -> OpenedModel:
         InputError: naming what is missing or unsupported.
     """
     check_place(dtype, device)
-    found, source = find(name, dtype), _whole(name)
+    outlook, source = _looked_at(name)
+    found = _found(outlook, dtype)
     with _silent():
-        model = _opened_model(found.outlook, source, dtype, device)
+        model = _opened_model(outlook, source, dtype, device)
     return OpenedModel(model, found.tokenizer, found.note, source.sha, found.read_beside)
 
 
