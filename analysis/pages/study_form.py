@@ -87,7 +87,8 @@ def _whole(one: Asked, value: Any, look: dict[str, Any]) -> int | None:
 def _number(one: Asked, value: Any, look: dict[str, Any]) -> float | None:
     low, high = (None if bound is None else float(bound) for bound in (one.low, one.high))
     first = _first(one, None if value is None else float(value), look)
-    return st.number_input(one.label, low, high, first, 0.001, format="%g", width=130, **look)
+    width = 130 if one.required or one.default is not None else 180  # one that may be empty has a sign to empty it
+    return st.number_input(one.label, low, high, first, 0.001, format="%g", width=width, **look)
 
 
 def _words(one: Asked, value: Any, look: dict[str, Any]) -> str | None:
