@@ -18,10 +18,18 @@ from pathlib import Path
 from typing import Any
 
 from probes.compression.registry import method_of, methods
+from probes.specs.repairs.base import Asked
 from probes.specs.repairs.registry import kind_of, kinds
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("data", "probes", "analysis")
+
+
+ASKING: dict[Asked, tuple[str, ...]] = {
+    "bank": ("analysis.choices", "analysis.ensemble", "analysis.selection"),
+    "every prompt": ("analysis.choices", "analysis.ensemble", "analysis.selection"),
+}
+"""By the way in which a variant is asked: modules of this room that no other way runs."""
 
 
 @cache
@@ -37,7 +45,8 @@ TOLD = frozenset({"analysis.metrics.registry", "probes.specs.repairs.registry"})
 
 def needed_by(kind: str) -> tuple[str, ...]:
     """Modules that make, open or ask a kind of repair, and that a cell without it does not run."""
-    return tuple(one for name in kind_of(kind).needs for one in _spread(name))
+    found = kind_of(kind)
+    return tuple(one for name in (*found.needs, *ASKING.get(found.spec.asked, ())) for one in _spread(name))
 
 
 def _spread(name: str) -> tuple[str, ...]:

@@ -31,6 +31,22 @@ STUDY = Study.model_validate(
 )
 """One compression, three repairs, one seed, a control: what a run of every kind of table takes."""
 
+AS_WRITTEN = """
+name: toy
+model: atlas
+facts: atlas
+relations: [instrument]
+groups: [open]
+text: atlas
+compressions: [{method: magnitude, sparsity: 0.6, samples: 4, block_length: 32}]
+seeds: [0]
+repairs: [{kind: prompt, length: 2, learning_rate: 0.03}]
+reported: [prompt-2]
+tuning: {steps: 3, batch: 4}
+drift: {questions: 4, windows: 2, length: 16, batch: 2}
+"""
+"""The smallest of all, as a person writes it: one repair, no control."""
+
 
 def with_needs(cell: Cell) -> list[Cell]:
     """A cell after all that it needs, at first and second hand."""

@@ -35,6 +35,7 @@ from probes.sites import Kind, Site, sites_of
 from probes.variants import Variant
 from tests.metrics_by_numpy import BY_SEQUENCE, PER_HEAD, Numbers, cka, in_span
 from tests.opened_pages import opened
+from tests.studies import AS_WRITTEN
 from tests.tiny_models import HEADS, LAYERS, WIDTH, tiny
 
 ROWS = [[5, 9, 3, 11, 7, 8, 22, 30], [4, 6, 12, 13, 40, 41], [8, 7, 6, 5, 4, 50, 51, 9, 10, 33]]
@@ -251,20 +252,7 @@ TOY = Metric(
     sites=("resid_post",),
     level=True,
 )
-STUDY = """
-name: toy
-model: atlas
-facts: atlas
-relations: [instrument]
-groups: [open]
-text: atlas
-compressions: [{method: magnitude, sparsity: 0.6, samples: 4, block_length: 32}]
-seeds: [0]
-repairs: [{kind: prompt, length: 2, learning_rate: 0.03}]
-reported: [prompt-2]
-tuning: {steps: 3, batch: 4}
-drift: {questions: 4, windows: 2, length: 16, batch: 2, metrics: [basic, toy], around: dense}
-"""
+STUDY = AS_WRITTEN.replace("batch: 2}", "batch: 2, metrics: [basic, toy], around: dense}")
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from analysis.study import load_study
 from data.errors import InputError
 from tests.opened_pages import errors_of, opened
 from tests.planted_predictions import PLANTED, planted
+from tests.studies import AS_WRITTEN
 
 BESIDE = pytest.mark.parametrize("name", [one.name for one in predictions() if not one.decides])
 FIELDS = ["name", "about", "statistic", "estimate", "lower", "upper", "p", "p_corrected", "n", "supports", "sentence"]
@@ -124,20 +125,7 @@ def toy():
         prediction_of(TOY.name)
 
 
-STUDY = """
-name: toy
-model: atlas
-facts: atlas
-relations: [instrument]
-groups: [open]
-text: atlas
-compressions: [{method: magnitude, sparsity: 0.6, samples: 4, block_length: 32}]
-seeds: [0]
-repairs: [{kind: prompt, length: 2, learning_rate: 0.03}]
-reported: [prompt-2]
-tuning: {steps: 3, batch: 4}
-drift: {questions: 4, windows: 2, length: 16, batch: 2}
-"""
+STUDY = AS_WRITTEN
 
 
 @pytest.mark.slow

@@ -212,9 +212,10 @@ class BankWork(RepairWork[B]):
         """
         if spec.adapter is not None:
             super().write(spec, opening, to)
+        prompts = self.fitting(spec, opening).prompts
         to.mkdir(parents=True)
         said = {"model": opening.base, "variant": opening.name, "scope": opening.scope}
-        save_prompts(self.fitting(spec, opening).prompts, to / BANK, said)
+        save_prompts(prompts, to / BANK, said)
 
 
 def fitting_of(repair: Repair, opening: Opening) -> Fitting:

@@ -24,8 +24,15 @@ from probes.specs.repairs.transferred import TransferredSpec
 from probes.specs.repairs.twin import TwinSpec
 
 BANK = (
-    *("analysis.choices", "analysis.ensemble", "analysis.selection", "probes.banks", "probes.idp", "probes.outcomes"),
-    *("probes.repairs.bank", "probes.specs.repairs.bank", "probes.specs.selectors", "probes.selection.*"),
+    *(
+        "probes.banks",
+        "probes.idp",
+        "probes.outcomes",
+        "probes.repairs.bank",
+        "probes.specs.repairs.bank",
+        "probes.specs.selectors",
+        "probes.selection.*",
+    ),
 )
 _REPAIRS = Registry(
     "repair",
